@@ -1,0 +1,75 @@
+"""The exceptions that callers may catch: each has the exit code of `say.py` and reads as one line with its remedy."""
+
+from __future__ import annotations
+
+
+class KokoroError(Exception):
+    """Base. `str(error)` is one line for the user; `remedy`, if any, is the part after the semicolon."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(" ".join(f"{problem}; {remedy}".split()) if remedy else " ".join(problem.split()))
+
+
+class UsageError(KokoroError):
+    """The command line or a setting is wrong."""
+
+    exit_code = 2
+
+
+class NoAudioDevice(KokoroError):
+    """There is no device to play on, or it was lost and did not come back."""
+
+    exit_code = 3
+
+
+class ModelUnavailable(KokoroError):
+    """The model, a voice, or the asked-for device or language cannot be had."""
+
+    exit_code = 4
+
+
+class UnknownVoice(KokoroError):
+    """A name that is not in the catalogue."""
+
+    exit_code = 5
+
+
+class ServersUnreachable(KokoroError):
+    """The servers cannot be started, reached, or were lost on the way."""
+
+    exit_code = 6
+
+
+class UtteranceCancelled(KokoroError):
+    """Somebody else cancelled the utterance."""
+
+    exit_code = 7
+
+
+class OutputError(KokoroError):
+    """The output file cannot be written."""
+
+    exit_code = 8
+
+
+_BY_CODE: dict[int, type[KokoroError]] = {
+    kind.exit_code: kind
+    for kind in (
+        UsageError,
+        NoAudioDevice,
+        ModelUnavailable,
+        UnknownVoice,
+        ServersUnreachable,
+        UtteranceCancelled,
+        OutputError,
+    )
+}
+
+
+def error_for(exit_code: int, line: str) -> KokoroError:
+    """The exception that a `Failed(code, text)` message stands for."""
+    return _BY_CODE.get(exit_code, KokoroError)(line)

@@ -1,0 +1,117 @@
+"""Settings: flag > KOKORO_* environment > config.toml > default, resolved once into one frozen object.
+
+Nothing else in the project reads KOKORO_* variables. `Settings.environment()` gives them back for a child process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from kokoro_common.errors import UsageError
+from kokoro_common.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+ENGINES = ("auto", "kokoro", "espeak")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32")
+FOR_EVER = -1.0  # keep_alive: the model server never exits by itself
+
+
+class Settings(Record):
+    runtime_dir: str = ""  # empty: chosen and checked by paths.RuntimeDirectory
+    cache_dir: str = ""
+    config_dir: str = ""
+    log_dir: str = ""
+    port: int = 5000  # preferred port of the model server, voice servers from the next one up; 0: any free port
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    offline: bool = False  # never touch the network
+    idle_timeout: float = 600.0  # seconds until an idle voice server exits
+    keep_alive: float = FOR_EVER  # seconds until an idle model server exits
+    manifest: str = ""  # path; empty: the built-in manifest of Kokoro-82M
+    hub_retry: float = 60.0  # seconds between attempts to fetch a model that could not be had
+    debug: bool = False  # servers log what is spoken
+
+    def environment(self) -> dict[str, str]:
+        """These settings as KOKORO_* variables, so that a child resolves the same ones."""
+        return {
+            f"KOKORO_{name.upper()}": str(int(value)) if isinstance(value, bool) else str(value)
+            for name, value in self.as_dict().items()
+        }
+
+
+def resolve(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Reads the environment and, if there is one, config.toml. Flags that are None do not count.
+
+    Raises UsageError, naming the variable or key, for a value that does not fit.
+    """
+    home = os.path.expanduser("~")
+    config_dir = environ.get("KOKORO_CONFIG_DIR") or os.path.join(
+        environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "kokoro"
+    )
+    values: dict[str, object] = {}
+    for name, (text, source) in _from_file(os.path.join(config_dir, "config.toml")).items():
+        values[name] = _converted(name, text, source)
+    for name in Settings._fields:
+        variable = f"KOKORO_{name.upper()}"
+        if environ.get(variable):
+            values[name] = _converted(name, environ[variable], variable)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = _converted(name, str(value), f"--{name.replace('_', '-')}")
+    values["config_dir"] = config_dir
+    cache_home = environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+    values.setdefault("cache_dir", os.path.join(cache_home, "kokoro"))
+    values.setdefault("log_dir", os.path.join(str(values["cache_dir"]), "logs"))
+    return Settings(**_checked(values))
+
+
+def _from_file(path: str) -> dict[str, tuple[str, str]]:
+    """Key to (value as text, where it stands). A file that is not there has no keys."""
+    if not os.path.exists(path):
+        return {}
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", "mend or remove it") from error
+    if unknown := table.keys() - set(Settings._fields):
+        raise UsageError(
+            f"{path} has no key {', '.join(sorted(unknown))}", f"known keys: {', '.join(Settings._fields)}"
+        )
+    return {key: (str(value), f"{path}: {key}") for key, value in table.items()}
+
+
+def _converted(name: str, text: str, source: str) -> object:
+    kind = type(getattr(Settings, name))
+    try:
+        if kind is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        expected = {bool: "0 or 1", int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"{source} is {text!r}", f"give {expected}") from None
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    for name, choices in (("engine", ENGINES), ("device", DEVICES), ("precision", PRECISIONS)):
+        if values.get(name, "auto") not in choices:
+            raise UsageError(f"{name} is {values[name]!r}", f"choose one of {', '.join(choices)}")
+    if not 0 <= values.get("port", 5000) <= 65000:
+        raise UsageError(f"port is {values['port']}", "choose one from 1 to 65000, or 0 for any free port")
+    for name in ("idle_timeout", "keep_alive", "hub_retry"):
+        if not math.isfinite(values.get(name, 0.0)):
+            raise UsageError(f"{name} is {values[name]}", "give a number of seconds")
+    for name in ("runtime_dir", "cache_dir", "log_dir", "manifest"):
+        if values.get(name):
+            values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    return values
