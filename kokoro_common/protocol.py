@@ -9,6 +9,7 @@ refuses unknown ones. A client hears only a server that has proved itself, and i
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 
@@ -25,6 +26,7 @@ MAX_JSON_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_HELLO_BYTES = 4096  # JSON before the handshake is done; a payload is not allowed there
 MAX_TEXT_PART_BYTES = 100_000  # UTF-8 bytes of one TextPart
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_CHUNK_FRAMES = 24_000  # audio frames of one AudioChunk: 1 s
 TEXT_CREDIT = 1 << 20  # UTF-8 bytes of text a client may send ahead; the rest waits for Credit
 _LENGTH = struct.Struct(">I")
@@ -76,7 +78,8 @@ class Denied(Message):
 class VoiceServerFor(Message):
     """Answered by VoiceServerAt, or Failed with an empty utterance. ServerState may come first."""
 
-    voice: str  # canonical name, blends included
+    voice: str  # of the catalogue; a blend is spoken by its first voice's server
+    engine: str  # auto, kokoro or espeak: whether the model will be needed
     environment: dict[str, str]  # PULSE_*, PIPEWIRE_*, ALSA_*, XDG_RUNTIME_DIR of the asking shell
     device: str = ""  # what --device asked for; empty: whatever the daemon runs on
 
@@ -259,6 +262,10 @@ class Synthesized(Message):
     model: float  # seconds in the engine
 
 
+class ModelWanted(Message):
+    """An utterance needs the model: load it if nobody has asked before."""
+
+
 class FloorRequest(Message):
     """May this utterance have the speakers? Answered by FloorNext and FloorGranted in the order of arrival."""
 
@@ -377,6 +384,7 @@ def _parse_plain(body: bytes) -> Message:
         raise ProtocolError(f"not a message: {error!r}") from error
 
 
+@functools.cache
 def _strict_parser() -> Callable[[bytes], Message]:
     """For strangers: a msgspec union of all messages, every type checked, unknown fields refused."""
     import typing

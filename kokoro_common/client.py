@@ -1,0 +1,359 @@
+"""Find or start the servers, send text, receive events and audio. say.py and any Python program use it.
+
+The first request goes by way of the model server, later ones straight to the voice server that its record names.
+Everything blocks; nothing here imports more than a shell command can afford.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from kokoro_common import daemon
+from kokoro_common.connection import Connection, ConnectionLost, NotOurServer, call
+from kokoro_common.errors import ServersUnreachable, UtteranceCancelled, error_for
+from kokoro_common.paths import RuntimeDirectory, private_directory
+from kokoro_common.protocol import (
+    Accepted,
+    AudioChunk,
+    Cancel,
+    Cancelled,
+    Credit,
+    Download,
+    Downloaded,
+    EndOfText,
+    Failed,
+    Finished,
+    Message,
+    Notice,
+    Progress,
+    ProtocolError,
+    ServerState,
+    Shutdown,
+    Speak,
+    Started,
+    Status,
+    StatusRequest,
+    TextAccepted,
+    TextPart,
+    VoiceServerAt,
+    VoiceServerFor,
+)
+from kokoro_common.record import Record
+from kokoro_common.voices import parse_voice, server_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from kokoro_common.settings import Settings
+
+    Answer = TypeVar("Answer", bound=Message)
+
+ATTEMPTS = 2  # a server that dies before anything was heard or written is worth one more
+PART_CHARACTERS = 16_000  # at most 64 kB of UTF-8, below what one TextPart may hold
+AUDIO_CREDIT = 4 << 20  # bytes of audio that may be on their way to us: 44 s
+SHUTDOWN_SECONDS = 15.0
+SOUND_VARIABLES = ("PULSE_", "PIPEWIRE_", "ALSA_", "XDG_RUNTIME_DIR")
+
+
+class Options(Record):
+    """How an utterance is spoken."""
+
+    voice: str = "af_heart"  # canonical name, see voices.parse_voice
+    lang: str = ""  # one letter; empty: the voice's own
+    speed: float = 1.0  # 0.25 to 4
+    engine: str = "auto"
+    seed: int = 0
+    to_client: bool = False  # the audio comes to Listener.audio instead of the speakers
+    wait: bool = True  # until it has been heard; False: until all text was accepted
+    device: str = ""  # of the model, if --device asked for one
+    debug: bool = False
+
+
+class Listener:
+    """What a program may want to hear of its utterance. The base does nothing."""
+
+    def state(self, message: ServerState) -> None:
+        """The model is being downloaded or loaded; speech waits for it."""
+
+    def notice(self, text: str) -> None:
+        """One line for the user."""
+
+    def started(self, engine: str) -> None:
+        """The first audio was handed to the device, or is about to arrive."""
+
+    def progress(self, seconds: float) -> None:
+        """So much has been heard."""
+
+    def audio(self, pcm: bytes) -> None:
+        """float32 little-endian, mono, 24 kHz; only with `to_client`."""
+
+
+class TextSource:
+    """Text that is there, or that arrives through a descriptor. `replaced` tells whether bytes were no UTF-8."""
+
+    def __init__(self, text: str = "", fd: int | None = None) -> None:
+        import codecs
+
+        self.fd = fd
+        # Arguments of the command line that are no UTF-8 reach us with lone surrogates in them.
+        self._text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self.replaced = self._text != text
+        self._position = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is, or may come, anything but blanks."""
+        return self.fd is not None or bool(self._text.strip())
+
+    def read(self) -> str | None:
+        """The next part, perhaps empty; None at the end. Blocks when a descriptor has nothing."""
+        if self._position < len(self._text):
+            part = self._text[self._position : self._position + PART_CHARACTERS]
+            self._position += len(part)
+            return part
+        if self.fd is None:
+            return None
+        data = os.read(self.fd, PART_CHARACTERS)
+        if not data:
+            self.fd = None
+        part = self._decoder.decode(data, final=not data)
+        self.replaced |= part.count("\ufffd") > data.count("\ufffd".encode())
+        self._text += part
+        self._position = len(self._text)
+        return part
+
+    def rewind(self) -> None:
+        """Back to the beginning, for a second attempt."""
+        self._position = 0
+
+    def forget(self) -> None:
+        """What was read is not needed again."""
+        self._text = self._text[self._position :]
+        self._position = 0
+
+
+class Client:
+    """One user's servers. Methods raise the exceptions of errors.py."""
+
+    def __init__(self, settings: Settings, listener: Listener | None = None) -> None:
+        self._settings = settings
+        self._listener = listener or Listener()
+        self._runtime = RuntimeDirectory(settings.runtime_dir)
+
+    # --- speech ------------------------------------------------------------------------------------------------------
+
+    def speak(self, source: TextSource, options: Options) -> Finished | None:
+        """Speaks all of the source. Blocks until it has been heard, or is with us; None when `wait` is false.
+
+        An exception on the way, KeyboardInterrupt included, cancels the utterance.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            conversation = _Conversation(self._voice_connection(options), source, options, self._listener)
+            try:
+                return conversation.run()
+            except (ConnectionLost, ProtocolError) as error:
+                if conversation.started or attempt == ATTEMPTS:
+                    raise ServersUnreachable(f"the voice server was lost: {error}", "say it again") from error
+                source.rewind()
+            finally:
+                conversation.close()
+        return None
+
+    def _voice_connection(self, options: Options) -> Connection:
+        name = server_name(parse_voice(options.voice))
+        if not options.device and (connection := daemon.connect(self._runtime, f"voice-{name}")):
+            return connection
+        model = self._model_server()
+        try:
+            sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
+            model.send(VoiceServerFor(voice=name, engine=options.engine, environment=sound, device=options.device))
+            found = self._answer(model, VoiceServerAt)
+            return call(found.port, self._runtime.token(), "client")
+        except (ConnectionLost, NotOurServer, ProtocolError) as error:
+            raise ServersUnreachable(f"the server of {name} was lost: {error}", "say it again") from error
+        finally:
+            model.close()
+
+    # --- the model server --------------------------------------------------------------------------------------------
+
+    def download(self, voices: list[str]) -> Downloaded:
+        """Fetches model and voices into the cache; the listener's `state` shows how far it is. Blocks."""
+        model = self._model_server()
+        try:
+            model.send(Download(voices=voices))
+            return self._answer(model, Downloaded)
+        except (ConnectionLost, ProtocolError) as error:
+            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
+        finally:
+            model.close()
+
+    def status(self) -> dict[str, object]:
+        """The report of DESIGN section 5; without servers a model_server of None. Starts nothing."""
+        model = daemon.connect(self._runtime, "model")
+        if model is None:
+            return {"model_server": None, "voice_servers": []}
+        try:
+            model.send(StatusRequest())
+            return self._answer(model, Status).report
+        except (ConnectionLost, ProtocolError) as error:
+            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
+        finally:
+            model.close()
+
+    def shutdown(self) -> int:
+        """Ends all servers of this runtime directory and waits until they are gone. Returns how many there were."""
+        records = [name.removesuffix(".json") for name in self._runtime.names() if name.endswith(".json")]
+        servers = ["model", *(name for name in records if name.startswith("voice-"))]
+        found = 0
+        for name in servers:
+            connection = daemon.connect(self._runtime, name)
+            if connection is None:
+                continue
+            found += 1
+            try:
+                connection.send(Shutdown())
+                while True:
+                    connection.receive(SHUTDOWN_SECONDS)
+            except ConnectionLost:
+                pass  # it has ended, which is what we asked for
+            except (TimeoutError, ProtocolError) as error:
+                raise ServersUnreachable(f"{name} does not end: {error}", "end its process yourself") from error
+            finally:
+                connection.close()
+        for name in servers:
+            if not daemon.wait_gone(self._runtime, name, SHUTDOWN_SECONDS):
+                raise ServersUnreachable(f"{name} does not end", "end its process yourself")
+        return found
+
+    def _model_server(self) -> Connection:
+        if connection := daemon.connect(self._runtime, "model"):
+            return connection
+        from kokoro_common.engine import ENVIRONMENT
+
+        try:
+            private_directory(self._settings.log_dir)
+        except OSError as error:
+            raise ServersUnreachable(
+                f"{self._settings.log_dir} cannot be made: {error.strerror}", "set KOKORO_CACHE_DIR or KOKORO_LOG_DIR"
+            ) from error
+        program = daemon.Program(
+            name="model",
+            path=os.path.join(daemon.PROGRAMS, "model_server.py"),
+            environment={**ENVIRONMENT, **os.environ, **self._settings.environment()},
+            stderr_path=os.path.join(self._settings.log_dir, "model_server.stderr"),
+        )
+        return daemon.ensure(self._runtime, program)
+
+    def _answer(self, model: Connection, kind: type[Answer]) -> Answer:
+        while True:
+            message = model.receive()[0]
+            if isinstance(message, kind):
+                return message
+            if isinstance(message, Failed):
+                raise error_for(message.code, message.text)
+            if isinstance(message, ServerState):
+                self._listener.state(message)
+
+
+class _Conversation:
+    """One utterance on one connection: sends text as credit allows, and listens until its last message."""
+
+    def __init__(self, connection: Connection, source: TextSource, options: Options, listener: Listener) -> None:
+        self.started = False
+        self._connection = connection
+        self._source = source
+        self._options = options
+        self._listener = listener
+        self._id = os.urandom(16).hex()
+        self._credit = 0  # UTF-8 bytes of text we may send
+        self._text_ended = False
+        self._ended = False
+
+    def run(self) -> Finished | None:
+        options = self._options
+        self._connection.send(
+            Speak(
+                utterance=self._id,
+                voice=options.voice,
+                lang=options.lang or parse_voice(options.voice).lang,
+                speed=options.speed,
+                engine=options.engine,
+                seed=options.seed,
+                sink="client" if options.to_client else "speakers",
+                wait=options.wait,
+                debug=options.debug,
+            )
+        )
+        if options.to_client:
+            self._connection.send(Credit(utterance=self._id, bytes=AUDIO_CREDIT))
+        while True:
+            if self._may_send() and self._text_is_next():
+                self._send_text()
+                continue
+            message, payload = self._connection.receive()
+            if isinstance(message, Finished):
+                self._ended = True
+                return message
+            if isinstance(message, TextAccepted) and not options.wait:
+                self._ended = True
+                return None
+            self._hear(message, payload)
+
+    def close(self) -> None:
+        """Cancels what has not ended. Idempotent."""
+        try:
+            if not self._ended:
+                self._connection.send(Cancel(utterance=self._id))
+        except ConnectionLost:
+            pass  # a closed connection cancels as well
+        finally:
+            self._connection.close()
+
+    def _may_send(self) -> bool:
+        return not self._text_ended and self._credit >= 4 * PART_CHARACTERS
+
+    def _text_is_next(self) -> bool:
+        """Whether to send text now, rather than receive: what has arrived comes first, a pipe may keep us waiting."""
+        fds = [self._connection.fileno()]
+        if self._connection.has_message:
+            return False
+        if self._source.fd is None:
+            return not select.select(fds, [], [], 0)[0]
+        return not select.select([*fds, self._source.fd], [], [])[0].count(fds[0])
+
+    def _send_text(self) -> None:
+        part = self._source.read()
+        if part is None:
+            self._text_ended = True
+            self._connection.send(EndOfText(utterance=self._id))
+        elif part:
+            self._credit -= len(part.encode("utf-8", "replace"))
+            self._connection.send(TextPart(utterance=self._id, text=part))
+
+    def _hear(self, message: Message, payload: bytes) -> None:
+        if isinstance(message, Accepted):
+            self._credit = message.text_credit
+        elif isinstance(message, Credit):
+            self._credit += message.bytes
+        elif isinstance(message, AudioChunk):
+            self._listener.audio(payload)
+            self._connection.send(Credit(utterance=self._id, bytes=len(payload)))
+        elif isinstance(message, Started):
+            self.started = True
+            self._source.forget()
+            self._listener.started(message.engine)
+        elif isinstance(message, Progress):
+            self._listener.progress(message.seconds)
+        elif isinstance(message, ServerState):
+            self._listener.state(message)
+        elif isinstance(message, Notice):
+            self._listener.notice(message.text)
+        elif isinstance(message, Failed):
+            self._ended = True
+            raise error_for(message.code, message.text)
+        elif isinstance(message, Cancelled):
+            self._ended = True
+            raise UtteranceCancelled("the speech was cancelled", "say it again if it was not meant")

@@ -1,0 +1,352 @@
+"""A socket that sends and receives messages: handshake, blocking receive, bounded outbox with a writer thread.
+
+The client uses `call()` and a bare Connection. A server uses a Switchboard: a Peer per connection, whose reader thread
+puts everything into the server's one inbox and whose writer thread is the only one that writes to the socket.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import select
+import socket
+import struct
+import time
+
+from kokoro_common import __version__
+from kokoro_common.errors import ServersUnreachable
+from kokoro_common.protocol import (
+    PROTOCOL,
+    Challenge,
+    Decoder,
+    Denied,
+    Hello,
+    Message,
+    Proof,
+    ProtocolError,
+    Welcome,
+    encode,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    import queue
+
+    from kokoro_common.record import Record
+
+LOOPBACK = "127.0.0.1"  # literally: "localhost" may resolve to something else
+CONNECT_SECONDS = 1.0
+HANDSHAKE_SECONDS = 2.0
+FRAME_SECONDS = 10.0  # from a frame's first byte to its last
+WRITE_SECONDS = 10.0  # a peer that takes nothing for so long is gone
+OUTBOX_BYTES = 4 << 20  # a peer that is so far behind is dropped
+MAX_CONNECTIONS = 1024
+PORTS_TRIED = 100  # from the preferred one up, then any free one
+
+
+class ConnectionLost(Exception):
+    """The peer closed, vanished, or broke the protocol."""
+
+
+class NotOurServer(Exception):
+    """What listens on the port did not prove that it holds our token. Nothing but a Hello was sent to it."""
+
+
+def _proof(token: bytes, side: str, role: str, port: int, nonce_c: str, nonce_s: str) -> str:
+    """The port keeps an impostor from relaying a proof to a live server; the side keeps it from reflecting one."""
+    return hmac.digest(token, "\n".join((side, role, str(port), nonce_c, nonce_s)).encode(), "sha256").hex()
+
+
+class Connection:
+    """Sends and receives messages, blocking. One thread may send while another receives."""
+
+    def __init__(self, sock: socket.socket, *, strict: bool) -> None:
+        self._socket = sock
+        self._decoder = Decoder(strict=strict)
+        self._arrived: list[tuple[Message, bytes]] = []
+        self._frame_began = 0.0
+        sock.setblocking(True)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(WRITE_SECONDS), 0))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def has_message(self) -> bool:
+        """Whether receive() would return without touching the socket (which select() cannot know)."""
+        return bool(self._arrived)
+
+    def trust(self) -> None:
+        self._decoder.trust()
+
+    def send(self, message: Message, payload: bytes = b"") -> None:
+        """Blocks until the kernel has it. Raises ConnectionLost."""
+        self.send_frame(encode(message, payload))
+
+    def send_frame(self, frame: bytes) -> None:
+        try:
+            self._socket.sendall(frame)
+        except OSError as error:
+            raise ConnectionLost(f"cannot send: {error.strerror or error}") from error
+
+    def receive(self, seconds: float | None = None) -> tuple[Message, bytes]:
+        """The next message and its payload. Blocks, at most `seconds` if given.
+
+        Raises ConnectionLost at the end of the stream, ProtocolError, TimeoutError.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not self._arrived:
+            limits = [deadline] if deadline is not None else []
+            if self._decoder.within_frame:
+                limits.append(self._frame_began + FRAME_SECONDS)
+            self._wait_readable(min(limits, default=None))
+            try:
+                data = self._socket.recv(1 << 16)
+            except OSError as error:
+                raise ConnectionLost(f"cannot receive: {error.strerror or error}") from error
+            if not data:
+                raise ConnectionLost("closed by the peer")
+            if not self._decoder.within_frame:
+                self._frame_began = time.monotonic()
+            self._arrived = self._decoder.feed(data)
+            if self._arrived:
+                self._frame_began = time.monotonic()
+        return self._arrived.pop(0)
+
+    def _wait_readable(self, deadline: float | None) -> None:
+        """poll() rather than a socket timeout: that one would bind the sending thread as well."""
+        poller = select.poll()
+        try:
+            poller.register(self._socket, select.POLLIN)
+        except (OSError, ValueError) as error:
+            raise ConnectionLost("closed here") from error
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not poller.poll(left):
+            raise TimeoutError("nothing came in time")
+
+    def close(self) -> None:
+        """Idempotent, from any thread: a blocked receive() or send() ends with ConnectionLost."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected any more, which is what we want
+        self._socket.close()
+
+
+def handler_name(message: object) -> str:
+    """The method that a server handles a message with: FloorRequest -> handle_floor_request."""
+    name = type(message).__name__
+    return "handle" + "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connection:
+    """Connects to a server on loopback and proves each side to the other. Blocks for 3 s at most.
+
+    Raises ConnectionLost when nothing listens, NotOurServer when it cannot prove itself or speaks another protocol.
+    """
+    try:
+        sock = socket.create_connection((LOOPBACK, port), CONNECT_SECONDS)
+    except (OSError, OverflowError) as error:
+        raise ConnectionLost(f"nothing answers on port {port}: {error}") from error
+    connection = Connection(sock, strict=strict)
+    nonce = os.urandom(16).hex()
+    deadline = time.monotonic() + HANDSHAKE_SECONDS
+    try:
+        connection.send(Hello(role=role, protocol=PROTOCOL, version=__version__, nonce=nonce))
+        challenge = connection.receive(deadline - time.monotonic())[0]
+        if not isinstance(challenge, Challenge) or challenge.protocol != PROTOCOL:
+            raise NotOurServer(f"port {port} answered {challenge!r:.200}")
+        expected = _proof(token, "server", challenge.role, port, nonce, challenge.nonce)
+        if not hmac.compare_digest(challenge.proof.encode(), expected.encode()):
+            raise NotOurServer(f"what listens on port {port} does not hold our token")
+        connection.send(Proof(proof=_proof(token, "client", role, port, nonce, challenge.nonce)))
+        connection.trust()
+        welcome = connection.receive(deadline - time.monotonic())[0]
+        if not isinstance(welcome, Welcome):
+            raise NotOurServer(f"port {port} answered {welcome!r:.200}")
+    except (ProtocolError, TimeoutError, AttributeError, TypeError) as error:
+        connection.close()
+        raise NotOurServer(f"what listens on port {port} does not speak our protocol: {error}") from error
+    except (ConnectionLost, NotOurServer):
+        connection.close()
+        raise
+    return connection
+
+
+def answer(sock: socket.socket, token: bytes, role: str, port: int) -> tuple[Connection, str]:
+    """The server's side of the handshake: the connection and the caller's role. Blocks for HANDSHAKE_SECONDS at most.
+
+    Raises ConnectionLost, ProtocolError or TimeoutError; the socket is closed then.
+    """
+    connection = Connection(sock, strict=True)
+    deadline = time.monotonic() + HANDSHAKE_SECONDS
+    try:
+        hello = connection.receive(deadline - time.monotonic())[0]
+        if not isinstance(hello, Hello) or len(hello.nonce) != 32 or hello.role not in ("client", "voice"):
+            raise ProtocolError("the first message must be Hello")
+        nonce = os.urandom(16).hex()
+        proof = _proof(token, "server", role, port, hello.nonce, nonce)
+        connection.send(Challenge(role=role, protocol=PROTOCOL, version=__version__, nonce=nonce, proof=proof))
+        if hello.protocol != PROTOCOL:
+            raise ProtocolError(f"the caller speaks protocol {hello.protocol}")
+        answered = connection.receive(deadline - time.monotonic())[0]
+        expected = _proof(token, "client", hello.role, port, hello.nonce, nonce)
+        if not isinstance(answered, Proof) or not hmac.compare_digest(answered.proof.encode(), expected.encode()):
+            connection.send(Denied(text="denied"))
+            raise ProtocolError("the caller does not hold our token")
+        connection.trust()
+        connection.send(Welcome(pid=os.getpid()))
+    except (ConnectionLost, ProtocolError, TimeoutError):
+        connection.close()
+        raise
+    return connection, hello.role
+
+
+class Peer:
+    """One connection of a server: what arrives goes into the inbox, what is posted into a bounded outbox.
+
+    The inbox gets (peer, message, payload); after the last one (peer, None, b"").
+    """
+
+    def __init__(
+        self, connection: Connection, role: str, inbox: queue.SimpleQueue[Delivery], log: logging.Logger
+    ) -> None:
+        import queue
+        import threading
+
+        self.role = role
+        self._connection = connection
+        self._inbox = inbox
+        self._log = log
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._unsent = 0  # bytes in the outbox
+        self._lock = threading.Lock()
+        self._writer = threading.Thread(target=self._write, name=f"{role}-writer", daemon=True)
+        self.ended = threading.Event()
+
+    def post(self, message: Message, payload: bytes = b"") -> None:
+        """Queues a message. Never blocks, from any thread. A peer too far behind is dropped, a closed one ignored."""
+        frame = encode(message, payload)
+        with self._lock:
+            self._unsent += len(frame)
+            overflow = self._unsent > OUTBOX_BYTES
+        if overflow:
+            self._log.warning("peer dropped: it does not read", extra={"role": self.role})
+            self._connection.close()
+        else:
+            self._outbox.put(frame)
+
+    def close(self) -> None:
+        """Ends the connection when what was posted before has been sent. Does not block; `ended` tells when."""
+        self._outbox.put(None)
+
+    def serve(self) -> None:
+        """Reads until the connection ends. Blocks: the calling thread is the reader; the writer is started here."""
+        self._writer.start()
+        try:
+            while True:
+                message, payload = self._connection.receive()
+                self._inbox.put((self, message, payload))
+        except (ConnectionLost, ProtocolError, TimeoutError) as error:
+            self._log.info("connection ended", extra={"role": self.role, "reason": str(error)})
+        finally:
+            self._connection.close()
+            self.close()
+            self._writer.join()
+            self._inbox.put((self, None, b""))
+            self.ended.set()
+
+    def _write(self) -> None:
+        try:
+            while (frame := self._outbox.get()) is not None:
+                self._connection.send_frame(frame)
+                with self._lock:
+                    self._unsent -= len(frame)
+        except ConnectionLost as error:
+            self._log.info("cannot write", extra={"role": self.role, "reason": str(error)})
+        finally:
+            self._connection.close()
+
+
+if TYPE_CHECKING:
+    Delivery = tuple[Peer | None, Record | None, bytes]  # without a peer: an event of the server itself
+
+
+class Switchboard:
+    """Listens on loopback and turns every caller that proves itself into a Peer of the one inbox."""
+
+    def __init__(
+        self, token: bytes, role: str, preferred_port: int, inbox: queue.SimpleQueue[Delivery], log: logging.Logger
+    ) -> None:
+        """Binds and listens; raises ServersUnreachable if no port is free. Callers are answered after start()."""
+        import threading
+
+        self._token = token
+        self._role = role
+        self._inbox = inbox
+        self._log = log
+        self._socket = _listen(preferred_port)
+        self.port: int = self._socket.getsockname()[1]
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _accept(self) -> None:
+        import threading
+
+        while not self._closing.is_set():
+            try:
+                sock, _ = self._socket.accept()
+            except OSError as error:
+                if self._closing.is_set():
+                    return
+                self._log.warning("cannot accept", extra={"reason": str(error)})
+                self._closing.wait(0.1)  # out of descriptors: somebody has to close one first
+                continue
+            if not self._places.acquire(blocking=False):
+                sock.close()
+                continue
+            threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
+
+    def _welcome(self, sock: socket.socket) -> None:
+        try:
+            try:
+                connection, role = answer(sock, self._token, self._role, self.port)
+            except (ConnectionLost, ProtocolError, TimeoutError) as error:
+                self._log.info("caller turned away", extra={"reason": str(error)})
+                return
+            self._log.info("connection", extra={"role": role})
+            Peer(connection, role, self._inbox, self._log).serve()
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        """Stops accepting. Connections that exist go on. Idempotent."""
+        self._closing.set()
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        except OSError:
+            pass  # macOS refuses it on a listening socket; closing wakes accept() there
+        self._socket.close()
+
+
+def _listen(preferred_port: int) -> socket.socket:
+    """On the preferred port, else the next free one, else any. 0 means any."""
+    ports = range(preferred_port, min(preferred_port + PORTS_TRIED, 65536)) if preferred_port else ()
+    problem: OSError | None = None
+    for port in (*ports, 0):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
+            sock.bind((LOOPBACK, port))
+            sock.listen(128)
+            return sock
+        except OSError as error:
+            problem = error
+            sock.close()
+    raise ServersUnreachable(f"no port on {LOOPBACK} is free: {problem}", "close some programs and try again")

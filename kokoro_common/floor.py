@@ -1,0 +1,40 @@
+"""Who may use the speakers: one utterance at a time, in the order of asking. Pure Python, one thread.
+
+This is the order only. Possession is a lock on floor.lock, held by the speaking voice server, so that a death of the
+model server frees nothing early.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+
+class Floor:
+    """A line of keys: the first has the floor, the second is next. Callbacks tell each key once that it moved up."""
+
+    def __init__(self, granted: Callable[[Hashable], None], next_in_line: Callable[[Hashable], None]) -> None:
+        self._line: list[Hashable] = []
+        self._granted = granted
+        self._next_in_line = next_in_line
+
+    @property
+    def line(self) -> tuple[Hashable, ...]:
+        return tuple(self._line)
+
+    def request(self, key: Hashable) -> None:
+        """Goes to the end of the line. A key that is in it already keeps its place."""
+        if key not in self._line:
+            self._change([*self._line, key])
+
+    def release(self, key: Hashable) -> None:
+        """Leaves the line, wherever it stands. A key that is not in it changes nothing."""
+        self._change([other for other in self._line if other != key])
+
+    def _change(self, line: list[Hashable]) -> None:
+        before, self._line = self._line, line
+        if line and line[:1] != before[:1]:
+            self._granted(line[0])
+        if len(line) > 1 and line[1] not in before[:2]:
+            self._next_in_line(line[1])

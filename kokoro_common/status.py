@@ -1,0 +1,57 @@
+"""The status report as lines for a person. Layer 0: knows the report of DESIGN section 5, nothing else."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def readable(report: dict[str, Any]) -> str:
+    """Several lines, no newline at the end."""
+    model = report["model_server"]
+    if model is None:
+        return "no servers are running; they start with the first say.py"
+    ledger = model["ledger"]
+    lines = [
+        f"model server   pid {model['pid']}, port {model['port']}, up {_span(model['uptime_s'])}, "
+        f"{_megabytes(model['rss_bytes'])}",
+        f"model          {model['state']}: {model['engine']} ({model['engine_reason']})",
+        f"device         {model['device']}, {model['precision']}{_reason(model['device_reason'])}",
+        f"utterances     {ledger['accepted']} accepted, {ledger['finished']} finished, "
+        f"{ledger['cancelled']} cancelled, {ledger['failed']} failed, {ledger['in_flight']} in flight",
+    ]
+    if model["rtf_p50"] is not None:
+        lines.append(f"speed          {model['rtf_p50']:.2f} s of work for 1 s of audio (median)")
+    if model["first_audio_ms_p50"] is not None:
+        lines.append(f"first audio    after {model['first_audio_ms_p50']:.0f} ms (median), "
+                     f"{model['underflows']} underflows")  # fmt: skip
+    lines += [f"{name:<15}{quality}" for name, quality in (("g2p", _pairs(model["g2p"])),) if quality]
+    lines += [
+        f"{voice['voice']:<15}pid {voice['pid']}, port {voice['port']}, idle {_span(voice['idle_s'])}, "
+        f"{_megabytes(voice['rss_bytes'])}"
+        for voice in report["voice_servers"]
+    ]
+    lines += [f"speaking       {each['voice']}, for {_span(each['seconds'])}" for each in report["speaking"]]
+    if report["waiting"]:
+        lines.append(f"waiting        {len(report['waiting'])}")
+    return "\n".join(lines)
+
+
+def _reason(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _pairs(table: dict[str, str]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in table.items())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,227 @@
+"""A text chunk's way to audio in the model server: phonemes, the scheduler's turn, the engine, the sender's outbox.
+
+Two threads: g2p (espeak-ng inside it has global state) and synthesis (the only one that calls an engine). What is
+asked of an utterance that has been cancelled meanwhile is dropped wherever it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import queue
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from kokoro_common.audio import SAMPLE_RATE
+from kokoro_common.connection import Peer
+from kokoro_common.engine import Phrase
+from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.espeak import EspeakEngine
+from kokoro_common.g2p import G2P, split_phonemes
+from kokoro_common.loader import Loader, VoiceLoaded
+from kokoro_common.protocol import MAX_CHUNK_FRAMES, AudioChunk, Failed, ProtocolError, Synthesize, Synthesized
+from kokoro_common.scheduler import Piece, Scheduler
+from kokoro_common.voicepack import blend, style_row
+from kokoro_common.voices import LANGUAGES, parse_voice
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+
+log = logging.getLogger("kokoro.synthesis")
+
+MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
+MEASURED = 200  # text chunks that the median real-time factor is taken over
+
+
+def piece_seed(seed: int, index: int, part: int) -> int:
+    """The random state of a piece depends on its place in its utterance alone, never on what was spoken before."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{part}".encode()).digest()[:4], "big")
+
+
+def failure(utterance: str, error: Exception) -> Failed:
+    """What a client is told of an error, expected or not."""
+    if isinstance(error, KokoroError):
+        return Failed(utterance=utterance, code=error.exit_code, text=str(error))
+    text = str(error) if isinstance(error, ProtocolError) else f"{error!r}; see the log of the model server"
+    return Failed(utterance=utterance, code=1, text=text)
+
+
+class Synthesis:
+    """open, request, cancel and end are called by the server's main thread; the audio goes to the asking peer."""
+
+    def __init__(self, loader: Loader, temporary_directory: str, *, debug: bool) -> None:
+        """`temporary_directory` is for espeak's copies of its library; it is made when it is needed."""
+        self._loader = loader
+        self._temporary_directory = temporary_directory
+        self._debug = debug
+        self._scheduler = Scheduler()
+        self._g2p_jobs: queue.SimpleQueue[tuple[Peer, Synthesize] | None] = queue.SimpleQueue()
+        self._g2p: G2P | None = None
+        self._espeak = EspeakEngine()
+        self._open: set[tuple[Peer, str]] = set()  # changed by the main thread, looked at by the others
+        self._parked: dict[str, list[tuple[Peer, Synthesize]]] = {}  # by the voice whose pack is on its way
+        self.chunks_done = 0
+        self.real_time_factors: deque[float] = deque(maxlen=MEASURED)  # seconds of engine per second of audio
+
+    def start(self) -> None:
+        threading.Thread(target=self._run_g2p, name="g2p", daemon=True).start()
+        threading.Thread(target=self._run_engine, name="synthesis", daemon=True).start()
+
+    def close(self) -> None:
+        """Both threads end after what they are at. Idempotent, does not wait."""
+        self._scheduler.close()
+        self._g2p_jobs.put(None)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._scheduler)
+
+    @property
+    def g2p_quality(self) -> dict[str, str]:
+        return self._g2p.quality if self._g2p is not None else {}
+
+    # --- on the main thread ------------------------------------------------------------------------------------------
+
+    def open(self, peer: Peer, utterance: str) -> None:
+        self._open.add((peer, utterance))
+
+    def end(self, peer: Peer, utterance: str) -> None:
+        """Finished, cancelled or failed: nothing more is synthesized for it."""
+        self._open.discard((peer, utterance))
+        self._scheduler.cancel(peer, utterance)
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone with all its utterances."""
+        self._open = {key for key in self._open if key[0] is not peer}
+        self._scheduler.cancel(peer)
+
+    def request(self, peer: Peer, message: Synthesize) -> None:
+        """Answered to the peer by AudioChunk..., Synthesized; or Failed. Raises what is wrong with the request."""
+        if (peer, message.utterance) not in self._open:
+            return  # cancelled: the messages crossed
+        if message.lang not in LANGUAGES:
+            raise ProtocolError(f"there is no language {message.lang!r}")
+        if message.engine == "espeak":
+            self._scheduler.add(_piece(peer, message, message.text))
+            return
+        if self._loader.state.state != "ready":
+            raise ModelUnavailable("the model is not loaded", "say it again")
+        for name, _ in parse_voice(message.voice).parts:
+            if name not in self._loader.packs:
+                self._parked.setdefault(name, []).append((peer, message))
+                self._loader.want_voice(name)
+                return
+        self._g2p_jobs.put((peer, message))
+
+    def voice_loaded(self, message: VoiceLoaded) -> None:
+        for peer, request in self._parked.pop(message.voice, []):
+            if message.error is not None:
+                peer.post(failure(request.utterance, message.error))
+            else:
+                self.request(peer, request)
+
+    # --- on the g2p thread -------------------------------------------------------------------------------------------
+
+    def _run_g2p(self) -> None:
+        while (job := self._g2p_jobs.get()) is not None:
+            peer, message = job
+            if (peer, message.utterance) not in self._open:
+                continue
+            began = time.monotonic()
+            try:
+                pieces = self._phonemes(message)
+            except KokoroError as error:
+                peer.post(failure(message.utterance, error))
+                continue
+            took = time.monotonic() - began
+            for part, phonemes in enumerate(pieces):
+                last = part == len(pieces) - 1
+                self._scheduler.add(_piece(peer, message, phonemes, part=part, last=last, g2p=took))
+
+    def _phonemes(self, message: Synthesize) -> list[str]:
+        """At least one piece, so that a chunk without anything to say is answered too."""
+        if self._g2p is None:
+            os.makedirs(self._temporary_directory, mode=0o700, exist_ok=True)
+            self._g2p = G2P(self._loader.spacy_path, self._temporary_directory)
+        phonemes = self._g2p.phonemes(message.text, message.lang)
+        return split_phonemes(phonemes, int(MAX_PHONEMES * min(1.0, message.speed))) or [""]
+
+    # --- on the synthesis thread -------------------------------------------------------------------------------------
+
+    def _run_engine(self) -> None:
+        while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
+            began = time.monotonic()
+            try:
+                sounds = self.synthesize(batch)
+            except Exception as error:
+                log.exception("synthesis failed", extra={"utterance": batch[0].utterance})
+                for piece in batch:
+                    cast(Peer, piece.owner).post(failure(piece.utterance, error))
+                continue
+            took = time.monotonic() - began
+            for piece, samples in zip(batch, sounds, strict=True):
+                self._deliver(piece, samples, began - piece.added, took)
+
+    def synthesize(self, batch: list[Piece]) -> list[Samples]:
+        """Pieces of one engine to samples, (frames,) each, in the same order. The seam for a stub engine."""
+        if batch[0].engine == "espeak":
+            return [
+                self._espeak.synthesize(piece.text, piece.lang, piece.speed, female=parse_voice(piece.voice).female)
+                for piece in batch
+            ]
+        assert self._loader.engine is not None
+        for piece in batch:
+            if piece.debug or self._debug:
+                log.info("phonemes", extra={"utterance": piece.utterance, "index": piece.index, "part": piece.part,
+                                            "voice": piece.voice, "speed": piece.speed, "seed": piece.seed,
+                                            "phonemes": piece.text})  # fmt: skip
+        phrases = [
+            Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.speed, seed=piece.seed) for piece in batch
+        ]
+        return [waveform.samples for waveform in self._loader.engine.synthesize(phrases)]
+
+    def _style(self, piece: Piece) -> Samples:
+        """(1, 256): the row for this number of phonemes, of the voice or the blend."""
+        parts = parse_voice(piece.voice).parts
+        rows = [style_row(self._loader.packs[name], max(1, len(piece.text))) for name, _ in parts]
+        return blend(rows, [weight for _, weight in parts])
+
+    def _deliver(self, piece: Piece, samples: Samples, queued: float, took: float) -> None:
+        peer = cast(Peer, piece.owner)
+        if (peer, piece.utterance) not in self._open:
+            return  # cancelled while the engine was at work
+        if len(samples):
+            self.real_time_factors.append(took * SAMPLE_RATE / len(samples))
+        for start in range(0, len(samples), MAX_CHUNK_FRAMES):
+            payload = samples[start : start + MAX_CHUNK_FRAMES].astype("<f4", copy=False).tobytes()
+            peer.post(AudioChunk(utterance=piece.utterance, index=piece.index, payload_bytes=len(payload)), payload)
+        if piece.last:
+            self.chunks_done += 1
+            peer.post(
+                Synthesized(utterance=piece.utterance, index=piece.index, g2p=piece.g2p, queue=queued, model=took)
+            )
+
+
+def _piece(peer: Peer, message: Synthesize, text: str, *, part: int = 0, last: bool = True, g2p: float = 0.0) -> Piece:
+    return Piece(
+        owner=peer,
+        utterance=message.utterance,
+        index=message.index,
+        part=part,
+        last=last,
+        engine=message.engine,
+        text=text,
+        voice=message.voice,
+        lang=message.lang,
+        speed=message.speed,
+        seed=piece_seed(message.seed, message.index, part),
+        g2p=g2p,
+        added=time.monotonic(),
+        debug=message.debug,
+    )

@@ -1,0 +1,236 @@
+"""Text to text chunks of speakable size, nothing lost, while it arrives: in any pieces, the borders are the same.
+
+The chunker takes one character at a time and decides with what it has, so what it decides cannot depend on how the
+text was cut into `feed()` calls, its time is linear and its memory is one chunk.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from kokoro_common.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Characters, about as many phonemes: Kokoro takes 510 in a call, and what is more (numbers) g2p cuts again.
+MAX_CHUNK_CHARACTERS = 400
+_MAX_CHARACTERS = {"j": 100, "z": 100}  # one character is 2 to 5 phonemes there
+
+# --- Cleaning --------------------------------------------------------------------------------------------------------
+
+_MAX_OSC = 2000  # characters of a title or link sent to a terminal; a longer one is text
+_JUNK = re.compile(
+    rf"""
+    (?P<newline> \r\n? | [\v\f\x85\u2028\u2029] )
+  | (?P<nothing>
+        (?: \x1b\[ | \x9b ) [0-?]{{0,32}} m                                      # colours stand within words
+      | \x1b [\]PX^_] [^\x07\x1b\n]{{0,{_MAX_OSC}}} (?: \x07 | \x1b\\ )          # titles, links
+      | [\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]
+    )
+  | (?P<blank>
+        (?: \x1b\[ | \x9b ) [0-?]{{0,32}} [ -/]{{0,4}} [@-~]                     # cursor movements
+      | \x1b [ -/]{{0,4}} [0-~]
+      | [\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]
+    )
+    """,
+    re.VERBOSE,
+)
+_REPLACEMENT = {"newline": "\n", "nothing": "", "blank": " "}
+# The end of a text that may be the beginning of what _JUNK matches: it waits for what comes.
+_UNFINISHED = re.compile(
+    rf"(?:\r|\x1b(?:[ -/]{{0,4}}|\[[0-?]{{0,32}}[ -/]{{0,4}}|[\]PX^_][^\x07\x1b\n]{{0,{_MAX_OSC}}}\x1b?)"
+    rf"|\x9b[0-?]{{0,32}}[ -/]{{0,4}})\Z"
+)
+
+
+def clean(text: str) -> str:
+    """Without terminal sequences, control and invisible formatting characters and lone surrogates; newlines are \\n.
+
+    Joiners within emoji, Hindi and Persian stay.
+    """
+    return _JUNK.sub(lambda junk: _REPLACEMENT[str(junk.lastgroup)], text)
+
+
+def speakable(text: str) -> bool:
+    """Whether a voice has something to say: a letter or digit of any script, or a sign that has a name in speech."""
+    return any(
+        character.isalnum() or character in "%‰&@°" or unicodedata.category(character) == "Sc" for character in text
+    )
+
+
+# --- Chunks ----------------------------------------------------------------------------------------------------------
+
+_OPENING_QUOTES = "\"'“‘«‹„「『¿¡"
+_OPENERS = _OPENING_QUOTES + "([{（【《*_"
+_CLOSERS = "\"'”’»›)]}」』）】》*_"
+_WIDE_STOPS = tuple("。！？｡।॥")  # end a sentence, blank or not
+_STOPS = (*"!?‽؟۔", *_WIDE_STOPS)  # end a sentence when a blank follows
+_WIDE_COMMAS = "、，；："
+_WIDE_ENDS = (*_WIDE_STOPS, *_CLOSERS)
+_NO_BEGINNING = frozenset((*_STOPS, *_CLOSERS, *_WIDE_COMMAS, "…"))  # what belongs to the sentence before it
+_CLAUSE_END = re.compile(rf"(?:[,;:،؛–][{re.escape(_CLOSERS)}]*(?=\s)|[—{_WIDE_COMMAS}][{re.escape(_CLOSERS)}]*)")
+_LINE_END = re.compile(r"(?=\n)")
+_BLANK = re.compile(r"(?=\s)")
+
+# A point after these never ends a sentence; after the others it does when a capital follows. Lower case, no last point.
+_ALWAYS_SHORT = {
+    "a": "mr mrs ms messrs dr prof st mt ft gen col maj capt lt sgt rev hon gov sen rep vs e.g i.e viz cf",
+    "e": "sr sra srta dr dra d dña ud uds ee p.ej ej",
+    "f": "m mm mme mmes mlle dr pr me p.ex ex",
+    "h": "डॉ श्री",
+    "i": "sig dott dr prof ing avv on p.es es",
+    "p": "sr sra srta dr dra prof profa exmo exma p.ex ex",
+}
+_OFTEN_SHORT = {
+    "a": "etc al no nos inc ltd co corp jr sr fig vol pp p ch sec approx dept est ph.d "
+    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun",
+    "e": "etc pág págs núm art tel aprox",
+    "f": "etc p pp vol art env apr av",
+    "i": "ecc pag pagg n art tel",
+    "p": "etc pág págs núm n art tel aprox",
+}
+_LETTERS_WITH_POINTS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # J, U.S.A, p.m
+
+
+class TextChunk(Record):
+    text: str  # clean, blanks single, no blank at either end; for speakable() to judge
+    start: int  # of its first character, in characters of the text as fed
+    end: int  # behind its last character
+
+
+class Chunker:
+    """Text in, chunks out as soon as they are complete. One per utterance; for one thread; never blocks.
+
+    A chunk is a sentence: it ends where a blank follows the full stop and its closing quotes, or at a blank line, or in
+    Chinese, Japanese and Hindi at the stop itself. A longer one is cut behind a comma, between lines, at a blank, or in
+    the word. The first one of an utterance is cut early, so that the first sound comes early. The ranges of all chunks
+    cover every character that is not blank or junk, in order; a chunk may have nothing to say (a row of stars).
+    """
+
+    def __init__(self, lang: str) -> None:
+        self._limit = _MAX_CHARACTERS.get(lang, MAX_CHUNK_CHARACTERS)
+        lang = "a" if lang == "b" else lang
+        self._always_short = frozenset(_ALWAYS_SHORT.get(lang, "").split())
+        self._often_short = frozenset(_OFTEN_SHORT.get(lang, "").split())
+        self._raw = ""  # the end of what was fed, when it may be the beginning of a terminal sequence
+        self._raw_start = 0  # its place in the text as fed
+        self._body = ""  # since the last border, clean; runs of blanks are one " ", or one "\n" if they hold a newline
+        self._places: list[int] = []  # of each character of _body, in the text as fed
+        self._first = True  # nothing to say has left yet
+
+    def feed(self, text: str) -> list[TextChunk]:
+        """The chunks that `text` completes."""
+        raw = self._raw + text
+        unfinished = _UNFINISHED.search(raw)
+        return self._take(raw, unfinished.start() if unfinished else len(raw))
+
+    def finish(self) -> list[TextChunk]:
+        """The rest. Nothing may be fed afterwards."""
+        chunks = self._take(self._raw, len(self._raw))
+        return chunks + ([self._cut(len(self._body))] if self._body else [])
+
+    def _take(self, raw: str, length: int) -> list[TextChunk]:
+        """Takes the first `length` characters and keeps the others for the next time."""
+        chunks = []
+        for character, place in _cleaned(raw[:length]):
+            add = self._add_blank if character.isspace() else self._add
+            if border := add(character, self._raw_start + place):
+                chunks.append(self._cut(border))
+        self._raw = raw[length:]
+        self._raw_start += length
+        return chunks
+
+    def _add_blank(self, character: str, place: int) -> int:
+        """Returns the border that this blank shows, as an index of `_body`; 0: none."""
+        newline = character == "\n"
+        if not self._body or (self._body[-1].isspace() and not newline):
+            return 0
+        if self._body[-1] == "\n":
+            return len(self._body)  # a blank line
+        if self._body[-1] == " ":
+            self._body = self._body[:-1] + "\n"
+        else:
+            self._body += "\n" if newline else " "
+            self._places.append(place)
+        ended = self._sentence_ended()
+        return len(self._body) if ended or (ended is None and newline) else 0
+
+    def _add(self, character: str, place: int) -> int:
+        """Returns the border that this character, which is no blank, shows; 0: none."""
+        border = len(self._body) if self._ended_before(character) else 0
+        self._body += character
+        self._places.append(place)
+        return border or self._too_long()
+
+    def _cut(self, border: int) -> TextChunk:
+        text = self._body[:border].rstrip()
+        chunk = TextChunk(text=text.replace("\n", " "), start=self._places[0], end=self._places[len(text) - 1] + 1)
+        self._body = self._body[border:].lstrip()
+        self._places = self._places[len(self._places) - len(self._body) :]
+        self._first = self._first and not speakable(text)
+        return chunk
+
+    def _sentence_ended(self) -> bool | None:
+        """Whether what stands before the blank that has just come is a sentence. None: a capital after it will tell."""
+        core = self._body.rstrip().rstrip(_CLOSERS)
+        if core.endswith(_STOPS):
+            return True
+        if core.endswith(("..", "…")):
+            return None
+        if not core.endswith("."):
+            return False
+        word = core.rsplit(None, 1)[-1][:-1].lstrip(_OPENERS)
+        if word.lower() in self._always_short or (core == f"{word}." and word.isdigit()):  # "3. Stir": a list
+            return False
+        if word.lower() in self._often_short:
+            return None
+        if _LETTERS_WITH_POINTS.fullmatch(word) and word != "I" and (word[0].isupper() or "." in word):
+            return False if word[0].isupper() else None  # J. K. Rowling, U.S. Army; 5 p.m.
+        return True
+
+    def _ended_before(self, character: str) -> bool:
+        """Whether a border that had to wait for this character lies before it."""
+        if self._body.endswith(" "):
+            return (character.isupper() or character in _OPENING_QUOTES) and self._sentence_ended() is None
+        if not self._body.endswith(_WIDE_ENDS) or character in _NO_BEGINNING:
+            return False
+        return self._body.rstrip(_CLOSERS).endswith(_WIDE_STOPS)
+
+    def _too_long(self) -> int:
+        """Where to cut what is too long; 0: it is not, yet."""
+        length = len(self._body)
+        if length > self._limit:
+            return self._last_break()
+        if self._first and length > self._limit // 5:
+            early = _CLAUSE_END.search(self._body, self._limit // 20)
+            return early.end() if early else 0
+        return 0
+
+    def _last_break(self) -> int:
+        for kind, least in ((_CLAUSE_END, self._limit // 4), (_LINE_END, self._limit // 4), (_BLANK, 1)):
+            ends = [match.end() for match in kind.finditer(self._body, least) if match.end() <= self._limit]
+            if ends:
+                return ends[-1]
+        border = self._limit
+        while border > self._limit // 2 and _joined(self._body[border - 1], self._body[border]):
+            border -= 1
+        return border
+
+
+def _cleaned(raw: str) -> Iterator[tuple[str, int]]:
+    """The characters of `clean(raw)` with their places in `raw`."""
+    place = 0
+    for junk in _JUNK.finditer(raw):
+        yield from zip(raw[place : junk.start()], range(place, junk.start()), strict=True)
+        if replacement := _REPLACEMENT[str(junk.lastgroup)]:
+            yield replacement, junk.start()
+        place = junk.end()
+    yield from zip(raw[place:], range(place, len(raw)), strict=True)
+
+
+def _joined(before: str, after: str) -> bool:
+    """Whether two characters show as one: an accent on its letter, an emoji made of several."""
+    return unicodedata.category(after).startswith("M") or "\u200d" in (before, after)

@@ -1,0 +1,478 @@
+#!/usr/bin/env python3
+"""The resident model: turns text chunks of all voices into audio, starts the voice servers, keeps the order of speech.
+
+Threads
+    main       owns registry, floor and ledger; takes everything from one inbox and never blocks on anything else
+    accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
+    writers    one a connection, empty its outbox
+    loader     downloads and loads: weights, voices, spaCy's model (kokoro_common/loader.py)
+    g2p        text chunk to phonemes                             (kokoro_common/synthesis.py)
+    synthesis  the only one that calls an engine; never writes to a socket
+    start-*    one a voice server that is being started, until it listens
+
+A request, in order
+    1. VoiceServerFor from a client: the voice server is started, or known; VoiceServerAt when it has registered
+    2. FloorRequest from the voice server: FloorGranted in the order of arrival
+    3. Synthesize: phonemes, in pieces the model can take -> scheduler
+    4. the scheduler's next batch -> engine -> AudioChunk..., Synthesized to the voice server that asked
+The server owns nothing longer than a text chunk; whose utterance was cancelled meanwhile gets its audio dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import shutil
+import statistics
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from kokoro_common import __version__, daemon
+from kokoro_common.connection import Peer, Switchboard, handler_name
+from kokoro_common.engine import device_problem
+from kokoro_common.errors import KokoroError, ModelUnavailable, ServersUnreachable, UnknownVoice, UsageError
+from kokoro_common.floor import Floor
+from kokoro_common.loader import DownloadEnded, Loader, VoiceLoaded
+from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.protocol import (
+    Cancel,
+    Download,
+    Downloaded,
+    Failed,
+    FloorGranted,
+    FloorNext,
+    FloorReleased,
+    FloorRequest,
+    ModelWanted,
+    Ping,
+    Pong,
+    ProtocolError,
+    Register,
+    ServerState,
+    Shutdown,
+    ShuttingDown,
+    Status,
+    StatusRequest,
+    Synthesize,
+    UtteranceEnded,
+    UtteranceOpened,
+    VoiceServerAt,
+    VoiceServerFor,
+)
+from kokoro_common.record import Record
+from kokoro_common.settings import Settings, resolve
+from kokoro_common.synthesis import MEASURED, Synthesis, failure
+from kokoro_common.voices import VOICES
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from kokoro_common.connection import Delivery
+
+DRAIN_SECONDS = 5.0  # for the voice servers to end, at a shutdown
+REGISTER_SECONDS = 15.0  # from a voice server's start to its Register
+TICK_SECONDS = 5.0
+SOUND_VARIABLES = ("PULSE_", "PIPEWIRE_", "ALSA_", "XDG_RUNTIME_DIR")  # what a client's shell may set for its player
+
+
+class VoiceStartFailed(Record):
+    voice: str
+    error: KokoroError
+
+
+class Voice:
+    """One voice server, from the first request for it until its connection ends."""
+
+    def __init__(self) -> None:
+        self.peer: Peer | None = None  # once it has registered
+        self.port = 0
+        self.pid = 0
+        self.waiting: list[Peer] = []  # clients who asked for it before
+        self.deadline = time.monotonic() + REGISTER_SECONDS
+        self.open: dict[str, UtteranceOpened] = {}  # utterances that have not ended
+        self.last_used = time.monotonic()
+
+
+class ModelServer:
+    voice_program = os.path.join(daemon.PROGRAMS, "voice_server.py")
+    make_synthesis = Synthesis  # with the above, the seams at which tests put stub engine and recorder
+
+    def __init__(self, settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> None:
+        if problem := device_problem(settings.device):
+            raise ModelUnavailable(problem, "leave out --device or choose another")
+        self._settings = settings
+        self._runtime = runtime
+        self._life = life
+        self._log = daemon.start_log(settings, "model_server")
+        self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._temporary_directory = os.path.join(runtime.path, "espeak")
+        self._sweep()  # a killed one could not
+        self._loader = Loader(settings, self._report)
+        self._board = Switchboard(runtime.token(), "model", settings.port, self._inbox, self._log)
+        self._synthesis = self.make_synthesis(self._loader, os.path.join(runtime.path, "espeak"), debug=settings.debug)
+        self._floor = Floor(self._floor_granted, self._floor_next)
+        self._voices: dict[str, Voice] = {}
+        self._ledger = dict.fromkeys(("accepted", "finished", "cancelled", "failed"), 0)
+        self._granted = 0.0  # time.monotonic() of the floor's last change of hands
+        self._first_audio: deque[float] = deque(maxlen=MEASURED)
+        self._underflows = 0
+        self._started = time.monotonic()
+        self._last_used = time.monotonic()
+        self._shutdown_asked: list[Peer] = []
+        self._leave_by = 0.0  # 0: not leaving
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Blocks until the server is told to end, or has been idle for `keep_alive`."""
+        self._synthesis.start()
+        self._board.start()
+        self._life.announce(self._board.port)
+        self._log.info("listening", extra={"port": self._board.port, "version": __version__})
+        while not self._may_end():
+            try:
+                self._dispatch(*self._inbox.get(timeout=TICK_SECONDS if not self._leave_by else 0.2))
+            except queue.Empty:
+                self._tick()
+        self._sweep()
+        self._log.info("ended")
+
+    def _sweep(self) -> None:
+        """espeak's copies of its library stay behind when a process ends; only the one model server makes any."""
+        shutil.rmtree(self._temporary_directory, ignore_errors=True)
+
+    def shut_down(self) -> None:
+        """For a signal handler: the main thread will see it in its inbox."""
+        self._inbox.put((None, Shutdown(), b""))
+
+    def _may_end(self) -> bool:
+        if not self._leave_by:
+            return False
+        if any(voice.peer for voice in self._voices.values()) and time.monotonic() < self._leave_by:
+            return False
+        for peer in self._shutdown_asked:
+            peer.close()
+            peer.ended.wait(0.5)
+        return True
+
+    def _begin_leaving(self) -> None:
+        self._leave_by = time.monotonic() + DRAIN_SECONDS
+        self._life.leave()
+        self._board.close()
+        self._loader.close()
+        self._synthesis.close()
+        for voice in self._voices.values():
+            if voice.peer is not None:
+                voice.peer.post(Shutdown())
+            for client in voice.waiting:
+                client.post(Failed(utterance="", code=6, text="the model server was shut down; say it again"))
+
+    def _tick(self) -> None:
+        if self._leave_by:
+            return
+        self._life.keep()
+        now = time.monotonic()
+        for name, voice in list(self._voices.items()):
+            if voice.peer is None and now > voice.deadline:
+                self._voice_unavailable(name, ServersUnreachable(f"voice server {name} did not register", "try again"))
+        if not self._voices and 0 <= self._settings.keep_alive < now - self._last_used:
+            self._log.info("idle: leaving")
+            self._begin_leaving()
+
+    def _report(self, event: Record) -> None:
+        """From any thread to the main one."""
+        self._inbox.put((None, event, b""))
+
+    def _dispatch(self, peer: Peer | None, message: Record | None, _: bytes) -> None:
+        if message is None:
+            assert peer is not None
+            self._peer_gone(peer)
+            return
+        allowed = EVENTS if peer is None else FROM_VOICE if peer.role == "voice" else FROM_CLIENT
+        try:
+            if not isinstance(message, allowed):
+                raise ProtocolError(f"{type(message).__name__} is not for the model server")
+            self._last_used = time.monotonic()
+            getattr(self, handler_name(message))(peer, message)
+        except (KokoroError, ProtocolError) as error:
+            self._log.warning("refused", extra={"message_type": type(message).__name__, "reason": str(error)})
+            if peer is not None:
+                peer.post(failure(getattr(message, "utterance", ""), error))
+        except Exception as error:
+            self._log.exception("handler failed", extra={"message_type": type(message).__name__})
+            if peer is not None:
+                peer.post(failure(getattr(message, "utterance", ""), error))
+
+    def _peer_gone(self, peer: Peer) -> None:
+        for name, voice in list(self._voices.items()):
+            voice.waiting = [client for client in voice.waiting if client is not peer]
+            if voice.peer is peer:
+                self._log.info("voice server gone", extra={"voice": name, "open": len(voice.open)})
+                self._ledger["failed"] += len(voice.open)
+                for utterance in voice.open:
+                    self._floor.release((peer, utterance))
+                del self._voices[name]
+        self._synthesis.forget(peer)
+
+    # --- from clients ------------------------------------------------------------------------------------------------
+
+    def handle_voice_server_for(self, peer: Peer, message: VoiceServerFor) -> None:
+        if message.voice not in VOICES:
+            raise UnknownVoice(f"there is no voice {message.voice[:40]!r}", "see say.py --list-voices")
+        running = self._loader.device or self._settings.device
+        if message.device and message.device not in (running, self._settings.device):
+            raise UsageError(f"the servers run on {running}", "run say.py --shutdown first")
+        if message.engine != "espeak":
+            self._loader.want_model()
+        voice = self._voices.get(message.voice)
+        if voice is not None and voice.peer is not None:
+            peer.post(VoiceServerAt(voice=message.voice, port=voice.port))
+            return
+        if voice is None:
+            voice = self._voices[message.voice] = Voice()
+            environment = self._voice_environment(message.environment)
+            threading.Thread(
+                target=self._start_voice, args=(message.voice, environment), name=f"start-{message.voice}", daemon=True
+            ).start()
+        voice.waiting.append(peer)
+
+    def handle_download(self, peer: Peer, message: Download) -> None:
+        for name in message.voices:
+            if name not in VOICES:
+                raise UnknownVoice(f"there is no voice {name[:40]!r}", "see say.py --list-voices")
+        self._loader.download(peer, message.voices)
+
+    def handle_status_request(self, peer: Peer, _: StatusRequest) -> None:
+        peer.post(Status(report=self.status()))
+
+    def handle_ping(self, peer: Peer, _: Ping) -> None:
+        peer.post(Pong(done=self._synthesis.chunks_done))
+
+    def handle_shutdown(self, peer: Peer | None, _: Shutdown) -> None:
+        if peer is not None:
+            peer.post(ShuttingDown(pid=os.getpid()))
+            self._shutdown_asked.append(peer)
+        if not self._leave_by:
+            self._begin_leaving()
+
+    # --- voice servers -----------------------------------------------------------------------------------------------
+
+    def _voice_environment(self, sound: dict[str, str]) -> dict[str, str]:
+        own = {key: value for key, value in os.environ.items() if not key.startswith(SOUND_VARIABLES)}
+        theirs = {key: value for key, value in sound.items() if key.startswith(SOUND_VARIABLES)}
+        return own | theirs | self._settings.environment()
+
+    def _start_voice(self, name: str, environment: dict[str, str]) -> None:
+        """On a thread of its own: returns when the voice server listens; it registers by itself."""
+        program = daemon.Program(
+            name=f"voice-{name}",
+            path=self.voice_program,
+            arguments=(name,),
+            environment=environment,
+            stderr_path=os.path.join(self._settings.log_dir, f"voice_server-{name}.stderr"),
+            on_exit=lambda code: self._log.info("voice server exited", extra={"voice": name, "code": code}),
+        )
+        try:
+            daemon.ensure(self._runtime, program).close()
+        except KokoroError as error:
+            self._report(VoiceStartFailed(voice=name, error=error))
+
+    def handle_voice_start_failed(self, _: None, message: VoiceStartFailed) -> None:
+        self._voice_unavailable(message.voice, message.error)
+
+    def _voice_unavailable(self, name: str, error: KokoroError) -> None:
+        voice = self._voices.get(name)
+        if voice is not None and voice.peer is None:
+            del self._voices[name]
+            for client in voice.waiting:
+                client.post(failure("", error))
+
+    def handle_register(self, peer: Peer, message: Register) -> None:
+        if message.voice not in VOICES:
+            raise ProtocolError(f"there is no voice {message.voice[:40]!r}")
+        voice = self._voices.setdefault(message.voice, Voice())
+        if voice.peer is not None:
+            raise ProtocolError(f"{message.voice} has registered already")
+        voice.peer, voice.port, voice.pid = peer, message.port, message.pid
+        for name in self._ledger:
+            self._ledger[name] += getattr(message, name)
+        peer.post(self._loader.state)
+        for client in voice.waiting:
+            client.post(VoiceServerAt(voice=message.voice, port=message.port))
+        voice.waiting = []
+        self._log.info("registered", extra={"voice": message.voice, "voice_pid": message.pid, "port": message.port})
+
+    def _voice_of(self, peer: Peer) -> Voice:
+        for voice in self._voices.values():
+            if voice.peer is peer:
+                return voice
+        raise ProtocolError("a voice server must register first")
+
+    def handle_model_wanted(self, _: Peer, __: ModelWanted) -> None:
+        self._loader.want_model()
+
+    def handle_utterance_opened(self, peer: Peer, message: UtteranceOpened) -> None:
+        voice = self._voice_of(peer)
+        voice.open[message.utterance] = message
+        voice.last_used = time.monotonic()
+        self._ledger["accepted"] += 1
+        self._synthesis.open(peer, message.utterance)
+
+    def handle_utterance_ended(self, peer: Peer, message: UtteranceEnded) -> None:
+        voice = self._voice_of(peer)
+        voice.last_used = time.monotonic()
+        if voice.open.pop(message.utterance, None) is None or message.outcome not in self._ledger:
+            raise ProtocolError(f"an utterance that was not open has {message.outcome}")
+        self._ledger[message.outcome] += 1
+        self._synthesis.end(peer, message.utterance)
+        self._underflows += message.underflows
+        if message.first_audio:
+            self._first_audio.append(message.first_audio)
+
+    def handle_cancel(self, peer: Peer, message: Cancel) -> None:
+        self._synthesis.end(peer, message.utterance)
+
+    def handle_synthesize(self, peer: Peer, message: Synthesize) -> None:
+        self._synthesis.request(peer, message)
+
+    def handle_floor_request(self, peer: Peer, message: FloorRequest) -> None:
+        self._floor.request((peer, message.utterance))
+
+    def handle_floor_released(self, peer: Peer, message: FloorReleased) -> None:
+        self._floor.release((peer, message.utterance))
+
+    def _floor_granted(self, key: Hashable) -> None:
+        peer, utterance = cast("tuple[Peer, str]", key)
+        self._granted = time.monotonic()
+        peer.post(FloorGranted(utterance=utterance))
+
+    def _floor_next(self, key: Hashable) -> None:
+        peer, utterance = cast("tuple[Peer, str]", key)
+        peer.post(FloorNext(utterance=utterance))
+
+    # --- from the loader ---------------------------------------------------------------------------------------------
+
+    def handle_server_state(self, _: None, message: ServerState) -> None:
+        for voice in self._voices.values():
+            if voice.peer is not None:
+                voice.peer.post(message)
+
+    def handle_voice_loaded(self, _: None, message: VoiceLoaded) -> None:
+        self._synthesis.voice_loaded(message)
+
+    def handle_download_ended(self, _: None, message: DownloadEnded) -> None:
+        peer = message.asker
+        assert isinstance(peer, Peer)
+        if message.error is not None:
+            peer.post(failure("", message.error))
+        else:
+            peer.post(Downloaded(files=message.files, path=self._settings.cache_dir))
+
+    # --- status ------------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, object]:
+        """What `say.py --status --json` prints (DESIGN: keys may be added, not renamed)."""
+        loader, now = self._loader, time.monotonic()
+        neural = loader.engine is not None
+        in_flight = sum(len(voice.open) for voice in self._voices.values())
+        return {
+            "version": __version__,
+            "model_server": {
+                "pid": os.getpid(),
+                "port": self._board.port,
+                "state": loader.state.state,
+                "uptime_s": round(now - self._started, 1),
+                "engine": "kokoro" if neural else "espeak",
+                "engine_reason": loader.state.detail
+                or ("the model is loaded" if neural else "nobody asked for it yet"),
+                "device": loader.device or self._settings.device,
+                "device_reason": loader.device_reason,
+                "precision": "fp32",
+                "revision": loader.manifest.revision,
+                "g2p": self._synthesis.g2p_quality,
+                "queue": self._synthesis.waiting,
+                "rss_bytes": rss_bytes(os.getpid()),
+                "ledger": {**self._ledger, "in_flight": in_flight},
+                "rtf_p50": median(self._synthesis.real_time_factors),
+                "first_audio_ms_p50": median(seconds * 1000 for seconds in self._first_audio),
+                "underflows": self._underflows,
+                "restarts": 0,
+            },
+            "voice_servers": [
+                {
+                    "voice": name,
+                    "pid": voice.pid,
+                    "port": voice.port,
+                    "rss_bytes": rss_bytes(voice.pid),
+                    "idle_s": 0.0 if voice.open else round(now - voice.last_used, 1),
+                }
+                for name, voice in self._voices.items()
+                if voice.peer is not None
+            ],
+            "speaking": [{**line, "seconds": round(now - self._granted, 1)} for line in self._floor_line()[:1]],
+            "waiting": self._floor_line()[1:],
+        }
+
+    def _floor_line(self) -> list[dict[str, object]]:
+        names = {voice.peer: name for name, voice in self._voices.items()}
+        keys = (cast("tuple[Peer, str]", key) for key in self._floor.line)
+        return [{"utterance": utterance, "voice": names.get(peer, "")} for peer, utterance in keys]
+
+
+def rss_bytes(pid: int) -> int:
+    """0 for a process that has just ended."""
+    import psutil  # 30 ms: not on the way to listening
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def median(values: Iterable[float]) -> float | None:
+    """None while nothing was measured."""
+    known = list(values)
+    return round(statistics.median(known), 3) if known else None
+
+
+EVENTS = (ServerState, VoiceLoaded, DownloadEnded, VoiceStartFailed, Shutdown)
+FROM_CLIENT = (VoiceServerFor, Download, StatusRequest, Ping, Shutdown)
+FROM_VOICE = (
+    Register,
+    ModelWanted,
+    UtteranceOpened,
+    UtteranceEnded,
+    Synthesize,
+    Cancel,
+    FloorRequest,
+    FloorReleased,
+)
+
+
+def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelServer) -> int:
+    """Runs the model server; normally started by say.py. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="kokoro-model-server", description="The resident model of Kokoro Say.")
+    parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    life: daemon.Life | None = None
+    try:
+        settings = resolve()
+        runtime = RuntimeDirectory(settings.runtime_dir)
+        life = daemon.Life(runtime, "model", options.inherited)
+        model_server = server(settings, runtime, life)
+    except KokoroError as error:
+        if life is not None:
+            life.refuse(error)
+        print(f"kokoro-model-server: {error}", file=sys.stderr)
+        return error.exit_code
+    daemon.on_signals(model_server.shut_down)
+    model_server.run()
+    return daemon.end_process()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+#!/usr/bin/env python3
+"""say.py: the command. Parses arguments, lets the client speak, plays the messenger, and ends with an exit code.
+
+It imports nothing heavy: what costs more than a few milliseconds waits until a flag needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+from kokoro_common import __version__
+from kokoro_common.errors import KokoroError, OutputError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from kokoro_common.audio import AudioWriter
+    from kokoro_common.client import Listener, TextSource
+    from kokoro_common.protocol import Finished, ServerState
+    from kokoro_common.settings import Settings
+else:
+    Listener = object  # the real one would cost --help and --version the client's imports
+
+HELP = """\
+usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standard input
+
+  -v, --voice NAME       a voice (af_heart), a blend (af_bella:0.7,af_sky:0.3); '?' lists
+  -o, --output FILE      write .wav .flac .ogg .opus .mp3 .raw instead; - is WAV to stdout
+  -f, --file FILE        read the text from FILE, - is standard input
+  -s, --speed X          0.25 to 4, 1 is natural
+      --lang CODE        language of the text: en-us en-gb es fr hi it ja pt-br zh
+  -n, --no-wait          return as soon as the text is accepted
+      --engine NAME      auto, kokoro (the model or an error) or espeak (embedded default)
+      --device NAME      auto, cpu, cuda or mps, when the servers start
+      --seed N           another take of the same text (0)
+      --status [--json]  what the servers do
+      --shutdown         end all servers
+      --download [VOICE ...|all]   fetch the model and voices, then return
+      --list-voices      the 54 voices
+      --timing           print where the time went
+  -q, --quiet            no progress, no notes
+      --debug            log text and phonemes, show tracebacks
+      --version, -h, --help
+
+exit codes: 0 spoken  1 other  2 usage  3 no audio device  4 model or voice cannot be had
+            5 unknown voice  6 servers  7 cancelled  8 output  130 Ctrl-C
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, "see say.py --help")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="say.py", add_help=False, allow_abbrev=False)
+    parser.add_argument("text", nargs="*")
+    parser.add_argument("-v", "--voice")
+    parser.add_argument("-o", "--output")
+    parser.add_argument("-f", "--file")
+    parser.add_argument("-s", "--speed", default="1")
+    parser.add_argument("--lang", default="")
+    parser.add_argument("-n", "--no-wait", action="store_true")
+    parser.add_argument("--engine")
+    parser.add_argument("--device")
+    parser.add_argument("--seed")
+    for verb in ("--status", "--json", "--shutdown", "--download", "--list-voices"):
+        parser.add_argument(verb, action="store_true")
+    for switch in ("--timing", "--debug", "--version"):
+        parser.add_argument(switch, action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exception: files are cleaned up
+    try:
+        return _run(_parser().parse_args(arguments))
+    except KokoroError as error:
+        if debug:
+            raise
+        print(f"say.py: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
+        return OutputError.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(f"say.py: unexpected {type(error).__name__}: {error}; please report it with --debug", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.help:
+        print(HELP, end="")
+        return 0
+    if options.version:
+        print(f"kokoro-say {__version__}")
+        return 0
+    if options.list_voices or options.voice == "?":
+        from kokoro_common.voices import listing
+
+        print(listing())
+        return 0
+    from kokoro_common.settings import resolve
+
+    settings = resolve(
+        {"engine": options.engine, "device": options.device, "seed": options.seed, "debug": options.debug or None}
+    )
+    if options.status:
+        return _status(settings, as_json=options.json)
+    if options.shutdown:
+        return _shutdown(settings, quiet=options.quiet)
+    if options.download:
+        return _download(settings, options.text, quiet=options.quiet)
+    return _speak(settings, options)
+
+
+def _speak(settings: Settings, options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    from kokoro_common.client import Client, Options
+    from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
+
+    if options.output and options.no_wait:
+        raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
+    voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE)
+    wanted = Options(
+        voice=voice.name,
+        lang=parse_language(options.lang) if options.lang else voice.lang,
+        speed=_speed(options.speed),
+        engine=settings.engine,
+        seed=settings.seed,
+        to_client=options.output is not None,
+        wait=not options.no_wait,
+        device=options.device or "",
+        debug=options.debug,
+    )
+    source = _source(options)
+    if source is None:
+        _note("nothing to speak", quiet=options.quiet)
+        return 0
+    messenger = _Messenger(quiet=options.quiet)
+    if options.output is not None:
+        from kokoro_common.audio import AudioWriter
+
+        messenger.writer = AudioWriter(options.output)
+    finished: Finished | None = None
+    try:
+        finished = Client(settings, messenger).speak(source, wanted)
+        if messenger.writer is not None and messenger.written:
+            messenger.writer.commit()
+    finally:
+        messenger.end_line()
+        if messenger.writer is not None:
+            messenger.writer.discard()  # does nothing after a commit
+    if source.replaced:
+        _note("the input was not all UTF-8: what could not be read was replaced", quiet=options.quiet)
+    if finished is not None and not finished.seconds:
+        _note("nothing to speak in this text", quiet=options.quiet)
+    if finished is not None and options.timing:
+        _print_timing(finished, messenger, began)
+    return 0
+
+
+class _Messenger(Listener):
+    """Hears what happens to the utterance: writes the audio, shows the user what is waited for."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.writer: AudioWriter | None = None
+        self.written = 0  # bytes of PCM
+        self.engine = ""
+        self.started_at = 0.0
+        self._quiet = quiet
+        self._bar = sys.stderr.isatty() and not quiet
+        self._line = ""  # on the terminal now, to be overwritten
+        self._last_state = ""
+
+    def state(self, message: ServerState) -> None:
+        if self._quiet or message.state in ("starting", "default", "failed"):
+            return
+        if message.state == "ready":
+            self.end_line()
+        elif message.state == "loading":
+            self._show("loading the model")
+        elif self._bar:
+            filled = round(message.fraction * 30)
+            self._show(f"downloading {message.detail} [{'#' * filled}{'.' * (30 - filled)}] {message.fraction:4.0%}")
+        elif self._last_state != message.state:
+            self._show(f"downloading {message.detail}")
+        self._last_state = message.state
+
+    def notice(self, text: str) -> None:
+        _note(text, quiet=self._quiet)
+
+    def started(self, engine: str) -> None:
+        self.end_line()
+        self.engine = engine
+        self.started_at = time.monotonic()
+
+    def progress(self, seconds: float) -> None:
+        if self._bar and self.writer is not None:
+            self._show(f"{seconds:.1f} s written")
+
+    def audio(self, pcm: bytes) -> None:
+        import numpy as np
+
+        assert self.writer is not None
+        self.writer.write(np.frombuffer(pcm, "<f4"))
+        self.written += len(pcm)
+
+    def end_line(self) -> None:
+        """Takes the progress line away."""
+        if self._line:
+            print(f"\r{' ' * len(self._line)}\r", end="", file=sys.stderr, flush=True)
+            self._line = ""
+
+    def _show(self, line: str) -> None:
+        if self._bar:
+            print(f"\r{line.ljust(len(self._line))}", end="", file=sys.stderr, flush=True)
+            self._line = line
+        else:
+            _note(line, quiet=self._quiet)
+
+
+def _note(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        print(f"say.py: {text}", file=sys.stderr)
+
+
+def _speed(text: str) -> float:
+    from kokoro_common.protocol import MAX_SPEED, MIN_SPEED
+
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not MIN_SPEED <= speed <= MAX_SPEED:  # NaN is not in the range either
+        raise UsageError(f"speed {text!r}", f"choose {MIN_SPEED} to {MAX_SPEED:.0f}")
+    return speed
+
+
+def _source(options: argparse.Namespace) -> TextSource | None:
+    """What to speak; None when it is empty."""
+    from kokoro_common.client import Listener, TextSource
+
+    if options.text and options.file is not None:
+        raise UsageError("both TEXT and -f were given", "choose one")
+    if options.text:
+        source = TextSource(" ".join(options.text))
+        return source if source.readable else None
+    if options.file not in (None, "-"):
+        try:
+            return TextSource(fd=os.open(options.file, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            raise UsageError(f"cannot read {options.file}: {error.strerror}", "check the name") from error
+    if sys.stdin is None:
+        raise UsageError("there is no text and no standard input", "give a TEXT")
+    return TextSource(fd=sys.stdin.fileno())
+
+
+def _print_timing(finished: Finished, messenger: _Messenger, began: float) -> None:
+    times = finished.timing
+    first = (messenger.started_at - began) * 1000 if messenger.started_at else 0.0
+    total = time.monotonic() - began
+    parts = ", ".join(f"{name} {times.get(name, 0.0) * 1000:.0f} ms" for name in ("g2p", "queue", "model"))
+    print(
+        f"say.py: {messenger.engine}: first audio after {first:.0f} ms ({parts}), "
+        f"{finished.seconds:.2f} s of audio in {total:.2f} s, {finished.underflows} underflows",
+        file=sys.stderr,
+    )
+
+
+def _status(settings: Settings, *, as_json: bool) -> int:
+    import json
+
+    from kokoro_common.client import Client
+
+    report = Client(settings).status()
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        from kokoro_common.status import readable
+
+        print(readable(report))
+    return 0
+
+
+def _shutdown(settings: Settings, *, quiet: bool) -> int:
+    from kokoro_common.client import Client
+
+    ended = Client(settings).shutdown()
+    _note(f"servers ended: {ended}" if ended else "no servers are running", quiet=quiet)
+    return 0
+
+
+def _download(settings: Settings, names: list[str], *, quiet: bool) -> int:
+    from kokoro_common.client import Client
+    from kokoro_common.voices import DEFAULT_VOICE, VOICES, parse_voice
+
+    if names == ["all"]:
+        voices = list(VOICES)
+    else:
+        voices = [part for name in names or [DEFAULT_VOICE] for part, _ in parse_voice(name).parts]
+    messenger = _Messenger(quiet=quiet)
+    try:
+        done = Client(settings, messenger).download(voices)
+    finally:
+        messenger.end_line()
+    _note(f"in the cache at {done.path}: the model and {', '.join(voices)}", quiet=quiet)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

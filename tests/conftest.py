@@ -1,0 +1,106 @@
+"""What every test may use: a world of its own (directories, ports from 0) and a look at what it left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytest_plugins = ["tests.local_hub", "tests.silent_card", "tests.toy_kokoro"]
+
+
+class World:
+    """The directories and environment of one test, and the say.py that lives in them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runtime = path / "runtime"
+        self.cache = path / "cache"
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("KOKORO_", "HF_"))},
+            "HOME": str(path / "home"),
+            "KOKORO_RUNTIME_DIR": str(self.runtime),
+            "KOKORO_CACHE_DIR": str(self.cache),
+            "KOKORO_CONFIG_DIR": str(path / "config"),
+            "KOKORO_PORT": "0",
+            "KOKORO_ENGINE": "espeak",
+            "KOKORO_OFFLINE": "1",
+            "ALSA_CONFIG_PATH": "/dev/null",  # no sound card unless the test brings one
+            "PULSE_SERVER": "unix:/nonexistent",
+        }
+
+    def popen(self, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "say.py"), *arguments],
+            cwd=self.path,
+            env=self.environment,
+            **{**pipes, **options},  # type: ignore[call-overload]
+        )
+
+    def say(
+        self, *arguments: str, stdin: bytes | None = None, timeout: float = 60, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs say.py to its end; environment variables in addition by keyword."""
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "say.py"), *arguments],
+            cwd=self.path,
+            env={**self.environment, **environment},
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        )
+
+    def log(self, component: str = "kokoro") -> list[dict[str, object]]:
+        import json
+
+        path = self.cache / "logs" / f"{component}.log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def servers(self) -> list[psutil.Process]:
+        """Live servers of this world, found by their environment."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                if "_server" in line and process.environ().get("KOKORO_RUNTIME_DIR") == str(self.runtime):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def residue(self) -> list[str]:
+        """What is left after a shutdown and should not be."""
+        left = [f"process {process.pid} {process.cmdline()}" for process in self.servers()]
+        if self.runtime.exists():
+            left += [
+                f"file {path.name}"
+                for path in self.runtime.iterdir()
+                if path.suffix != ".lock" and path.name not in ("token", "espeak")
+            ]
+            espeak = self.runtime / "espeak"
+            left += [f"file {path}" for path in (espeak.iterdir() if espeak.exists() else [])]
+        return left
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Ends the test's servers politely and checks that nothing is left."""
+    world = World(tmp_path)
+    (tmp_path / "home").mkdir()
+    yield world
+    ended = world.say("--shutdown", "-q")
+    left = world.residue()
+    for process in world.servers():
+        process.kill()
+    assert (ended.returncode, ended.stderr, left) == (0, "", [])

@@ -1,0 +1,152 @@
+"""A playback device without hardware: `Player(open_stream=Recorder())`; its `runs` are what an ear would have heard.
+
+Its clock counts frames and stands still while no block can be taken, so its times are exact. Like ALSA it takes blocks
+at once until its latency is filled, then one each time a block has been heard; like PortAudio it drops on `abort` what
+has not been heard.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kokoro_common.errors import NoAudioDevice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kokoro_common.playback import Fill
+
+Float = NDArray[np.float32]
+
+BLOCK_FRAMES = 240
+
+
+def ramp(frames: int, first: int = 1, sign: int = 1) -> Float:
+    """Each sample another 16-bit integer, none of them 0: a gap, a repeat or a foreign sample shows."""
+    return (sign * (np.arange(first, first + frames) % 32_000 + 1) / 32_767).astype(np.float32)
+
+
+class Recorder:
+    """The device. Calling it opens a stream on it (it is an `OpenStream`). The attributes below are its knobs."""
+
+    def __init__(self, *, sample_rate: int | None = None, latency_blocks: int = 10, speed: float = 40.0) -> None:
+        self.sample_rate = sample_rate  # Hz; None: whatever is asked for
+        self.latency = latency_blocks * BLOCK_FRAMES  # frames
+        self.speed = speed  # times faster than real
+        self.present = True  # opening and starting fail without it
+        self.failing_starts = 0
+        self.lost_at: int | None = (
+            None  # block (counted from 0 over the device's life) at which the stream ends by itself
+        )
+        self.hung_at: int | None = None  # block that never comes
+        self.streams: list[RecorderStream] = []
+        self.blocks: list[tuple[float, bytes]] = []  # (seconds of its clock at which it is due, int16)
+        self.runs: list[NDArray[np.int16]] = []  # heard, per start of a stream, its silence included
+        self.clock = 0  # frames
+        self.state = threading.Condition()
+        self.held = False
+
+    def __call__(self, sample_rate: int, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
+        if not self.present:
+            raise NoAudioDevice("no audio device")
+        self.streams.append(RecorderStream(self, self.sample_rate or sample_rate, fill, finished))
+        return self.streams[-1]
+
+    def hold(self) -> None:
+        """The clock stands still: what is fed until `release` is all there before the next block is taken."""
+        with self.state:
+            self.held = True
+
+    def release(self) -> None:
+        with self.state:
+            self.held = False
+            self.state.notify_all()
+
+    def wait_for_blocks(self, count: int) -> None:
+        """Blocks until so many blocks more have been taken."""
+        with self.state:
+            target = len(self.blocks) + count
+            assert self.state.wait_for(lambda: len(self.blocks) >= target, 30), "no block came"
+
+    def wait_until_lost(self) -> None:
+        """Blocks until the stream has ended by itself."""
+        self.streams[-1].join()
+
+    def heard(self) -> list[NDArray[np.int16]]:
+        """`runs` without the silence around them."""
+        return [np.trim_zeros(run) for run in self.runs]
+
+
+class RecorderStream:
+    def __init__(self, recorder: Recorder, sample_rate: int, fill: Fill, finished: Callable[[], None]) -> None:
+        self.sample_rate = sample_rate
+        self.closed = False
+        self._recorder = recorder
+        self._fill = fill
+        self._finished = finished
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        recorder = self._recorder
+        assert self._thread is None, "started twice"
+        assert not self.closed
+        if not recorder.present or recorder.failing_starts:
+            recorder.failing_starts -= 1
+            raise NoAudioDevice("the audio device was lost")
+        self._stopping = False
+        self._first_block = len(recorder.blocks)
+        self._began = recorder.clock
+        self._thread = threading.Thread(target=self._take_blocks, name="recorder")
+        self._thread.start()
+
+    def abort(self) -> None:
+        assert self._recorder.hung_at != len(self._recorder.blocks), "touching a hung device blocks"
+        self.end()
+
+    def close(self) -> None:
+        self.abort()
+        self.closed = True
+
+    def join(self) -> None:
+        assert self._thread is not None
+        self._thread.join(30)
+
+    def end(self) -> None:
+        """Ends the thread of a hung stream too: for the end of a test."""
+        if self._thread is None:
+            return
+        with self._recorder.state:
+            self._stopping = True
+            self._recorder.state.notify_all()
+        self.join()
+        self._thread = None
+        pcm = b"".join(block for _, block in self._recorder.blocks[self._first_block :])
+        self._recorder.runs.append(np.frombuffer(pcm, np.int16)[: self._recorder.clock - self._began])
+
+    def _take_blocks(self) -> None:
+        recorder = self._recorder
+        written = 0
+        while True:
+            with recorder.state:
+                recorder.state.wait_for(lambda: self._stopping or not recorder.held)
+                if self._began + written - recorder.clock >= recorder.latency and not self._stopping:
+                    recorder.state.wait_for(lambda: self._stopping, BLOCK_FRAMES / self.sample_rate / recorder.speed)
+                    recorder.clock += BLOCK_FRAMES
+                if len(recorder.blocks) == recorder.hung_at:
+                    recorder.state.wait_for(lambda: self._stopping)
+                if self._stopping:
+                    break
+                if len(recorder.blocks) == recorder.lost_at:
+                    recorder.present = False
+                    break
+            block = bytearray(2 * BLOCK_FRAMES)
+            due = (self._began + written) / self.sample_rate
+            self._fill(memoryview(block), recorder.clock / self.sample_rate, due)
+            with recorder.state:
+                written += BLOCK_FRAMES
+                recorder.blocks.append((due, bytes(block)))
+                recorder.state.notify_all()
+        self._finished()

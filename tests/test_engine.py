@@ -1,0 +1,263 @@
+"""The engine on the toy Kokoro, through the real kokoro and torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kokoro_common import engine as room
+from kokoro_common.engine import KokoroEngine, Phrase, choose_device, device_problem
+from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.voicepack import read_voice_pack, style_row
+from tests.toy_kokoro import VOCABULARY, make_broken_kokoro
+
+PHONEMES = "həlˈO wˈɜɹld"
+
+UPSTREAM = """
+import sys, torch, kokoro
+config, weights, voice, phonemes, speed, seed, output = sys.argv[1:]
+model = kokoro.KModel(repo_id="hexgrad/Kokoro-82M", config=config, model=weights).eval()
+style = torch.load(voice, weights_only=True)[len(phonemes) - 1]
+torch.manual_seed(int(seed))
+model(phonemes, style, float(speed), return_output=True).audio.numpy().tofile(output)
+"""
+
+
+@pytest.fixture(scope="module")
+def engine(toy_kokoro):
+    return KokoroEngine(str(toy_kokoro.config_path), str(toy_kokoro.weights_path), "cpu")
+
+
+@pytest.fixture(scope="module")
+def pack(toy_kokoro):
+    return read_voice_pack(toy_kokoro.voice_path("af_bella"))
+
+
+@pytest.fixture
+def phrase(pack):
+    return Phrase(phonemes=PHONEMES, style=style_row(pack, len(PHONEMES)), speed=1.25, seed=7)
+
+
+def samples(engine, phrase):
+    (waveform,) = engine.synthesize([phrase])
+    return waveform.samples
+
+
+@pytest.mark.model
+def test_audio_equals_upstreams_in_a_process_of_its_own(engine, phrase, toy_kokoro, tmp_path):
+    paths = (toy_kokoro.config_path, toy_kokoro.weights_path, toy_kokoro.voice_path("af_bella"))
+    arguments = [*map(str, paths), phrase.phonemes, str(phrase.speed), str(phrase.seed), str(tmp_path / "audio")]
+    subprocess.run([sys.executable, "-c", UPSTREAM, *arguments], check=True)
+    expected = np.fromfile(tmp_path / "audio", np.float32)
+    assert len(expected) > 5000 and expected.std() > 0.01
+    assert np.array_equal(samples(engine, phrase), expected)
+
+
+@pytest.mark.model
+def test_a_phrase_sounds_the_same_whatever_was_spoken_before(engine, phrase):
+    other = phrase.replace(phonemes="mˈɔɹ", seed=8)
+    first, second, third = engine.synthesize([phrase, other, phrase])
+    assert np.array_equal(first.samples, third.samples)
+    assert not np.array_equal(first.samples, samples(engine, phrase.replace(seed=8)))
+    assert second.samples.dtype == np.float32 and second.samples.ndim == 1
+
+
+@pytest.mark.model
+def test_durations_count_600_samples_for_each_token_id(engine, phrase):
+    (waveform,) = engine.synthesize([phrase])
+    assert waveform.durations.shape == (len(PHONEMES) + 2,)
+    assert waveform.durations.sum() * room.SAMPLES_PER_DURATION == len(waveform.samples)
+    assert len(samples(engine, phrase.replace(speed=0.5))) > 2 * len(waveform.samples)
+
+
+@pytest.mark.model
+def test_unknown_phonemes_are_not_spoken(engine, phrase):
+    assert not {"7", "ß"} & VOCABULARY.keys()
+    assert np.array_equal(samples(engine, phrase.replace(phonemes=f"7{PHONEMES}ß")), samples(engine, phrase))
+    (waveform,) = engine.synthesize([phrase.replace(phonemes="7ß")])
+    assert waveform.samples.shape == (0,) and waveform.samples.dtype == np.float32
+    assert waveform.durations.shape == (0,) and waveform.durations.dtype == np.int64
+
+
+@pytest.mark.model
+def test_the_longest_phrase_fits(engine, phrase, pack):
+    longest = phrase.replace(phonemes="a" * 510, style=style_row(pack, 510), speed=4.0)
+    (waveform,) = engine.synthesize([longest])
+    assert waveform.durations.shape == (512,)
+
+
+@pytest.mark.model
+def test_a_failed_forward_says_what_failed_and_harms_nothing(engine, phrase):
+    expected = samples(engine, phrase)
+    with pytest.raises(KokoroError, match=r"the model failed on 12 phonemes at speed 1\.25: ") as caught:
+        engine.synthesize([phrase.replace(style=phrase.style[:, :200])])
+    assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
+    assert np.array_equal(samples(engine, phrase), expected)
+
+
+@pytest.mark.model
+def test_out_of_memory_is_a_kokoro_error(engine, phrase, monkeypatch):
+    import torch
+
+    def forward(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(engine._model, "forward", forward)
+    with pytest.raises(KokoroError, match=r"CUDA out of memory\.$"):
+        engine.synthesize([phrase])
+
+
+@pytest.mark.model
+def test_loading_and_speaking_write_nothing(engine, phrase, toy_kokoro, capfd):
+    from loguru import logger
+
+    logger.add(sys.stderr)  # as kokoro's import does
+    second = KokoroEngine(str(toy_kokoro.config_path), str(toy_kokoro.weights_path), "cpu")
+    second.synthesize([phrase])
+    logger.error("what kokoro logs")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("damage", ["empty", "renamed", "misshapen", "part missing", "key missing", "not finite"])
+def test_a_checkpoint_that_does_not_fill_the_model_is_refused(damage, toy_kokoro, tmp_path):
+    make_broken_kokoro(tmp_path, toy_kokoro, damage)
+    with pytest.raises(ModelUnavailable, match="does not fill the model") as caught:
+        KokoroEngine(str(tmp_path / "config.json"), str(tmp_path / "kokoro-v1_0.pth"), "cpu")
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."])
+def test_weights_that_are_no_checkpoint_are_refused(content, toy_kokoro, tmp_path):
+    weights = tmp_path / "kokoro-v1_0.pth"
+    weights.write_bytes(content)
+    with pytest.raises(ModelUnavailable, match="cannot be loaded: ") as caught:
+        KokoroEngine(str(toy_kokoro.config_path), str(weights), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("key", ["n_layer", "istftnet"])
+def test_a_configuration_of_another_network_is_refused(key, toy_kokoro, tmp_path):
+    config = json.loads(toy_kokoro.config_path.read_text("utf-8"))
+    config[key] = {"n_layer": 2, "istftnet": None}[key]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ModelUnavailable):
+        KokoroEngine(str(path), str(toy_kokoro.weights_path), "cpu")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000),
+        *(b'{"n_token": 178, "vocab": %s}' % vocab for vocab in (b"[]", b'{"a": 178}', b'{"a": 0}', b'{"a": "b"}')),
+    ],
+)
+def test_a_damaged_configuration_is_refused_before_anything_is_imported(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "_import_kokoro", lambda: pytest.fail("imported"))
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ModelUnavailable, match="is no configuration") as caught:
+        KokoroEngine(str(path), "nowhere.pth", "cpu")
+    assert caught.value.exit_code == 4
+
+
+def test_the_cpu_is_chosen_when_asked_for():
+    assert choose_device("cpu") == ("cpu", "asked for")
+
+
+def test_auto_takes_cuda_only_if_it_runs_a_forward(monkeypatch):
+    monkeypatch.setattr(room, "_trial", {"cuda": ""}.get)
+    assert choose_device("auto") == ("cuda", "it runs a forward")
+    monkeypatch.setattr(room, "_trial", {"cuda": "no kernel image", "mps": ""}.get)
+    assert choose_device("auto") == ("cpu", "no kernel image")
+    assert choose_device("mps") == ("mps", "asked for")
+
+
+@pytest.mark.parametrize("requested", ["cuda", "mps"])
+def test_a_device_that_is_asked_for_and_fails_is_an_error(requested, monkeypatch):
+    monkeypatch.setattr(room, "_trial", {requested: "no kernel image"}.get)
+    with pytest.raises(ModelUnavailable, match=f"{requested} cannot be used: no kernel image; use --device") as caught:
+        choose_device(requested)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.model
+def test_the_trial_runs_a_forward():
+    assert room._trial("cpu") == ""
+    assert "meta" in room._trial("meta")  # a device on which nothing can be computed
+
+
+@pytest.mark.model
+def test_a_device_that_torch_does_not_find_is_a_reason(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert room._trial("cuda") == "this torch is built without CUDA"
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert room._trial("cuda") == "torch finds no CUDA device"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert room._trial("mps") == "torch finds no Metal device"
+
+
+class Driver:
+    """Stands in for libcuda.so.1."""
+
+    def __init__(self, init_error, devices):
+        self.init_error = init_error
+        self.devices = devices
+
+    def cuInit(self, flags):
+        return self.init_error
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = self.devices
+        return 0
+
+
+def test_the_driver_tells_whether_there_may_be_a_gpu(monkeypatch):
+    assert device_problem("auto") == device_problem("cpu") == ""
+    monkeypatch.setattr(room.ctypes, "CDLL", lambda name: Driver(0, 1))
+    assert device_problem("cuda") == ""
+    for driver in (Driver(100, 1), Driver(0, 0)):
+        monkeypatch.setattr(room.ctypes, "CDLL", lambda name, driver=driver: driver)
+        assert device_problem("cuda") == "the NVIDIA driver finds no GPU"
+
+    def absent(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(room.ctypes, "CDLL", absent)
+    assert device_problem("cuda") == "there is no NVIDIA driver"
+
+
+def test_metal_needs_apple_silicon(monkeypatch):
+    for system, machine, problem in [("Darwin", "arm64", False), ("Darwin", "x86_64", True), ("Linux", "arm64", True)]:
+        monkeypatch.setattr(room.platform, "system", lambda system=system: system)
+        monkeypatch.setattr(room.platform, "machine", lambda machine=machine: machine)
+        assert bool(device_problem("mps")) is problem
+
+
+def test_the_room_and_the_cheap_checks_import_nothing_heavy():
+    program = """
+import sys
+from kokoro_common import engine
+engine.device_problem("cuda"), engine.device_problem("mps"), engine.choose_device("cpu")
+assert not sys.modules.keys() & {"torch", "kokoro", "numpy", "transformers", "loguru"}
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_kernel_caches_are_bounded_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "99")
+    room._bound_kernel_caches()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == room.ENVIRONMENT["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "8"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "99"
