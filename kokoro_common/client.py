@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer", bound=Message)
 
 ATTEMPTS = 2  # a server that dies before anything was heard or written is worth one more
+CALLS = 3  # to a voice server that the model server names
 PART_CHARACTERS = 16_000  # at most 64 kB of UTF-8, below what one TextPart may hold
 AUDIO_CREDIT = 4 << 20  # bytes of audio that may be on their way to us: 44 s
 SHUTDOWN_SECONDS = 15.0
@@ -166,16 +167,22 @@ class Client:
         name = server_name(parse_voice(options.voice))
         if not options.device and (connection := daemon.connect(self._runtime, f"voice-{name}")):
             return connection
+        sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
         model = self._model_server()
         try:
-            sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
-            model.send(VoiceServerFor(voice=name, engine=options.engine, environment=sound, device=options.device))
-            found = self._answer(model, VoiceServerAt)
-            return call(found.port, self._runtime.token(), "client")
+            for attempt in range(1, CALLS + 1):
+                model.send(VoiceServerFor(voice=name, engine=options.engine, environment=sound, device=options.device))
+                found = self._answer(model, VoiceServerAt)
+                try:
+                    return call(found.port, self._runtime.token(), "client")
+                except (ConnectionLost, NotOurServer):
+                    if attempt == CALLS:  # before that it was just leaving, and the model server has not noticed yet
+                        raise
         except (ConnectionLost, NotOurServer, ProtocolError) as error:
             raise ServersUnreachable(f"the server of {name} was lost: {error}", "say it again") from error
         finally:
             model.close()
+        raise AssertionError("unreachable")
 
     # --- the model server --------------------------------------------------------------------------------------------
 

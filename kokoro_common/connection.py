@@ -40,7 +40,11 @@ CONNECT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 2.0
 FRAME_SECONDS = 10.0  # from a frame's first byte to its last
 WRITE_SECONDS = 10.0  # a peer that takes nothing for so long is gone
-OUTBOX_BYTES = 4 << 20  # a peer that is so far behind is dropped
+OUTBOX_BYTES = {  # by the peer's role: one that is so far behind is dropped
+    "client": 8 << 20,  # gets audio by credit, so it is never this far behind unless it lies
+    "model": 8 << 20,
+    "voice": 256 << 20,  # two text chunks of digits, spoken slowly, are 20 minutes of audio
+}
 MAX_CONNECTIONS = 1024
 PORTS_TRIED = 100  # from the preferred one up, then any free one
 
@@ -231,7 +235,7 @@ class Peer:
         frame = encode(message, payload)
         with self._lock:
             self._unsent += len(frame)
-            overflow = self._unsent > OUTBOX_BYTES
+            overflow = self._unsent > OUTBOX_BYTES[self.role]
         if overflow:
             self._log.warning("peer dropped: it does not read", extra={"role": self.role})
             self._connection.close()

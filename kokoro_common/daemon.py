@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kokoro_common.settings import Settings
 
 READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light imports lie between
+MAX_STDERR_BYTES = 1 << 20  # of earlier servers, kept because the last words of a crash stand there
 LEAVING_SECONDS = 15.0  # an old server drains for 5 s at most
 PROGRAMS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where the programs lie, installed or not
 
@@ -154,7 +155,9 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     ready_read, ready_write = os.pipe()
     fds = (start_lock, life_lock, ready_write)
     try:
-        with open(program.stderr_path, "wb") as stderr:
+        with open(program.stderr_path, "ab") as stderr:
+            if stderr.tell() > MAX_STDERR_BYTES:
+                stderr.truncate(0)
             process = subprocess.Popen(
                 [sys.executable, program.path, "--inherited", ",".join(map(str, fds)), *program.arguments],
                 stdin=subprocess.DEVNULL,

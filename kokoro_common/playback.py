@@ -1,8 +1,10 @@
-"""The player: feed, sync, abort on one open output stream. The only room that knows sounddevice and PortAudio.
+"""The player: feed, sync, abort. The only room that knows sounddevice and PortAudio.
 
-A run is what is fed from one start of the stream to its stop. Between runs the stream is stopped but open: starting
-it again takes 1 to 2 ms, idling would cost up to 8 % of a core. PortAudio drops what it holds when it is stopped, so
-the end of a run is heard out first: zeros follow the last sample until the device's clock has passed it.
+A run is what is fed from one start of the device to its silence; the stream lives as long. Opening one takes 1 to 2 ms
+with a sound server, and it is closed between runs because an idle stream costs up to 8 % of a core, a stopped one keeps
+a card without a sound server from the other voices, and PortAudio 19.6 blocks for ever when it starts a stopped stream
+whose sound server has died meanwhile. Closing drops what the device holds, so the end of a run is heard out first:
+zeros follow the last sample until the device's clock has passed it.
 
 Threads: one feeds (`open`, `feed`, `wait`, `sync`, `close`); any may `abort` or read `heard`; PortAudio's own calls
 `_fill`. `_control` orders what is done to the stream and is held while PortAudio works; `_state` guards the rest, is
@@ -26,23 +28,20 @@ if TYPE_CHECKING:
     from kokoro_common.audio import Samples
 
     class Stream(Protocol):
-        """An output stream of one channel of int16. `start` and `abort` may follow each other any number of times."""
+        """An open output stream of one channel of int16."""
 
         sample_rate: int  # Hz; the rate asked for, or the device's own where it refuses that
 
         def start(self) -> None: ...  # raises NoAudioDevice
-        def abort(self) -> None: ...  # at once, dropping what the device holds; no callback runs after it returns
-        def close(self) -> None: ...
+        def close(self) -> None: ...  # silent at once, dropping what the device holds; no callback after it returns
 
     # (block to fill, time now, time at which the block's first frame will be heard), in seconds of one clock
     Fill = Callable[[memoryview, float, float], None]
-    # (sample rate, fill, finished, device) -> Stream; raises NoAudioDevice. `finished` is called when a stream ends,
-    # by `abort` or by itself.
+    # (sample rate, fill, finished, device) -> Stream; raises NoAudioDevice. `finished` is called when a started stream
+    # ends, by `close` or by itself.
     OpenStream = Callable[[int, Fill, Callable[[], None], str], Stream]
 
-LATENCY = (
-    0.1  # seconds; at "low" and "high" a busy machine had underruns, at 0.1 none; neither start nor abort is slower
-)
+LATENCY = 0.1  # seconds; at "low" and "high" a busy machine had underruns, at 0.1 none; abort is not slower for it
 STALL_SECONDS = 1.0  # without a callback while playing: the sound server hangs
 
 _FRAME_BYTES = 2
@@ -68,19 +67,23 @@ class Player:
         self._state = threading.Condition(threading.Lock())
         self._run = _Run(SAMPLE_RATE)
         self._run.ended = True
-        self._running = False  # between the start of the stream and its abort or loss
+        self._running = False  # between the start of the stream and its close or loss
         self._failure = ""
         self._blocks = 0  # callbacks so far
 
     def open(self) -> None:
-        """Opens the device unless it is open; a lost one anew. 1 ms, after a loss up to 160. Raises NoAudioDevice."""
+        """Opens the device for the next run, which else its first `feed` does. Raises NoAudioDevice.
+
+        From then on other processes may be kept from it: for whoever is about to speak. 2 ms with a sound server, more
+        without; 30 s and more if that hangs.
+        """
         with self._control:
             self._ensure_open()
 
     def feed(self, samples: Samples) -> None:
-        """Appends float32 (frames,) to the run; the first of a run begins it, opening the device if need be.
+        """Appends float32 (frames,) to the run; the first of a run begins it.
 
-        Never waits for the ear, so what is held is bounded by the caller only. An abort that comes meanwhile drops it.
+        Does not wait for the ear: what is held is bounded by the caller only. An abort that comes meanwhile drops it.
         Raises NoAudioDevice, after a loss again and again until `sync` or `abort` has ended the run.
         """
         with self._control:
@@ -99,7 +102,7 @@ class Player:
         return self._await(run, min(run.device_frames(frames), run.fed))
 
     def sync(self) -> bool:
-        """Marks the end of the run, blocks until all of it has been heard, stops the stream. False: it was aborted.
+        """Marks the end of the run, blocks until all of it has been heard, closes the stream. False: it was aborted.
 
         Raises NoAudioDevice when the device is lost, or stalls: then end the process without further ado (`os._exit`),
         for PortAudio would wait with the sound server, 30 s and more. True at once if nothing was fed.
@@ -110,11 +113,12 @@ class Player:
             with self._state:
                 run.append(rest, 0)
                 run.ended = True
-        heard = self._await(run, run.fed)
-        with self._control:
-            if self._run is run:
-                self._halt()
-        return heard
+        try:
+            return self._await(run, run.fed)
+        finally:
+            with self._control:
+                if self._run is run:
+                    self._close_stream()
 
     def abort(self) -> None:
         """Silences the device now (1 ms) and forgets what was fed; the next `feed` begins a new run. Idempotent.
@@ -125,7 +129,7 @@ class Player:
             with self._state:
                 self._run.abort()
                 self._state.notify_all()
-            self._halt()
+            self._close_stream()
 
     @property
     def heard(self) -> int:
@@ -134,36 +138,22 @@ class Player:
             return self._run.heard_samples()
 
     def close(self) -> None:
-        """Aborts and closes the device. Idempotent. A stalled device is left alone: closing it would block."""
+        """Aborts, and closes what `open` has opened. Idempotent; a closed player opens again when it is fed."""
         self.abort()
-        with self._control:
-            self._close()
 
     # With _control held:
 
     def _ensure_open(self) -> None:
         if self._failure == _STALLED:
             self._raise_failure()
-        if self._failure:
-            log.warning("%s; opening it again", self._failure)
-            self._close()
         if self._stream is None:
             self._stream = self._open_stream(SAMPLE_RATE, self._fill, self._finished, self._device)
             self._failure = ""
-            log.info("audio device open, %d Hz", self._stream.sample_rate)
+            log.debug("audio device open, %d Hz", self._stream.sample_rate)
 
     def _begin(self, samples: Samples) -> None:
-        self._ensure_open()
-        try:
-            self._start(samples)
-        except NoAudioDevice:
-            # What was unplugged or restarted while the stream was stopped shows only now, and may be back.
-            self._failure = _LOST
-            self._ensure_open()
-            self._start(samples)
-
-    def _start(self, samples: Samples) -> None:
         """Starts the stream with samples at hand: an earlier start would put LATENCY of silence before them."""
+        self._ensure_open()
         assert self._stream is not None
         run = _Run(self._stream.sample_rate)
         run.append(run.convert(samples), len(samples))
@@ -172,26 +162,22 @@ class Player:
         try:
             self._stream.start()
         except NoAudioDevice:
-            with self._state:
-                self._running = False
-                run.abort()
+            run.abort()
+            self._close_stream()
             raise
 
-    def _halt(self) -> None:
+    def _close_stream(self) -> None:
+        """Leaves a stalled one alone: closing it would block."""
         with self._state:
-            running, self._running = self._running, False
-        if running and self._failure != _STALLED and self._stream is not None:
-            self._stream.abort()
-
-    def _close(self) -> None:
+            self._running = False
         if self._stream is not None and self._failure != _STALLED:
             self._stream.close()
             self._stream = None
 
-    # With neither lock, or as said:
+    # With _state held, or taking it:
 
     def _await(self, run: _Run, target: int) -> bool:
-        """Blocks until `target` device frames of the run have been heard (True) or it is aborted (False)."""
+        """Blocks until `target` device frames of the run have been heard (True), or until it is aborted (False)."""
         with self._state:
             run.awaited = target
             blocks, idle = self._blocks, 0
@@ -223,7 +209,7 @@ class Player:
                 self._state.notify_all()
 
     def _finished(self) -> None:
-        """PortAudio's thread, or the one in `abort`. A stream that ends unasked has lost its device: the only sign."""
+        """PortAudio's thread, or the one that closes. A stream that ends unasked has lost its device: the only sign."""
         with self._state:
             if self._running:
                 self._running = False
@@ -311,63 +297,65 @@ class _Run:
 
 
 class _PortAudioStream:
-    """A sounddevice.RawOutputStream in callback mode: closing one beside a blocking write() crashes the process.
-
-    PortAudio lists the devices when it is initialized, so it is up only while a stream is open: each opening sees what
-    is plugged in.
-    """
+    """A sounddevice.RawOutputStream in callback mode: closing one beside a blocking write() crashes the process."""
 
     def __init__(self, sample_rate: int, fill: Fill, finished: Callable[[], None], device: str) -> None:
         try:
             import sounddevice
         except OSError as error:  # its wheels for Linux bring no PortAudio
             raise NoAudioDevice(f"PortAudio is missing ({error})", "install libportaudio2") from error
-        self._sounddevice: Any = sounddevice
 
         def callback(block: Any, frames: int, time: Any, status: Any) -> None:
             fill(memoryview(block), time.currentTime, time.outputBufferDacTime)
 
-        try:
-            if not sounddevice._initialized:
-                sounddevice._initialize()
-            try:
-                self._stream = self._opened(sample_rate, callback, finished, device)
-            except sounddevice.PortAudioError:
-                self._stream = self._opened(None, callback, finished, device)  # at the device's own rate
-        except sounddevice.PortAudioError as error:
-            self._terminate()
-            raise NoAudioDevice(f"no audio device ({error})", _REMEDY) from error
-        except ValueError as error:  # no device, or several, of that name
-            names = sorted({each["name"] for each in sounddevice.query_devices() if each["max_output_channels"]})
-            self._terminate()
-            remedy = f"choose from: {', '.join(names)}" if names else _REMEDY
-            raise NoAudioDevice(f"{device!r} does not name one audio device", remedy) from error
-        self.sample_rate = int(self._stream.samplerate)
+        def opened(rate: int | None) -> Any:
+            return sounddevice.RawOutputStream(
+                samplerate=rate,
+                device=device or None,
+                channels=1,
+                dtype="int16",
+                latency=LATENCY,
+                callback=callback,
+                finished_callback=finished,
+            )
 
-    def _opened(self, rate: int | None, callback: Any, finished: Any, device: str) -> Any:
-        return self._sounddevice.RawOutputStream(
-            samplerate=rate,
-            device=device or None,
-            channels=1,
-            dtype="int16",
-            latency=LATENCY,
-            callback=callback,
-            finished_callback=finished,
-        )
+        self._error = sounddevice.PortAudioError
+        self._stream = _opened(sounddevice, opened, sample_rate, device)
+        self.sample_rate = int(self._stream.samplerate)
 
     def start(self) -> None:
         try:
             self._stream.start()
-        except self._sounddevice.PortAudioError as error:
+        except self._error as error:
             raise NoAudioDevice(f"{_LOST} ({error})", _REMEDY) from error
 
-    def abort(self) -> None:
-        self._stream.abort()
-
     def close(self) -> None:
+        self._stream.abort()
         self._stream.close()
-        self._terminate()
 
-    def _terminate(self) -> None:
-        if self._sounddevice._initialized:
-            self._sounddevice._terminate()
+
+def _opened(sounddevice: Any, opened: Callable[[int | None], Any], sample_rate: int, device: str) -> Any:
+    """A stream at the sample rate or, where the device refuses that, at its own."""
+
+    def attempt() -> Any:
+        try:
+            return opened(sample_rate)
+        except sounddevice.PortAudioError:
+            return opened(None)
+
+    try:
+        return attempt()
+    except (sounddevice.PortAudioError, ValueError):
+        log.debug("no audio device so far; looking for new ones")
+    try:
+        # PortAudio lists the devices once, when it is initialized (60 to 160 ms).
+        if sounddevice._initialized:
+            sounddevice._terminate()
+        sounddevice._initialize()
+        return attempt()
+    except sounddevice.PortAudioError as error:
+        raise NoAudioDevice(f"no audio device ({error})", _REMEDY) from error
+    except ValueError as error:  # none, or several, of that name
+        names = sorted({each["name"] for each in sounddevice.query_devices() if each["max_output_channels"]})
+        remedy = f"choose from: {', '.join(names)}" if names else _REMEDY
+        raise NoAudioDevice(f"{device!r} does not name one audio device", remedy) from error

@@ -87,7 +87,7 @@ _ALWAYS_SHORT = {
 _OFTEN_SHORT = {
     "a": "etc al no nos inc ltd co corp jr sr fig vol pp p ch sec approx dept est ph.d "
     "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun",
-    "e": "etc pág págs núm art tel aprox",
+    "e": "etc pág págs núm art tel aprox uu",
     "f": "etc p pp vol art env apr av",
     "i": "ecc pag pagg n art tel",
     "p": "etc pág págs núm n art tel aprox",

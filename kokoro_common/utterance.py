@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.errors import UsageError
@@ -20,8 +21,11 @@ from kokoro_common.protocol import (
     Synthesize,
     Synthesized,
 )
-from kokoro_common.text import Chunker, TextChunk, clean
+from kokoro_common.text import Chunker, TextChunk, clean, speakable
 from kokoro_common.voices import LANGUAGES, parse_voice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 AHEAD_FRAMES = 30 * SAMPLE_RATE  # audio synthesized ahead of the ear, or of the client that writes a file
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
@@ -63,7 +67,7 @@ class Utterance:
             raise ProtocolError(f"text of {size} bytes after its end or beyond the credit")
         self._characters += len(text)
         self._parts.append((self._characters, size))
-        self._unsent += self._chunker.feed(text)
+        self._queue(self._chunker.feed(text))
         if self._unsent or self._in_flight:
             return 0
         return self._credit_up_to(self._characters)  # blanks, or the beginning of a sentence: nothing will be answered
@@ -71,7 +75,10 @@ class Utterance:
     def end_text(self) -> None:
         if not self.text_ended:
             self.text_ended = True
-            self._unsent += self._chunker.finish()
+            self._queue(self._chunker.finish())
+
+    def _queue(self, chunks: Iterable[TextChunk]) -> None:
+        self._unsent += (chunk for chunk in chunks if speakable(chunk.text))
 
     def next_synthesize(self, frames_not_taken: int, *, only_first: bool = False) -> Synthesize | None:
         """The next text chunk to ask for, or None while enough is under way. `engine` must have been decided."""

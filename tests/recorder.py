@@ -1,7 +1,7 @@
 """A playback device without hardware: `Player(open_stream=Recorder())`; its `runs` are what an ear would have heard.
 
 Its clock counts frames and stands still while no block can be taken, so its times are exact. Like ALSA it takes blocks
-at once until its latency is filled, then one each time a block has been heard; like PortAudio it drops on `abort` what
+at once until its latency is filled, then one each time a block has been heard; like PortAudio it drops on `close` what
 has not been heard.
 """
 
@@ -37,10 +37,7 @@ class Recorder:
         self.latency = latency_blocks * BLOCK_FRAMES  # frames
         self.speed = speed  # times faster than real
         self.present = True  # opening and starting fail without it
-        self.failing_starts = 0
-        self.lost_at: int | None = (
-            None  # block (counted from 0 over the device's life) at which the stream ends by itself
-        )
+        self.lost_at: int | None = None  # block, counted over the device's life, at which the stream ends by itself
         self.hung_at: int | None = None  # block that never comes
         self.streams: list[RecorderStream] = []
         self.blocks: list[tuple[float, bytes]] = []  # (seconds of its clock at which it is due, int16)
@@ -93,8 +90,7 @@ class RecorderStream:
         recorder = self._recorder
         assert self._thread is None, "started twice"
         assert not self.closed
-        if not recorder.present or recorder.failing_starts:
-            recorder.failing_starts -= 1
+        if not recorder.present:
             raise NoAudioDevice("the audio device was lost")
         self._stopping = False
         self._first_block = len(recorder.blocks)
@@ -102,12 +98,9 @@ class RecorderStream:
         self._thread = threading.Thread(target=self._take_blocks, name="recorder")
         self._thread.start()
 
-    def abort(self) -> None:
+    def close(self) -> None:
         assert self._recorder.hung_at != len(self._recorder.blocks), "touching a hung device blocks"
         self.end()
-
-    def close(self) -> None:
-        self.abort()
         self.closed = True
 
     def join(self) -> None:

@@ -16,7 +16,7 @@ from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.voicepack import read_voice_pack, style_row
 from tests.toy_kokoro import VOCABULARY, make_broken_kokoro
 
-PHONEMES = "həlˈO wˈɜɹld"
+PHONEMES = "həlˈO"
 
 UPSTREAM = """
 import sys, torch, kokoro
@@ -85,16 +85,9 @@ def test_unknown_phonemes_are_not_spoken(engine, phrase):
 
 
 @pytest.mark.model
-def test_the_longest_phrase_fits(engine, phrase, pack):
-    longest = phrase.replace(phonemes="a" * 510, style=style_row(pack, 510), speed=4.0)
-    (waveform,) = engine.synthesize([longest])
-    assert waveform.durations.shape == (512,)
-
-
-@pytest.mark.model
 def test_a_failed_forward_says_what_failed_and_harms_nothing(engine, phrase):
     expected = samples(engine, phrase)
-    with pytest.raises(KokoroError, match=r"the model failed on 12 phonemes at speed 1\.25: ") as caught:
+    with pytest.raises(KokoroError, match=r"the model failed on 5 phonemes at speed 1\.25: ") as caught:
         engine.synthesize([phrase.replace(style=phrase.style[:, :200])])
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
     assert np.array_equal(samples(engine, phrase), expected)
@@ -175,7 +168,7 @@ def test_the_cpu_is_chosen_when_asked_for():
 
 def test_auto_takes_cuda_only_if_it_runs_a_forward(monkeypatch):
     monkeypatch.setattr(room, "_trial", {"cuda": ""}.get)
-    assert choose_device("auto") == ("cuda", "it runs a forward")
+    assert choose_device("auto") == ("cuda", "a trial runs on it")
     monkeypatch.setattr(room, "_trial", {"cuda": "no kernel image", "mps": ""}.get)
     assert choose_device("auto") == ("cpu", "no kernel image")
     assert choose_device("mps") == ("mps", "asked for")
@@ -258,6 +251,6 @@ assert not sys.modules.keys() & {"torch", "kokoro", "numpy", "transformers", "lo
 def test_the_kernel_caches_are_bounded_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "99")
-    room._bound_kernel_caches()
+    room._prepare_environment()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == room.ENVIRONMENT["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "8"
     assert os.environ["LRU_CACHE_CAPACITY"] == "99"

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -101,13 +100,13 @@ def test_a_pause_between_feeds_is_silence_and_one_underflow(player: Player, reco
     assert player.underflows == 2
 
 
-def test_runs_follow_each_other_on_one_stream_that_is_stopped_between_them(player: Player, recorder: Recorder) -> None:
+def test_runs_follow_each_other_and_between_them_nothing_is_open(player: Player, recorder: Recorder) -> None:
     for number in range(3):
         player.feed(ramp(777, first=1000 * number))
         assert player.sync()
-        assert len(recorder.runs) == number + 1  # stopped
+        assert recorder.streams[-1].closed
     assert [heard.tolist() for heard in recorder.heard()] == [to_pcm16(ramp(777, 1000 * n)).tolist() for n in range(3)]
-    assert len(recorder.streams) == 1
+    assert len(recorder.streams) == 3
 
 
 def test_sync_without_audio_returns_at_once(player: Player, recorder: Recorder) -> None:
@@ -214,14 +213,24 @@ def test_a_device_lost_while_its_last_samples_are_due_fails_sync(player: Player,
         player.sync()
 
 
-def test_a_device_that_vanished_between_runs_and_is_back_loses_nothing(player: Player, recorder: Recorder) -> None:
+def test_an_opened_device_is_used_by_the_next_run_and_closed_by_close(player: Player, recorder: Recorder) -> None:
+    player.open()
+    player.open()
     player.feed(ramp(100))
-    player.sync()
-    recorder.failing_starts = 1
-    player.feed(ramp(300, sign=-1))
     assert player.sync()
-    assert recorder.heard()[-1].tolist() == to_pcm16(ramp(300, sign=-1)).tolist()
-    assert [stream.closed for stream in recorder.streams] == [True, False]
+    player.open()
+    player.close()
+    assert [stream.closed for stream in recorder.streams] == [True, True]
+
+
+def test_a_device_that_vanishes_between_open_and_feed_says_so(player: Player, recorder: Recorder) -> None:
+    player.open()
+    recorder.present = False
+    with pytest.raises(NoAudioDevice, match="lost"):
+        player.feed(ramp(100))
+    recorder.present = True
+    player.feed(ramp(100))
+    assert player.sync()
 
 
 def test_without_a_device_open_and_feed_say_so(player: Player, recorder: Recorder) -> None:
@@ -291,54 +300,46 @@ class PortAudioError(Exception):
 
 
 @pytest.fixture
-def fake_sounddevice(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    fake = SimpleNamespace(PortAudioError=PortAudioError, _initialized=1, rates=[], devices=[])
-    fake.query_devices = lambda: fake.devices
-    fake._initialize = lambda: setattr(fake, "_initialized", fake._initialized + 1)
-    fake._terminate = lambda: setattr(fake, "_initialized", fake._initialized - 1)
+def fake_sounddevice(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    fake = mock.Mock(PortAudioError=PortAudioError, _initialized=1)
+    fake.query_devices.return_value = [
+        {"name": "attic", "max_output_channels": 2},
+        {"name": "microphone", "max_output_channels": 0},
+    ]
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     return fake
 
 
-def test_a_device_that_refuses_24_khz_is_opened_at_its_own_rate(fake_sounddevice: SimpleNamespace) -> None:
-    def opened(samplerate: int | None, **_: object) -> SimpleNamespace:
-        fake_sounddevice.rates.append(samplerate)
-        if samplerate == 24_000:
-            raise PortAudioError("Invalid sample rate")
-        return SimpleNamespace(samplerate=48_000.0, abort=lambda: None, close=lambda: None)
+def opened_rates(fake: mock.Mock) -> list[int | None]:
+    return [call.kwargs["samplerate"] for call in fake.RawOutputStream.call_args_list]
 
-    fake_sounddevice.RawOutputStream = opened
+
+def test_a_device_that_refuses_24_khz_is_opened_at_its_own_rate(fake_sounddevice: mock.Mock) -> None:
+    fake_sounddevice.RawOutputStream.side_effect = [
+        PortAudioError("Invalid sample rate"),
+        mock.Mock(samplerate=48_000.0),
+    ]
     stream = playback._PortAudioStream(24_000, lambda *_: None, lambda: None, "")
     assert stream.sample_rate == 48_000
-    assert fake_sounddevice.rates == [24_000, None]
-    stream.close()
-    assert fake_sounddevice._initialized == 0
+    assert opened_rates(fake_sounddevice) == [24_000, None]
+    fake_sounddevice._terminate.assert_not_called()
 
 
-def test_without_any_device_the_remedy_is_named_and_the_next_opening_looks_again(
-    fake_sounddevice: SimpleNamespace,
-) -> None:
-    def opened(**_: object) -> None:
-        raise PortAudioError("Error querying device -1")
-
-    fake_sounddevice.RawOutputStream = opened
-    for _ in range(2):
-        with pytest.raises(
-            NoAudioDevice, match=r"no audio device \(.*-1\); plug one in, or write a file with -o out.wav"
-        ):
-            Player().open()
-        assert fake_sounddevice._initialized == 0
+def test_a_device_plugged_in_since_is_found(fake_sounddevice: mock.Mock) -> None:
+    missing = PortAudioError("Error querying device -1")
+    fake_sounddevice.RawOutputStream.side_effect = [missing, missing, mock.Mock(samplerate=24_000.0)]
+    Player().open()
+    fake_sounddevice.assert_has_calls([mock.call._terminate(), mock.call._initialize()])
 
 
-def test_an_unknown_device_is_answered_with_the_known_ones(fake_sounddevice: SimpleNamespace) -> None:
-    def opened(**_: object) -> None:
-        raise ValueError("No output device matching 'cellar'")
+def test_without_any_device_the_remedy_is_named(fake_sounddevice: mock.Mock) -> None:
+    fake_sounddevice.RawOutputStream.side_effect = PortAudioError("Error querying device -1")
+    with pytest.raises(NoAudioDevice, match=r"no audio device \(.*-1\); plug one in, or write a file with -o out.wav"):
+        Player().open()
 
-    fake_sounddevice.RawOutputStream = opened
-    fake_sounddevice.devices = [
-        {"name": "attic", "max_output_channels": 2},
-        {"name": "microphone", "max_output_channels": 0},
-    ]
+
+def test_an_unknown_device_is_answered_with_the_known_ones(fake_sounddevice: mock.Mock) -> None:
+    fake_sounddevice.RawOutputStream.side_effect = ValueError("No output device matching 'cellar'")
     with pytest.raises(NoAudioDevice, match=r"'cellar' does not name one audio device; choose from: attic$"):
         Player("cellar").open()
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+# Before anything imports torch: where tests run side by side, threads that spin take minutes from one another.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 MODEL = "kokoro-v1_0.pth"
 CONFIG = "config.json"
 VOICES = ("af_heart", "af_bella", "am_adam", "bf_emma", "ef_dora", "ff_siwis", "hf_alpha", "if_sara", "pf_dora")
