@@ -36,7 +36,7 @@ from kokoro_common.connection import Peer, Switchboard, handler_name
 from kokoro_common.engine import device_problem
 from kokoro_common.errors import KokoroError, ModelUnavailable, ServersUnreachable, UnknownVoice, UsageError
 from kokoro_common.floor import Floor
-from kokoro_common.loader import DownloadEnded, Loader, VoiceLoaded
+from kokoro_common.loader import DownloadEnded, DownloadStep, Loader, VoiceLoaded
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
     Cancel,
@@ -364,6 +364,10 @@ class ModelServer:
     def handle_voice_loaded(self, _: None, message: VoiceLoaded) -> None:
         self._synthesis.voice_loaded(message)
 
+    def handle_download_step(self, _: None, message: DownloadStep) -> None:
+        assert isinstance(message.asker, Peer)
+        message.asker.post(ServerState(state="downloading", detail=message.file, fraction=message.fraction))
+
     def handle_download_ended(self, _: None, message: DownloadEnded) -> None:
         peer = message.asker
         assert isinstance(peer, Peer)
@@ -439,7 +443,7 @@ def median(values: Iterable[float]) -> float | None:
     return round(statistics.median(known), 3) if known else None
 
 
-EVENTS = (ServerState, VoiceLoaded, DownloadEnded, VoiceStartFailed, Shutdown)
+EVENTS = (ServerState, VoiceLoaded, DownloadStep, DownloadEnded, VoiceStartFailed, Shutdown)
 FROM_CLIENT = (VoiceServerFor, Download, StatusRequest, Ping, Shutdown)
 FROM_VOICE = (
     Register,

@@ -110,6 +110,7 @@ class VoiceServer:
     ) -> None:
         self.voice = voice
         self._life = life
+        self._runtime = runtime
         self._idle_timeout = settings.idle_timeout
         self._log = daemon.start_log(settings, f"voice_server-{voice}")
         self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()

@@ -1,7 +1,7 @@
 """Grapheme to phoneme: one text chunk in, the phonemes of Kokoro's vocabulary out. Owns misaki, spaCy and phonemizer.
 
-The phonemes equal those of kokoro's KPipeline with the same backend, with one difference: KPipeline drops what is beyond
-510 phonemes, `split_phonemes` keeps it. kokoro itself is never imported here.
+The phonemes equal those of kokoro's KPipeline with the same backend, with one difference: KPipeline drops what is
+beyond 510 phonemes, `split_phonemes` keeps it. kokoro itself is never imported here.
 
 Thread: everything is used on one thread, the one that made the G2P; espeak-ng has global state.
 """
@@ -36,8 +36,8 @@ class G2P:
     """Phonemes for all of Kokoro's languages; a language's backend is built when it is first needed, and kept.
 
     `spacy_path`: directory of an English spaCy model with a tagger; without one, or if it does not load, English uses
-    the built-in tagger. `temporary_dir`: where phonemizer puts its copies of the espeak-ng library, one per backend, and
-    jieba its cache; a killed process leaves them there for its owner to sweep.
+    the built-in tagger. `temporary_dir`: where phonemizer puts its copies of the espeak-ng library, one per backend,
+    and jieba its cache; a killed process leaves them there for its owner to sweep.
     """
 
     def __init__(self, spacy_path: str | None, temporary_dir: str) -> None:
@@ -200,7 +200,8 @@ def _japanese() -> Callable[[str], str]:
     arguments = f'-r "{unidic_lite.DICDIR}/mecabrc" -d "{unidic_lite.DICDIR}"'
     cutlet.Tagger = lambda: fugashi.Tagger(arguments)
     g2p = cutlet.Cutlet()
-    return lambda text: str(g2p(text)[0])
+    sentence = re.compile(r"[^。！？]{1,100}[。！？]*|[。！？]+")  # cutlet is cubic in the words of a text
+    return lambda text: " ".join(str(g2p(piece)[0]) for piece in sentence.findall(text))
 
 
 def _mandarin(temporary_dir: str) -> Callable[[str], str]:

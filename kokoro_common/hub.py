@@ -143,6 +143,9 @@ class Hub:
         stall: float = STALL_SECONDS,
         backoff: float = BACKOFF_SECONDS,
     ) -> None:
+        # Read when huggingface_hub is imported, which kokoro may do before us: no telemetry, no bars, plain HTTP.
+        for variable in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+            os.environ[variable] = "1"
         self.manifest = manifest
         self._offline = offline
         self._stall = stall
@@ -489,9 +492,6 @@ class _Meter:
 
 
 def _huggingface_hub() -> ModuleType:
-    """The library, with what it reads at import set: no telemetry, no bars, plain HTTP."""
-    for variable in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        os.environ[variable] = "1"
     import huggingface_hub.errors
     import huggingface_hub.utils
 

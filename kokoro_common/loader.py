@@ -36,8 +36,14 @@ class VoiceLoaded(Record):
     error: KokoroError | None = None
 
 
-class DownloadEnded(Record):
+class DownloadStep(Record):
     asker: object  # what was given to download()
+    file: str
+    fraction: float  # of the whole download
+
+
+class DownloadEnded(Record):
+    asker: object
     files: int = 0
     error: KokoroError | None = None
 
@@ -71,7 +77,7 @@ class Loader:
         self._jobs.put(lambda: self._load_voice(name))
 
     def download(self, asker: object, voices: list[str]) -> None:
-        """Fetches model and voices into the cache. Reports DownloadEnded."""
+        """Fetches model and voices into the cache. Reports DownloadStep..., DownloadEnded."""
         self._jobs.put(lambda: self._download(asker, voices))
 
     def close(self) -> None:
@@ -103,8 +109,11 @@ class Loader:
         self._set_state("downloading", file, fraction)
 
     def _load_model(self) -> None:
+        names = [self.manifest.config, self.manifest.model]
         try:
-            files = self.hub.fetch([self.manifest.config, self.manifest.model], self._show_download)
+            if None in map(self.hub.cached, names):
+                self.hub.preflight()  # speech waits: fetch itself would be patient with a hub that is busy
+            files = self.hub.fetch(names, self._show_download)
         except ModelUnavailable as error:
             self._set_state("default", f"{error.problem}; {REMEDY}", exit_code=error.exit_code)
             return
@@ -144,8 +153,15 @@ class Loader:
 
     def _download(self, asker: object, voices: list[str]) -> None:
         files = [self.manifest.config, self.manifest.model, *(f"voices/{name}.pt" for name in voices)]
+
+        def show(file: str, fraction: float) -> None:
+            self._report(DownloadStep(asker=asker, file=file, fraction=fraction))
+
         try:
-            count = len(self.hub.fetch(files, self._show_download))
-            self._report(DownloadEnded(asker=asker, files=count))
+            count = len(self.hub.fetch(files, show))
         except ModelUnavailable as error:
             self._report(DownloadEnded(asker=asker, error=error))
+            return
+        self._report(DownloadEnded(asker=asker, files=count))
+        if self._may_retry:
+            self._retry()  # what was out of reach is here now

@@ -69,15 +69,17 @@ class RuntimeDirectory:
     def write(self, name: str, data: bytes) -> None:
         """Replaces the file at once: a reader sees the old or the new one, whole."""
         temporary = self._write_temporary(name, data)
-        os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        try:
+            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=self._fd)  # somebody put a directory in the file's place
+            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
         try:
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             pass
-        except IsADirectoryError:
-            os.rmdir(name, dir_fd=self._fd)  # somebody put a directory in the file's place
 
     def names(self) -> list[str]:
         return sorted(os.listdir(self._fd))

@@ -251,8 +251,6 @@ class _Run:
 
     def append(self, pcm: memoryview, samples: int) -> None:
         """`samples`: how many frames at SAMPLE_RATE it stands for."""
-        if self.aborted:
-            return
         self._waiting.append(pcm)
         self.fed += len(pcm) // _FRAME_BYTES
         self._samples += samples

@@ -6,6 +6,7 @@ asked of an utterance that has been cancelled meanwhile is dropped wherever it s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kokoro.synthesis")
 
 MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
+MAX_PACKS = 32  # voices and blends kept ready, half a megabyte each
 MEASURED = 200  # text chunks that the median real-time factor is taken over
 
 
@@ -66,6 +68,7 @@ class Synthesis:
         self._espeak = EspeakEngine()
         self._open: set[tuple[Peer, str]] = set()  # changed by the main thread, looked at by the others
         self._parked: dict[str, list[tuple[Peer, Synthesize]]] = {}  # by the voice whose pack is on its way
+        self._pack = functools.lru_cache(maxsize=MAX_PACKS)(self._blended)
         self.chunks_done = 0
         self.real_time_factors: deque[float] = deque(maxlen=MEASURED)  # seconds of engine per second of audio
 
@@ -188,9 +191,12 @@ class Synthesis:
 
     def _style(self, piece: Piece) -> Samples:
         """(1, 256): the row for this number of phonemes, of the voice or the blend."""
-        parts = parse_voice(piece.voice).parts
-        rows = [style_row(self._loader.packs[name], max(1, len(piece.text))) for name, _ in parts]
-        return blend(rows, [weight for _, weight in parts])
+        return style_row(self._pack(piece.voice), max(1, len(piece.text)))
+
+    def _blended(self, voice: str) -> Samples:
+        """(510, 1, 256) for a canonical voice name, whose parts are all loaded."""
+        parts = parse_voice(voice).parts
+        return blend([self._loader.packs[name] for name, _ in parts], [weight for _, weight in parts])
 
     def _deliver(self, piece: Piece, samples: Samples, queued: float, took: float) -> None:
         peer = cast(Peer, piece.owner)

@@ -35,27 +35,27 @@ _CLASSES = {
     "TO": "to",
     "CC": "and or but nor yet so & plus",
     "of": "of",
-    "IN": "in on at by for with from into onto over under about against between through during before after above below "
-    "since until till without within along across behind beyond near toward towards upon via per like unlike as "
-    "if than because while although though whether unless except despite throughout among amid around versus vs "
-    "vs. once",
+    "IN": "in on at by for with from into onto over under about against between through during before after above "
+    "below since until till without within along across behind beyond near toward towards upon via per like unlike as "
+    "if than because while although though whether unless except despite throughout among amid around versus vs vs. "
+    "once",
     "RP": "up down off out away back",
     "who": "who whom",
     "WDT": "which what whatever",
     "WRB": "when where why how whenever wherever",
-    "RB": "not n't never always often sometimes usually rarely seldom also just only even still already again soon now "
-    "then here ever almost perhaps maybe hardly twice later ago well tomorrow today tonight yesterday please",
+    "RB": "not n't never always often sometimes usually rarely seldom also just only even still already again soon "
+    "now then here ever almost perhaps maybe hardly twice later ago well tomorrow today tonight yesterday please",
     "degree": "too very quite rather more most less least fairly pretty",
     "let": "let lets help helps helped helping make makes made making watch watched hear heard",
-    "seem": "seem seems seemed stay stays stayed remain remains remained become becomes became feel feels felt get gets "
-    "got getting gotten grow grew go goes went look looks looked come came sound sounds keep kept stand stood",
-    "JJ": "good bad new old big small great high low long short many much few other same own last next fresh early late "
-    "hard free best worst whole full little several daily weekly friendly lovely ugly holy fine",
-    "CD": "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion "
-    "trillion zero dozen",
-    "NN": "family reply supply july italy assembly thing something nothing anything everything bus news morning evening "
-    "wedding building red bed seed need speed",
+    "seem": "seem seems seemed stay stays stayed remain remains remained become becomes became feel feels felt get "
+    "gets got getting gotten grow grew go goes went look looks looked come came sound sounds keep kept stand stood",
+    "JJ": "good bad new old big small great high low long short many much few other same own last next fresh early "
+    "late hard free best worst whole full little several daily weekly friendly lovely ugly holy fine",
+    "CD": "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million "
+    "billion trillion zero dozen",
+    "NN": "family reply supply july italy assembly thing something nothing anything everything bus news morning "
+    "evening wedding building red bed seed need speed",
     "NNS": "people children men women police mice feet teeth geese others",
     "VB": "say think know believe hope want see try apply rely fly",
     "VBD": "said thought knew believed saw told found took gave ran sat met left lost built bought brought held wrote "
@@ -196,7 +196,11 @@ def _quote(word: str, trail: list[str], starts: bool, ends: bool) -> str:
 def _in_context(word: str, guess: str, trail: list[str], before: str, rights: list[str], past: bool) -> str:
     """The class of a word in its sentence. `rights` are guesses for the words after it, without adverbs."""
     left, low = trail[-1], word.lower()
-    if (low == "a" and rights[0] == ".") or (word == "A" and left != "START") or (word in ("AM", "PM") and left == "CD"):
+    if (
+        (low == "a" and rights[0] == ".")
+        or (word == "A" and left != "START")
+        or (word in ("AM", "PM") and left == "CD")
+    ):
         return "NN"  # the letter, the hour
     if guess == "that":
         return _that(trail, before, rights[0])

@@ -93,8 +93,8 @@ def style_row(pack: FloatArray, phonemes_length: int) -> FloatArray:
 
 
 def blend(packs: Sequence[FloatArray], weights: Sequence[float]) -> FloatArray:
-    """The weighted sum of packs: (510, 1, 256). The weights sum to 1, in the order of the packs."""
-    mixture = np.zeros(PACK_SHAPE, np.float32)
+    """The weighted sum of packs, or of one row of each: float32 of their shape. The weights sum to 1."""
+    mixture = np.zeros_like(packs[0])
     for pack, weight in zip(packs, weights, strict=True):
         mixture += pack * np.float32(weight)
     return mixture

@@ -68,6 +68,12 @@ class Recorder:
             target = len(self.blocks) + count
             assert self.state.wait_for(lambda: len(self.blocks) >= target, 30), "no block came"
 
+    def wake(self) -> None:
+        """A hung device goes on."""
+        with self.state:
+            self.hung_at = None
+            self.state.notify_all()
+
     def wait_until_lost(self) -> None:
         """Blocks until the stream has ended by itself."""
         self.streams[-1].join()
@@ -95,7 +101,7 @@ class RecorderStream:
         self._stopping = False
         self._first_block = len(recorder.blocks)
         self._began = recorder.clock
-        self._thread = threading.Thread(target=self._take_blocks, name="recorder")
+        self._thread = threading.Thread(target=self._take_blocks, name="recorder", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -128,8 +134,7 @@ class RecorderStream:
                 if self._began + written - recorder.clock >= recorder.latency and not self._stopping:
                     recorder.state.wait_for(lambda: self._stopping, BLOCK_FRAMES / self.sample_rate / recorder.speed)
                     recorder.clock += BLOCK_FRAMES
-                if len(recorder.blocks) == recorder.hung_at:
-                    recorder.state.wait_for(lambda: self._stopping)
+                recorder.state.wait_for(lambda: self._stopping or len(recorder.blocks) != recorder.hung_at)
                 if self._stopping:
                     break
                 if len(recorder.blocks) == recorder.lost_at:

@@ -154,7 +154,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyP
 
 def test_a_library_without_its_data_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path))
-    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+    with pytest.raises(ModelUnavailable, match="no usable data"):
         EspeakEngine()
 
 

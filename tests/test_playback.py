@@ -256,6 +256,9 @@ def test_a_hung_device_fails_sync_and_is_not_touched_again(
         player.open()
     player.abort()
     player.close()
+    recorder.wake()
+    recorder.wait_for_blocks(3)
+    assert not any(any(block) for _, block in recorder.blocks[15:])  # what has failed does not go on
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 16_000])

@@ -206,13 +206,13 @@ def test_long_sentences_are_cut_at_clauses_then_at_blanks_then_in_the_word() -> 
     assert all(chunk.endswith("clause,") for chunk in texts_of(clauses))
     words = "word " * 300
     assert all(set(chunk.split()) == {"word"} for chunk in texts_of(words))
-    assert [len(chunk) for chunk in texts_of("x" * 1_000)] == [400, 400, 200]
+    assert [len(chunk) for chunk in texts_of("x" * 801)] == [400, 400, 1]
 
 
 def test_a_cut_in_a_word_leaves_accents_on_their_letters_and_emoji_whole() -> None:
-    assert all(chunk.startswith("e\u0301") for chunk in texts_of("e\u0301" * 600 + "x")[:-1])
+    assert all(chunk.startswith("e\u0301") for chunk in texts_of("x" + "e\u0301" * 600)[1:])
     family = "👩\u200d👩\u200d👧"
-    assert all(chunk.startswith("👩\u200d👩") for chunk in texts_of(family * 300))
+    assert all(chunk.startswith(family) for chunk in texts_of("x" + family * 300)[1:])
 
 
 def test_chunks_of_languages_with_dense_scripts_are_shorter() -> None:

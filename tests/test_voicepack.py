@@ -175,6 +175,8 @@ def test_a_blend_is_the_weighted_sum(pack_path):
     assert np.array_equal(blend([pack], [1.0]), pack)
     assert blend([pack, other], [0.7, 0.3]).dtype == np.float32
     assert np.allclose(blend([pack, other], [0.7, 0.3]), 0.7 * pack + 0.3)
+    rows = [style_row(pack, 7), style_row(other, 7)]
+    assert np.array_equal(blend(rows, [0.7, 0.3]), style_row(blend([pack, other], [0.7, 0.3]), 7))
     with pytest.raises(ValueError):
         blend([pack, other], [1.0])
 
