@@ -274,12 +274,19 @@ class ModelServer:
             arguments=(name,),
             environment=environment,
             stderr_path=os.path.join(self._settings.log_dir, f"voice_server-{name}.stderr"),
-            on_exit=lambda code: self._log.info("voice server exited", extra={"voice": name, "code": code}),
+            on_exit=lambda code: self._voice_exited(name, code),
         )
         try:
             daemon.ensure(self._runtime, program).close()
         except KokoroError as error:
             self._report(VoiceStartFailed(voice=name, error=error))
+
+    def _voice_exited(self, name: str, code: int) -> None:
+        """On a thread of its own."""
+        log = self._log.info if code == 0 else self._log.error
+        log("voice server exited", extra={"voice": name, "code": code})
+        if code:
+            daemon.clear_away(self._runtime, f"voice-{name}", 0)
 
     def handle_voice_start_failed(self, _: None, message: VoiceStartFailed) -> None:
         self._voice_unavailable(message.voice, message.error)

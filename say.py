@@ -253,7 +253,7 @@ def _speed(text: str) -> float:
 
 def _source(options: argparse.Namespace) -> TextSource | None:
     """What to speak; None when it is empty."""
-    from kokoro_common.client import Listener, TextSource
+    from kokoro_common.client import TextSource
 
     if options.text and options.file is not None:
         raise UsageError("both TEXT and -f were given", "choose one")

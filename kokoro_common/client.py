@@ -231,7 +231,7 @@ class Client:
             finally:
                 connection.close()
         for name in servers:
-            if not daemon.wait_gone(self._runtime, name, SHUTDOWN_SECONDS):
+            if not daemon.clear_away(self._runtime, name, SHUTDOWN_SECONDS):
                 raise ServersUnreachable(f"{name} does not end", "end its process yourself")
         return found
 

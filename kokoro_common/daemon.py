@@ -108,12 +108,18 @@ def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
         raise ServersUnreachable(f"{program.name} ended as soon as it was started: {error}", "try again") from error
 
 
-def wait_gone(runtime: RuntimeDirectory, name: str, seconds: float) -> bool:
-    """Blocks until no process holds the server's life lock. False when `seconds` were not enough."""
+def clear_away(runtime: RuntimeDirectory, name: str, seconds: float) -> bool:
+    """Blocks until no process is that server, then removes the record that a killed one left behind.
+
+    False when `seconds` were not enough.
+    """
     try:
-        os.close(_lock_within(runtime, f"{name}.lock", seconds))
+        life_lock = _lock_within(runtime, f"{name}.lock", seconds)
     except ServersUnreachable:
         return False
+    runtime.remove(f"{name}.json")
+    os.ftruncate(life_lock, 0)
+    os.close(life_lock)
     return True
 
 

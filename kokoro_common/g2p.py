@@ -154,7 +154,7 @@ def _survived(backend: Callable[[str], str], text: str) -> str:
             log.warning("a word of %d letters is left out: %s", len(text), type(error).__name__)
             return ""
         halves = " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
-        return " ".join(_survived(backend, half) for half in halves)
+        return " ".join(filter(None, (_survived(backend, half) for half in halves)))
 
 
 def _analyser(spacy_path: str | None) -> tuple[Callable[[str], Any], str]:

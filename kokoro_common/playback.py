@@ -14,6 +14,7 @@ held for microseconds, and is the only one that the callback takes. Who takes bo
 from __future__ import annotations
 
 import collections
+import ctypes
 import logging
 import threading
 
@@ -298,6 +299,8 @@ class _PortAudioStream:
     """A sounddevice.RawOutputStream in callback mode: closing one beside a blocking write() crashes the process."""
 
     def __init__(self, sample_rate: int, fill: Fill, finished: Callable[[], None], device: str) -> None:
+        if _alsa_is_empty():
+            raise NoAudioDevice("no audio device (ALSA knows none)", _REMEDY)
         try:
             import sounddevice
         except OSError as error:  # its wheels for Linux bring no PortAudio
@@ -357,3 +360,16 @@ def _opened(sounddevice: Any, opened: Callable[[int | None], Any], sample_rate: 
         names = sorted({each["name"] for each in sounddevice.query_devices() if each["max_output_channels"]})
         remedy = f"choose from: {', '.join(names)}" if names else _REMEDY
         raise NoAudioDevice(f"{device!r} does not name one audio device", remedy) from error
+
+
+def _alsa_is_empty() -> bool:
+    """Neither a card nor a configured device: PortAudio's start would abort the process (an assertion)."""
+    try:
+        alsa = ctypes.CDLL("libasound.so.2")
+    except OSError:
+        return False  # not Linux, or a PortAudio without ALSA
+    card, found = ctypes.c_int(-1), ctypes.c_void_p()
+    alsa.snd_card_next(ctypes.byref(card))
+    alsa.snd_config_update()
+    configuration = ctypes.c_void_p.in_dll(alsa, "snd_config")
+    return card.value < 0 and alsa.snd_config_search(configuration, b"pcm", ctypes.byref(found)) < 0

@@ -82,7 +82,7 @@ def _from_file(path: str) -> dict[str, tuple[str, str]]:
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}", "mend or remove it") from error
     if unknown := table.keys() - set(Settings._fields):
         raise UsageError(

@@ -196,11 +196,7 @@ def _quote(word: str, trail: list[str], starts: bool, ends: bool) -> str:
 def _in_context(word: str, guess: str, trail: list[str], before: str, rights: list[str], past: bool) -> str:
     """The class of a word in its sentence. `rights` are guesses for the words after it, without adverbs."""
     left, low = trail[-1], word.lower()
-    if (
-        (low == "a" and rights[0] == ".")
-        or (word == "A" and left != "START")
-        or (word in ("AM", "PM") and left == "CD")
-    ):
+    if (word == "A" and left != "START") or (word in ("AM", "PM") and left == "CD"):
         return "NN"  # the letter, the hour
     if guess == "that":
         return _that(trail, before, rights[0])

@@ -147,7 +147,10 @@ def test_what_an_abort_overtakes_in_feed_is_dropped(player: Player, recorder: Re
     assert len(recorder.runs) == 1
 
 
-def test_sync_returns_false_when_another_thread_aborts(player: Player, recorder: Recorder, in_background: Any) -> None:
+def test_sync_returns_false_when_another_thread_aborts(
+    player: Player, recorder: Recorder, in_background: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "STALL_SECONDS", 600)  # it is the abort that wakes it
     player.feed(ramp(200_000))
     synced = in_background(player.sync)
     recorder.wait_for_blocks(20)
@@ -256,16 +259,27 @@ def test_a_hung_device_fails_sync_and_is_not_touched_again(
         player.open()
     player.abort()
     player.close()
+    assert not recorder.streams[0].closed
+
+
+def test_a_device_that_hung_and_wakes_up_does_not_go_on(
+    player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "STALL_SECONDS", 0.2)
+    recorder.hung_at = 15
+    player.feed(ramp(20_000))
+    with pytest.raises(NoAudioDevice, match="hangs"):
+        player.sync()
     recorder.wake()
     recorder.wait_for_blocks(3)
-    assert not any(any(block) for _, block in recorder.blocks[15:])  # what has failed does not go on
+    assert not any(any(block) for _, block in recorder.blocks[15:])
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 16_000])
 def test_a_device_with_another_rate_gets_resampled_audio(rate: int) -> None:
     recorder = Recorder(sample_rate=rate)
     player = Player(open_stream=recorder)
-    samples = (np.sin(np.arange(12_345) / 20) * 0.5).astype(np.float32)
+    samples = (np.sin(np.arange(12_347) / 20) * 0.5).astype(np.float32)  # no whole number of frames at 16 kHz
     resampler = Resampler(SAMPLE_RATE, rate)
     expected = to_pcm16(np.concatenate([resampler.feed(samples), resampler.flush()]))
     for _ in range(2):  # the second run begins with a fresh resampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from kokoro_common.tagger import tag
 
-TORCH_WARNS = "ignore:.torch.jit.script. is deprecated:DeprecationWarning"  # on import, which spaCy causes
 DATA = Path(__file__).parent / "data"
-SHARE_OF_WRONG_WORDS = {"tagger_tuned.txt": 0.05, "tagger_heldout.txt": 0.05}
+SHARE_OF_WRONG_WORDS = {"tagger_tuned.txt": 0.05, "tagger_heldout.txt": 0.05}  # 7 of 194 and 7 of 230 measured
 
 
 def tagged(line: str) -> list[tuple[str, str]]:
@@ -116,11 +115,9 @@ def sentences(name: str) -> Iterator[tuple[str, dict[int, str]]]:
 
 
 @pytest.mark.model
-@pytest.mark.filterwarnings(TORCH_WARNS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of misaki, spaCy and torch, on import
 @pytest.mark.parametrize("name", SHARE_OF_WRONG_WORDS)
-def test_words_with_two_sounds_get_the_right_one(
-    misaki: HandTagged, name: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_words_with_two_sounds_get_the_right_one(misaki: HandTagged, name: str) -> None:
     """Counts only the words that carry a hand tag, which are those with two sounds; all other words cannot differ."""
     words, wrong = 0, []
     for text, hand in sentences(name):
@@ -128,7 +125,6 @@ def test_words_with_two_sounds_get_the_right_one(
         words += len(hand)
         wrong += [(text, text[place:].split()[0]) for place in hand if expected.get(place) != heard.get(place)]
         assert expected.keys() == heard.keys()
-    record_property("wrong_words", f"{name}: {len(wrong)} of {words}")
     assert words >= (200 if "heldout" in name else 150)
     assert len(wrong) <= SHARE_OF_WRONG_WORDS[name] * words, f"{len(wrong)} of {words}"
 

@@ -1,0 +1,57 @@
+"""What a shell command costs: the whole process of `say.py --no-wait x` on warm servers. Run from the repository root:
+
+    python -m benchmarks.bench_client [--rounds N]
+
+Beside it `python -c pass`, which no Python command can beat, and a bare socket client, which says the same to the same
+server with nothing but the standard library's socket, json, struct, hmac and hashlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+from benchmarks.measure import ROOT, VOICE, Round, new_world, print_machine, print_ratios, print_seconds, run, take_turns
+from benchmarks.measure import start_model_server
+from kokoro_common.client import Client, Options, TextSource
+from kokoro_common.settings import Settings
+
+PASS, BARE, SAY = "python -c pass", "bare client", "say.py --no-wait"
+COMMANDS = {
+    PASS: ("-c", "pass"),
+    BARE: ("benchmarks/bare_client.py", VOICE, "x"),
+    SAY: ("say.py", "--no-wait", "x"),
+}
+
+
+def contestant(name: str, environment: dict[str, str], settle: Callable[[], object]) -> Callable[[], Round]:
+    def measured() -> Round:
+        settle()
+        began = time.monotonic()
+        run(*COMMANDS[name], environment=environment)
+        return {name: time.monotonic() - began}
+
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The whole process of say.py --no-wait x on warm servers.")
+    parser.add_argument("--rounds", type=int, default=40)
+    options = parser.parse_args()
+    print_machine()
+    with new_world() as world:
+        start_model_server(world, ROOT / "tests" / "stub_model_server.py")
+        client = Client(Settings(runtime_dir=str(world.runtime)))
+
+        def settle() -> None:
+            """Speaks and waits: what was said before has then been heard too, and the servers rest."""
+            client.speak(TextSource("x"), Options(engine="espeak"))
+
+        rounds = take_turns([contestant(name, world.environment, settle) for name in COMMANDS], options.rounds)
+    print_ratios(rounds, [(SAY, PASS), (SAY, BARE), (BARE, PASS)])
+    print_seconds(rounds, COMMANDS)
+
+
+if __name__ == "__main__":
+    main()
