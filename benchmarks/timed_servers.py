@@ -1,0 +1,74 @@
+"""The real servers, with a recorder for a sound card and marks of time in the voice server's log.
+
+One program for both: bench_first_audio.py starts it as the model server, and that starts it, with a voice, as a voice
+server. A mark is a log entry with `monotonic`, in seconds of time.monotonic(), which is one clock for all processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import model_server
+import voice_server
+from kokoro_common.playback import Player
+from kokoro_common.voices import VOICES
+from tests.recorder import Recorder, RecorderStream
+
+if TYPE_CHECKING:
+    from kokoro_common.connection import Peer
+    from kokoro_common.playback import Fill
+    from kokoro_common.protocol import AudioChunk, Speak, Synthesized
+
+
+def mark(event: str, **values: float) -> None:
+    logging.getLogger("kokoro.benchmark").info(event, extra={"monotonic": time.monotonic(), **values})
+
+
+class MarkingRecorder(Recorder):
+    """Marks the first block that the device takes: a stream is started with samples at hand, so it holds sound."""
+
+    def __call__(self, sample_rate: int, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
+        taken = False
+
+        def fill_and_mark(block: memoryview, now: float, dac: float) -> None:
+            nonlocal taken
+            fill(block, now, dac)
+            if not taken:
+                taken = True
+                mark("first block")
+
+        return super().__call__(sample_rate, fill_and_mark, finished, device)
+
+
+class MarkingVoiceServer(voice_server.VoiceServer):
+    def make_player(self) -> Player:
+        return Player(open_stream=MarkingRecorder(speed=20.0))
+
+    def handle_speak(self, peer: Peer, message: Speak, payload: bytes) -> None:
+        mark("speak arrived")
+        super().handle_speak(peer, message, payload)
+
+    def handle_audio_chunk(self, peer: Peer, message: AudioChunk, payload: bytes) -> None:
+        mark("audio arrived")
+        super().handle_audio_chunk(peer, message, payload)
+
+    def handle_synthesized(self, peer: Peer, message: Synthesized, payload: bytes) -> None:
+        mark("synthesized", g2p=message.g2p, queue=message.queue, model=message.model)
+        super().handle_synthesized(peer, message, payload)
+
+
+class ModelServer(model_server.ModelServer):
+    voice_program = __file__
+
+
+if __name__ == "__main__":
+    if sys.argv[-1] in VOICES:
+        sys.exit(voice_server.main(server=MarkingVoiceServer))
+    sys.exit(model_server.main(server=ModelServer))
