@@ -1,10 +1,9 @@
-"""How long the ear waits: from the start of say.py to the first sample handed to the device, on warm servers. From the
-repository root:
+"""How long the ear waits: from the start of say.py to the first sample handed to the device, on warm servers.
 
-    python -m benchmarks.bench_first_audio [--rounds N]
+    python -m benchmarks.bench_first_audio [--rounds N]          from the repository root
 
-Beside it the engine's call alone, on the same text, in a process that does nothing else. The embedded default is
-always measured, the neural voice when KOKORO_MANIFEST names a model (benchmarks/make_model.py makes one).
+Beside it the engine's call alone: the same text in a process that does nothing else. The embedded default is always
+measured, the neural voice when KOKORO_MANIFEST names a model (benchmarks/make_model.py makes one).
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 
 from benchmarks.measure import (
     ROOT,
@@ -39,16 +37,16 @@ from kokoro_common.voicepack import read_voice_pack, style_row
 from kokoro_common.voices import parse_voice
 from tests.conftest import World
 
-TEXTS = {  # phonemes, about
-    25: "It is time for a cup of tea.",
-    60: "The train to the north will leave from platform seven in a few minutes.",
+TEXTS = {  # by their phonemes
+    26: "Tea is ready in the kitchen.",
+    62: "The train to the north leaves at seven from the last platform.",
 }
-ALONE, TOTAL, REST = "engine alone", "first sample", "all but the engine"
-PARTS = ("client", "g2p", "queue", "model", "transport", "device")
+PARTS = ("client", "g2p", "queue", "model", "transport", "device")  # they add up to SAMPLE
+SAMPLE, OURS, ALONE = "first sample", "all but the model", "engine alone"
 
 
 def say(world: World, text: str) -> Round:
-    """Seconds from the start of say.py, and where they went. Returns when the text has been heard."""
+    """From the start of say.py to the first sample, and where the time went. Returns when the text has been heard."""
     began = time.monotonic()
     done = world.say(text)
     if done.returncode:
@@ -58,48 +56,83 @@ def say(world: World, text: str) -> Round:
         if entry.get("monotonic", 0.0) >= began:
             marks.setdefault(entry["event"], entry)  # the first of each
     speak, audio, block = (marks[event]["monotonic"] for event in ("speak arrived", "audio arrived", "first block"))
-    engine = {name: marks["synthesized"][name] for name in ("g2p", "queue", "model")}
+    chunk = {name: marks["synthesized"][name] for name in ("g2p", "queue", "model")}
     return {
-        "client": speak - began,  # the interpreter, say.py's imports, the handshake
-        **engine,
-        "transport": audio - speak - sum(engine.values()),  # Speak to TextPart, the voice server, the sockets
+        "client": speak - began,  # interpreter, imports, handshake
+        **chunk,
+        "transport": audio - speak - sum(chunk.values()),  # text from the client, threads and sockets of both servers
         "device": block - audio,
-        TOTAL: block - began,
-        REST: block - began - engine["model"],
+        SAMPLE: block - began,
+        OURS: block - began - chunk["model"],
     }
 
 
-# --- In a process of its own -----------------------------------------------------------------------------------------
+# --- The engine alone, in a process of its own -----------------------------------------------------------------------
 
 
 @functools.cache
-def espeak() -> Callable[[str], None]:
-    engine = EspeakEngine()
-    female = parse_voice(VOICE).female
-    return lambda text: engine.synthesize(text, VOICE[0], 1.0, female)
+def espeak() -> EspeakEngine:
+    return EspeakEngine()
 
 
 @functools.cache
-def kokoro(config: str, weights: str, pack_path: str) -> Callable[[str], None]:
-    engine = KokoroEngine(config, weights, "cpu")
-    g2p = G2P(None, tempfile.mkdtemp(prefix="kokoro-bench-"))
-    pack = read_voice_pack(pack_path)
-
-    @functools.cache
-    def phrase(text: str) -> Phrase:
-        phonemes = g2p.phonemes(text, VOICE[0])
-        print(f"  {len(phonemes)} phonemes", flush=True)
-        return Phrase(phonemes=phonemes, style=style_row(pack, len(phonemes)), speed=1.0, seed=0)
-
-    def synthesize(text: str) -> float:
-        engine.synthesize([phrase(text)])
-    return synthesize
+def kokoro(config: str, weights: str) -> KokoroEngine:
+    return KokoroEngine(config, weights, "cpu")
 
 
-def alone(text: str, files: tuple[str, ...]) -> Round:
-    """The engine's call; the phonemes are made before."""
-    return {}
+@functools.cache
+def phrase(text: str, pack: str) -> Phrase:
+    with tempfile.TemporaryDirectory() as directory:
+        phonemes = G2P(None, directory).phonemes(text, VOICE[0])
+    return Phrase(phonemes=phonemes, style=style_row(read_voice_pack(pack), len(phonemes)), speed=1.0, seed=0)
+
+
+def espeak_seconds(text: str) -> float:
+    engine, female = espeak(), parse_voice(VOICE).female
+    began = time.perf_counter()
+    engine.synthesize(text, VOICE[0], 1.0, female)
+    return time.perf_counter() - began
+
+
+def kokoro_seconds(text: str, config: str, weights: str, pack: str) -> float:
+    engine, spoken = kokoro(config, weights), phrase(text, pack)
+    began = time.perf_counter()
+    engine.synthesize([spoken])
+    return time.perf_counter() - began
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def compare(engine_process: Executor, model: Model | None, rounds: int) -> None:
+    with new_world(model.environment if model else None) as world:
+        start_model_server(world, ROOT / "benchmarks" / "timed_servers.py")
+        for phonemes, text in TEXTS.items():
+
+            def alone(text: str = text) -> Round:
+                if model is None:
+                    return {ALONE: engine_process.submit(espeak_seconds, text).result()}
+                return {ALONE: engine_process.submit(kokoro_seconds, text, *model.files).result()}
+
+            print(f"\n{'the neural voice' if model else 'the embedded default'}, {phonemes} phonemes: ", end="")
+            measured = take_turns([functools.partial(say, world, text), alone], rounds)
+            print_ratios(measured, [(SAMPLE, ALONE), ("model", ALONE), (OURS, ALONE)])
+            print_seconds(measured, [SAMPLE, *PARTS, OURS, ALONE])
 
 
 def main() -> None:
-    pass
+    parser = argparse.ArgumentParser(description="From the start of say.py to the first sample, on warm servers.")
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args()
+    print_machine()
+    os.environ.update(ENVIRONMENT)  # of the engine's process: glibc reads it when that starts
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as engine_process:
+        compare(engine_process, None, options.rounds)
+        if model := model_if_named():
+            compare(engine_process, model, options.rounds)
+        else:
+            print("\nKOKORO_MANIFEST names no model: the neural voice was not measured")
+
+
+if __name__ == "__main__":
+    main()

@@ -133,6 +133,7 @@ class Model:
             "KOKORO_ENGINE": "kokoro",
             "KOKORO_MANIFEST": settings.manifest,
             "KOKORO_CACHE_DIR": settings.cache_dir,
+            "KOKORO_DEVICE": "cpu",
         }
 
 

@@ -161,7 +161,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     ready_read, ready_write = os.pipe()
     fds = (start_lock, life_lock, ready_write)
     try:
-        with open(program.stderr_path, "ab") as stderr:
+        with open(program.stderr_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
             if stderr.tell() > MAX_STDERR_BYTES:
                 stderr.truncate(0)
             process = subprocess.Popen(

@@ -122,9 +122,10 @@ class _Source(Record):
         return self.path + PARTIAL
 
     def unavailable(self, reason: str) -> ModelUnavailable:
+        site = "/".join(self.url.split("/")[:3])
         return ModelUnavailable(
-            f"{self.url} cannot be fetched: {reason}",
-            f"check the network and HF_ENDPOINT, or put the file at {self.path}",
+            f"{os.path.basename(self.path)} cannot be fetched from {site}: {reason}",
+            f"check the network and HF_ENDPOINT, or put {self.url} at {self.path}",
         )
 
 
