@@ -291,35 +291,34 @@ def test_dev_null_takes_everything() -> None:
 
 
 @pytest.fixture(scope="module")
-def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    path = tmp_path_factory.mktemp("disk")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "umount2") or libc.mount(b"none", bytes(path), b"tmpfs", 0, b"size=64k"):
-        reason = "mounting a small tmpfs needs root on Linux"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    yield path
-    assert libc.umount2(bytes(path), 0) == 0
+def small_disk() -> Iterator[Path]:
+    """A file system of 64 KiB. Outside of pytest's folders, whose removal a forgotten mount would hinder."""
+    libc = ctypes.CDLL(None)
+    with tempfile.TemporaryDirectory() as name:
+        if not hasattr(libc, "umount2") or libc.mount(b"none", name.encode(), b"tmpfs", 0, b"size=64k"):
+            reason = "mounting a small tmpfs needs root on Linux"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        yield Path(name)
+        detach = 2  # MNT_DETACH: even if a failed test has left a file open
+        assert libc.umount2(name.encode(), detach) == 0
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("seconds", [60, 1])
+@pytest.mark.parametrize(("seconds", "free_kib"), [(60, 60), (1, 4), (1, 0)])  # full in the middle, at the end, at once
 @pytest.mark.parametrize("extension", FORMATS)
-def test_a_full_disk_is_an_output_error_in_every_format(extension: str, seconds: int, small_disk: Path) -> None:
-    old = small_disk / f"out.{extension}"
-    old.write_bytes(b"old")
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(
-        bytes(56 * 1024 if seconds == 1 else 0)
-    )  # then the end, not the middle, may be what does not fit
-    samples = noise(SAMPLE_RATE)
+def test_a_full_disk_is_an_output_error_in_every_format(
+    extension: str, seconds: int, free_kib: int, small_disk: Path
+) -> None:
+    old, ballast = small_disk / f"out.{extension}", small_disk / "ballast"
+    old.write_bytes(b"old")  # a page of 4 KiB
+    ballast.write_bytes(bytes((60 - free_kib) * 1024))
+    full = pytest.raises(OutputError, match="no space left on device; free some space or choose another folder")
     try:
-        full = pytest.raises(OutputError, match="no space left on device; free some space or choose another folder")
         with full, AudioWriter(str(old)) as writer:
             for _ in range(seconds):
-                writer.write(samples)
+                writer.write(noise(SAMPLE_RATE))
         assert old.read_bytes() == b"old"
         assert sorted(os.listdir(small_disk)) == ["ballast", old.name]
     finally:

@@ -324,6 +324,7 @@ def fake_sounddevice(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
         {"name": "microphone", "max_output_channels": 0},
     ]
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    monkeypatch.setattr(playback, "_alsa_is_empty", lambda: False)
     return fake
 
 
@@ -365,6 +366,7 @@ def test_without_portaudio_the_package_is_named(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(playback, "_alsa_is_empty", lambda: False)
     with pytest.raises(NoAudioDevice, match=r"PortAudio is missing .*; install libportaudio2"):
         Player().open()
 
@@ -477,6 +479,18 @@ def test_a_card_lost_while_playing_fails_that_run_and_the_next_is_heard(silent_c
             silent_card.unplug()
         silent_card.plug_in()
         process.communicate(timeout=60)
+
+
+@pytest.mark.card
+def test_without_any_configured_sound_the_process_survives_and_says_so(silent_card: SilentCard) -> None:
+    silent_card.environment["ALSA_CONFIG_PATH"] = "/nonexistent"
+    script = """
+        try:
+            player.open()
+        except NoAudioDevice as error:
+            print(error)
+    """
+    assert played(silent_card, script).startswith("no audio device")
 
 
 @pytest.mark.card
