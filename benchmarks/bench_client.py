@@ -9,11 +9,20 @@ server with nothing but the standard library's socket, json, struct, hmac and ha
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
-from benchmarks.measure import ROOT, VOICE, Round, new_world, print_machine, print_ratios, print_seconds, run, take_turns
-from benchmarks.measure import start_model_server
+from benchmarks.measure import (
+    ROOT,
+    VOICE,
+    Round,
+    new_world,
+    print_machine,
+    print_ratios,
+    print_seconds,
+    run,
+    start_model_server,
+    take_turns,
+)
 from kokoro_common.client import Client, Options, TextSource
 from kokoro_common.settings import Settings
 
@@ -28,9 +37,7 @@ COMMANDS = {
 def contestant(name: str, environment: dict[str, str], settle: Callable[[], object]) -> Callable[[], Round]:
     def measured() -> Round:
         settle()
-        began = time.monotonic()
-        run(*COMMANDS[name], environment=environment)
-        return {name: time.monotonic() - began}
+        return {name: run(*COMMANDS[name], environment=environment)}
 
     return measured
 

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import Any, cast
 
 from benchmarks.measure import (
     ROOT,
@@ -51,8 +52,8 @@ def say(world: World, text: str) -> Round:
     done = world.say(text)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, "say.py", stderr=done.stderr)
-    marks: dict[str, dict[str, float]] = {}
-    for entry in world.log(f"voice_server-{VOICE}"):
+    marks: dict[str, dict[str, Any]] = {}
+    for entry in cast("list[dict[str, Any]]", world.log(f"voice_server-{VOICE}")):
         if entry.get("monotonic", 0.0) >= began:
             marks.setdefault(entry["event"], entry)  # the first of each
     speak, audio, block = (marks[event]["monotonic"] for event in ("speak arrived", "audio arrived", "first block"))
@@ -82,8 +83,7 @@ def kokoro(config: str, weights: str) -> KokoroEngine:
 
 @functools.cache
 def phrase(text: str, pack: str) -> Phrase:
-    with tempfile.TemporaryDirectory() as directory:
-        phonemes = G2P(None, directory).phonemes(text, VOICE[0])
+    phonemes = G2P(None, tempfile.gettempdir()).phonemes(text, VOICE[0])
     return Phrase(phonemes=phonemes, style=style_row(read_voice_pack(pack), len(phonemes)), speed=1.0, seed=0)
 
 
