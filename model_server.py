@@ -39,6 +39,7 @@ from kokoro_common.floor import Floor
 from kokoro_common.loader import DownloadEnded, DownloadStep, Loader, VoiceLoaded
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
+    SOUND_VARIABLES,
     Cancel,
     Download,
     Downloaded,
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 5.0  # for the voice servers to end, at a shutdown
 REGISTER_SECONDS = 15.0  # from a voice server's start to its Register
 TICK_SECONDS = 5.0
-SOUND_VARIABLES = ("PULSE_", "PIPEWIRE_", "ALSA_", "XDG_RUNTIME_DIR")  # what a client's shell may set for its player
+OUTCOMES = ("finished", "cancelled", "failed")
 
 
 class VoiceStartFailed(Record):
@@ -117,7 +118,6 @@ class ModelServer:
         self._floor = Floor(self._floor_granted, self._floor_next)
         self._voices: dict[str, Voice] = {}
         self._ledger = dict.fromkeys(("accepted", "finished", "cancelled", "failed"), 0)
-        self._granted = 0.0  # time.monotonic() of the floor's last change of hands
         self._first_audio: deque[float] = deque(maxlen=MEASURED)
         self._underflows = 0
         self._started = time.monotonic()
@@ -133,10 +133,15 @@ class ModelServer:
         self._board.start()
         self._life.announce(self._board.port)
         self._log.info("listening", extra={"port": self._board.port, "version": __version__})
+        next_tick = time.monotonic() + TICK_SECONDS
         while not self._may_end():
             try:
-                self._dispatch(*self._inbox.get(timeout=TICK_SECONDS if not self._leave_by else 0.2))
+                due = self._leave_by or next_tick
+                self._dispatch(*self._inbox.get(timeout=max(0.0, due - time.monotonic())))
             except queue.Empty:
+                pass
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + TICK_SECONDS
                 self._tick()
         self._sweep()
         self._log.info("ended")
@@ -174,7 +179,11 @@ class ModelServer:
     def _tick(self) -> None:
         if self._leave_by:
             return
-        self._life.keep()
+        idle = not any(voice.open for voice in self._voices.values())
+        if not self._life.keep() and idle:
+            self._log.warning("the record cannot be kept: leaving")
+            self._begin_leaving()
+            return
         now = time.monotonic()
         for name, voice in list(self._voices.items()):
             if voice.peer is None and now > voice.deadline:
@@ -202,6 +211,8 @@ class ModelServer:
             self._log.warning("refused", extra={"message_type": type(message).__name__, "reason": str(error)})
             if peer is not None:
                 peer.post(failure(getattr(message, "utterance", ""), error))
+                if isinstance(error, ProtocolError) and peer.role == "client":
+                    peer.close()
         except Exception as error:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
             if peer is not None:
@@ -213,9 +224,10 @@ class ModelServer:
             if voice.peer is peer:
                 self._log.info("voice server gone", extra={"voice": name, "open": len(voice.open)})
                 self._ledger["failed"] += len(voice.open)
-                for utterance in voice.open:
-                    self._floor.release((peer, utterance))
                 del self._voices[name]
+        for key in self._floor.line:
+            if cast("tuple[Peer, str]", key)[0] is peer:
+                self._floor.release(key)
         self._synthesis.forget(peer)
 
     # --- from clients ------------------------------------------------------------------------------------------------
@@ -263,7 +275,11 @@ class ModelServer:
 
     def _voice_environment(self, sound: dict[str, str]) -> dict[str, str]:
         own = {key: value for key, value in os.environ.items() if not key.startswith(SOUND_VARIABLES)}
-        theirs = {key: value for key, value in sound.items() if key.startswith(SOUND_VARIABLES)}
+        theirs = {
+            key: value
+            for key, value in sound.items()
+            if key.startswith(SOUND_VARIABLES) and "=" not in key and "\0" not in key + value
+        }
         return own | theirs | self._settings.environment()
 
     def _start_voice(self, name: str, environment: dict[str, str]) -> None:
@@ -280,6 +296,9 @@ class ModelServer:
             daemon.ensure(self._runtime, program).close()
         except KokoroError as error:
             self._report(VoiceStartFailed(voice=name, error=error))
+        except OSError as error:
+            problem = ServersUnreachable(f"voice server {name} cannot be started: {error}", "try again")
+            self._report(VoiceStartFailed(voice=name, error=problem))
 
     def _voice_exited(self, name: str, code: int) -> None:
         """On a thread of its own."""
@@ -324,6 +343,8 @@ class ModelServer:
 
     def handle_utterance_opened(self, peer: Peer, message: UtteranceOpened) -> None:
         voice = self._voice_of(peer)
+        if message.utterance in voice.open:
+            raise ProtocolError("the utterance is open already")
         voice.open[message.utterance] = message
         voice.last_used = time.monotonic()
         self._ledger["accepted"] += 1
@@ -332,8 +353,9 @@ class ModelServer:
     def handle_utterance_ended(self, peer: Peer, message: UtteranceEnded) -> None:
         voice = self._voice_of(peer)
         voice.last_used = time.monotonic()
-        if voice.open.pop(message.utterance, None) is None or message.outcome not in self._ledger:
+        if message.utterance not in voice.open or message.outcome not in OUTCOMES:
             raise ProtocolError(f"an utterance that was not open has {message.outcome}")
+        del voice.open[message.utterance]
         self._ledger[message.outcome] += 1
         self._synthesis.end(peer, message.utterance)
         self._underflows += message.underflows
@@ -347,14 +369,20 @@ class ModelServer:
         self._synthesis.request(peer, message)
 
     def handle_floor_request(self, peer: Peer, message: FloorRequest) -> None:
-        self._floor.request((peer, message.utterance))
+        if message.utterance not in self._voice_of(peer).open:
+            return  # it has ended meanwhile
+        if not message.interrupt:
+            self._floor.request((peer, message.utterance))
+            return
+        for key in self._floor.interrupt((peer, message.utterance)):
+            other, utterance = cast("tuple[Peer, str]", key)
+            other.post(Cancel(utterance=utterance))
 
     def handle_floor_released(self, peer: Peer, message: FloorReleased) -> None:
         self._floor.release((peer, message.utterance))
 
     def _floor_granted(self, key: Hashable) -> None:
         peer, utterance = cast("tuple[Peer, str]", key)
-        self._granted = time.monotonic()
         peer.post(FloorGranted(utterance=utterance))
 
     def _floor_next(self, key: Hashable) -> None:
@@ -424,14 +452,7 @@ class ModelServer:
                 for name, voice in self._voices.items()
                 if voice.peer is not None
             ],
-            "speaking": [{**line, "seconds": round(now - self._granted, 1)} for line in self._floor_line()[:1]],
-            "waiting": self._floor_line()[1:],
         }
-
-    def _floor_line(self) -> list[dict[str, object]]:
-        names = {voice.peer: name for name, voice in self._voices.items()}
-        keys = (cast("tuple[Peer, str]", key) for key in self._floor.line)
-        return [{"utterance": utterance, "voice": names.get(peer, "")} for peer, utterance in keys]
 
 
 def rss_bytes(pid: int) -> int:

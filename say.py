@@ -32,9 +32,15 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
   -v, --voice NAME       a voice (af_heart), a blend (af_bella:0.7,af_sky:0.3); '?' lists
   -o, --output FILE      write .wav .flac .ogg .opus .mp3 .raw instead; - is WAV to stdout
   -f, --file FILE        read the text from FILE, - is standard input
-  -s, --speed X          0.25 to 4, 1 is natural
+  -e, --echo             pass standard input through to stdout as it is spoken
+  -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
+      --volume X         0 to 2, 1 is as it is
       --lang CODE        language of the text: en-us en-gb es fr hi it ja pt-br zh
+  -a, --audio-device X   part of a device's name; '?' lists
   -n, --no-wait          return as soon as the text is accepted
+  -i, --interrupt        cancel all speech before it    --overlap    speak beside it
+      --stop  --skip     from any shell: cancel all speech, or what is being spoken
+      --pause  --resume  silence what is being spoken, go on with it
       --engine NAME      auto, kokoro (the model or an error) or espeak (embedded default)
       --device NAME      auto, cpu, cuda or mps, when the servers start
       --seed N           another take of the same text (0)
@@ -52,23 +58,41 @@ exit codes: 0 spoken  1 other  2 usage  3 no audio device  4 model or voice cann
 """
 
 
+CONTROL_VERBS = ("stop", "skip", "pause", "resume")
+NATURAL_RATE = 175  # words a minute at speed 1
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, "see say.py --help")
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="say.py", add_help=False, allow_abbrev=False)
+    parser = _Parser(
+        prog="say.py",
+        add_help=False,
+        allow_abbrev=False,
+        # With a width given it does not ask the terminal, for which it would import shutil, bz2 and lzma.
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
+    )
     parser.add_argument("text", nargs="*")
     parser.add_argument("-v", "--voice")
     parser.add_argument("-o", "--output")
     parser.add_argument("-f", "--file")
-    parser.add_argument("-s", "--speed", default="1")
+    parser.add_argument("-e", "--echo", action="store_true")
+    parser.add_argument("-s", "--speed")
+    parser.add_argument("-r", "--rate")
+    parser.add_argument("--volume", default="1")
+    parser.add_argument("-a", "--audio-device", default="")
+    parser.add_argument("-i", "--interrupt", action="store_true")
+    parser.add_argument("--overlap", action="store_true")
     parser.add_argument("--lang", default="")
     parser.add_argument("-n", "--no-wait", action="store_true")
     parser.add_argument("--engine")
     parser.add_argument("--device")
     parser.add_argument("--seed")
+    for verb in CONTROL_VERBS:
+        parser.add_argument(f"--{verb}", action="store_true")
     for verb in ("--status", "--json", "--shutdown", "--download", "--list-voices"):
         parser.add_argument(verb, action="store_true")
     for switch in ("--timing", "--debug", "--version"):
@@ -82,24 +106,46 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exception: files are cleaned up
+    _open_missing_descriptors()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exception: half files are cleaned up
+    interrupted: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         return _run(_parser().parse_args(arguments))
-    except KokoroError as error:
-        if debug:
-            raise
-        print(f"say.py: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
         return OutputError.exit_code
     except Exception as error:
+        if interrupted:
+            return 130  # numpy's import, for one, turns an interrupt into an ImportError
         if debug:
-            raise
-        print(f"say.py: unexpected {type(error).__name__}: {error}; please report it with --debug", file=sys.stderr)
-        return 1
+            import traceback
+
+            traceback.print_exc()
+        elif isinstance(error, KokoroError):
+            print(f"say.py: {error}", file=sys.stderr)
+        else:
+            print(f"say.py: unexpected {type(error).__name__}: {error}; please report it with --debug", file=sys.stderr)
+        return error.exit_code if isinstance(error, KokoroError) else 1
+
+
+def _open_missing_descriptors() -> None:
+    """Started with a closed stdin, stdout or stderr, we would take their numbers for sockets and locks."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -114,38 +160,52 @@ def _run(options: argparse.Namespace) -> int:
 
         print(listing())
         return 0
+    if options.audio_device == "?":
+        from kokoro_common.playback import devices
+
+        print("\n".join(devices()))
+        return 0
     from kokoro_common.settings import resolve
 
-    settings = resolve(
-        {"engine": options.engine, "device": options.device, "seed": options.seed, "debug": options.debug or None}
-    )
+    settings = resolve({"device": options.device})  # the servers', if they have to be started
     if options.status:
         return _status(settings, as_json=options.json)
     if options.shutdown:
         return _shutdown(settings, quiet=options.quiet)
+    for verb in CONTROL_VERBS:
+        if getattr(options, verb):
+            return _control(settings, verb, quiet=options.quiet)
     if options.download:
         return _download(settings, options.text, quiet=options.quiet)
-    return _speak(settings, options)
+    own = resolve({"engine": options.engine, "seed": options.seed, "debug": options.debug or None})
+    return _speak(settings, own, options)
 
 
-def _speak(settings: Settings, options: argparse.Namespace) -> int:
+def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> int:
+    """`settings` are for the servers, `own` for this utterance: its flags must not become everybody's."""
     began = time.monotonic()
     from kokoro_common.client import Client, Options
+    from kokoro_common.protocol import MAX_VOLUME
     from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
 
     if options.output and options.no_wait:
         raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
+    if options.interrupt and options.overlap:
+        raise UsageError("--interrupt does not go with --overlap", "choose one")
     voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE)
     wanted = Options(
         voice=voice.name,
         lang=parse_language(options.lang) if options.lang else voice.lang,
-        speed=_speed(options.speed),
-        engine=settings.engine,
-        seed=settings.seed,
+        speed=_speed(options.speed, options.rate),
+        volume=_number("volume", options.volume, 0.0, MAX_VOLUME),
+        floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
+        audio_device=options.audio_device,
+        engine=own.engine,
+        seed=own.seed,
         to_client=options.output is not None,
         wait=not options.no_wait,
         device=options.device or "",
-        debug=options.debug,
+        debug=own.debug,
     )
     source = _source(options)
     if source is None:
@@ -239,16 +299,24 @@ def _note(text: str, *, quiet: bool) -> None:
         print(f"say.py: {text}", file=sys.stderr)
 
 
-def _speed(text: str) -> float:
+def _speed(speed: str | None, rate: str | None) -> float:
     from kokoro_common.protocol import MAX_SPEED, MIN_SPEED
 
+    if rate is None:
+        return _number("speed", speed or "1", MIN_SPEED, MAX_SPEED)
+    if speed is not None:
+        raise UsageError("both --speed and --rate were given", "choose one")
+    return _number("rate", rate, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
+
+
+def _number(name: str, text: str, least: float, most: float) -> float:
     try:
-        speed = float(text)
+        number = float(text)
     except ValueError:
-        speed = 0.0
-    if not MIN_SPEED <= speed <= MAX_SPEED:  # NaN is not in the range either
-        raise UsageError(f"speed {text!r}", f"choose {MIN_SPEED} to {MAX_SPEED:.0f}")
-    return speed
+        number = -1.0
+    if not least <= number <= most:  # NaN is not in the range either
+        raise UsageError(f"{name} {text!r}", f"choose {least:g} to {most:g}")
+    return number
 
 
 def _source(options: argparse.Namespace) -> TextSource | None:
@@ -257,17 +325,20 @@ def _source(options: argparse.Namespace) -> TextSource | None:
 
     if options.text and options.file is not None:
         raise UsageError("both TEXT and -f were given", "choose one")
+    echo = 1 if options.echo else None
+    if options.echo and (options.text or options.output == "-"):
+        raise UsageError("-e passes standard input through to stdout", "leave out TEXT and -o -")
     if options.text:
         source = TextSource(" ".join(options.text))
         return source if source.readable else None
     if options.file not in (None, "-"):
         try:
-            return TextSource(fd=os.open(options.file, os.O_RDONLY | os.O_CLOEXEC))
+            return TextSource(fd=os.open(options.file, os.O_RDONLY | os.O_CLOEXEC), echo=echo)
         except OSError as error:
             raise UsageError(f"cannot read {options.file}: {error.strerror}", "check the name") from error
     if sys.stdin is None:
         raise UsageError("there is no text and no standard input", "give a TEXT")
-    return TextSource(fd=sys.stdin.fileno())
+    return TextSource(fd=sys.stdin.fileno(), echo=echo)
 
 
 def _print_timing(finished: Finished, messenger: _Messenger, began: float) -> None:
@@ -305,6 +376,17 @@ def _shutdown(settings: Settings, *, quiet: bool) -> int:
     return 0
 
 
+def _control(settings: Settings, verb: str, *, quiet: bool) -> int:
+    from kokoro_common.client import Client
+    from kokoro_common.protocol import Pause, Resume, Skip, Stop
+
+    messages: dict[str, Stop | Skip | Pause | Resume]
+    messages = {"stop": Stop(), "skip": Skip(), "pause": Pause(), "resume": Resume()}
+    if not Client(settings).control(messages[verb]):
+        _note(f"there was nothing to {verb}", quiet=quiet)
+    return 0
+
+
 def _download(settings: Settings, names: list[str], *, quiet: bool) -> int:
     from kokoro_common.client import Client
     from kokoro_common.voices import DEFAULT_VOICE, VOICES, parse_voice
@@ -322,5 +404,15 @@ def _download(settings: Settings, names: list[str], *, quiet: bool) -> int:
     return 0
 
 
+def command() -> NoReturn:
+    """The program. Ends without the interpreter's own clean-up, a tenth of the time of a short call: all is closed."""
+    code = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # who read it has seen enough
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

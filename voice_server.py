@@ -3,7 +3,7 @@
 
 Threads
     main       owns the utterances; takes everything from one inbox and never blocks on anything else
-    mouth      owns the sound device and floor.lock: whatever may block for as long as speech lasts
+    mouth      has the sound device and floor.lock, which may block for as long as speech lasts
     accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
     link       reads what the model server sends into the inbox
     writers    one a connection, empty its outbox
@@ -12,7 +12,8 @@ A request, in order
     1. Speak: Accepted; the floor is asked for, unless the audio goes to the client
     2. TextPart...: text chunks, as soon as each is complete
     3. the engine is decided, once; Synthesize to the model server, at most 30 s of audio ahead
-    4. AudioChunk: fed to the player when the floor is ours, or relayed as far as the client gave credit
+    4. AudioChunk: fed to the player when the floor is ours, or relayed as far as the client gave credit; where the
+       engine is slower than speech, a cushion is filled first
     5. all heard or relayed: Finished, the floor is released
 Cancel silences the device first and tells the others afterwards; what still arrives for the utterance is dropped.
 """
@@ -26,6 +27,7 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,8 +36,9 @@ from kokoro_common import daemon
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.connection import Connection, Peer, Switchboard, handler_name
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
-from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed
+from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding
 from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.place import Place
 from kokoro_common.playback import Player
 from kokoro_common.protocol import (
     TEXT_CREDIT,
@@ -43,7 +46,9 @@ from kokoro_common.protocol import (
     AudioChunk,
     Cancel,
     Cancelled,
+    Controlled,
     Credit,
+    Denied,
     EndOfText,
     Failed,
     Finished,
@@ -54,16 +59,22 @@ from kokoro_common.protocol import (
     Message,
     ModelWanted,
     Notice,
+    Pause,
     Ping,
     Pong,
     Progress,
     ProtocolError,
     Register,
+    Resume,
     ServerState,
     Shutdown,
     ShuttingDown,
+    Skip,
     Speak,
     Started,
+    Status,
+    StatusRequest,
+    Stop,
     Synthesized,
     TextAccepted,
     TextPart,
@@ -72,36 +83,17 @@ from kokoro_common.protocol import (
 )
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings, resolve
-from kokoro_common.utterance import Utterance
+from kokoro_common.utterance import HUNGRY_FRAMES, Pace, Utterance
 from kokoro_common.voices import parse_voice, server_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kokoro_common.connection import Delivery
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
-LINGER_SECONDS = 5.0  # the device stays open after an utterance, so that the next one starts at once
+HANG_SECONDS = 4.0  # in one call of PortAudio: the sound server will not answer any more
 RECORD_SECONDS = 10.0  # between two looks whether the record is still there
-
-
-class Place:
-    """Where an utterance of this server stands: its client, its floor, its share of the device."""
-
-    def __init__(self, utterance: Utterance, client: Peer | None) -> None:
-        self.utterance = utterance
-        self.client = client  # None when it has left and did not want to wait
-        self.floor = ""  # "", "next", "granted" (the mouth is taking it) or "held"
-        self.started = False
-        self.syncing = False
-        self.credit = 0  # bytes of audio the client will take
-        self.underflows_before = 0  # of the player, when the floor was taken
-
-    @property
-    def relayed(self) -> bool:
-        return self.utterance.speak.sink == "client"
-
-    def tell(self, message: Message, payload: bytes = b"") -> None:
-        if self.client is not None:
-            self.client.post(message, payload)
 
 
 class VoiceServer:
@@ -111,24 +103,30 @@ class VoiceServer:
         self.voice = voice
         self._life = life
         self._runtime = runtime
-        self._idle_timeout = settings.idle_timeout
+        self._settings = settings
         self._log = daemon.start_log(settings, f"voice_server-{voice}")
         self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         preferred = settings.port + 1 if settings.port else 0
         self._board = Switchboard(runtime.token(), "voice", preferred, self._inbox, self._log)
         self._model = Peer(link, "model", self._inbox, self._log)
-        self._mouth = Mouth(runtime, self.make_player, lambda event: self._inbox.put((None, event, b"")))
+        self._mouth = self._new_mouth()
+        self._pace = Pace()
         self._state = ServerState(state="starting")
         self._places: dict[str, Place] = {}  # by utterance, in the order of acceptance
         self._counts = dict.fromkeys(("accepted", "finished", "cancelled", "failed"), 0)
         self._last_used = time.monotonic()
         self._next_progress = 0.0
-        self._device_open = False
+        self._next_tick = 0.0
+        self._clients: set[Peer] = set()
+        self._ended: deque[str] = deque(maxlen=1024)  # utterances: their ids are not to be used again
         self._leaving = False  # no longer accepts: ends when the last utterance has
 
     def make_player(self) -> Player:
         """The seam at which tests put their recorder."""
-        return Player()
+        return Player(lead_in=self._settings.lead_in)
+
+    def _new_mouth(self) -> Mouth:
+        return Mouth(self._runtime, self.make_player(), lambda event: self._inbox.put((None, event, b"")))
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -141,52 +139,85 @@ class VoiceServer:
         self._log.info("listening", extra={"port": self._board.port})
         while not (self._leaving and not self._places):
             try:
-                self._dispatch(*self._inbox.get(timeout=self._seconds_to_tick()))
+                self._dispatch(*self._inbox.get(timeout=max(0.0, self._next_tick - time.monotonic())))
             except queue.Empty:
+                pass
+            if time.monotonic() >= self._next_tick:
                 self._tick()
+            self._next_tick = self._tick_time()
+        self._leave()
+        self._log.info("ended")
+
+    def _leave(self) -> None:
+        """In this order: no client finds us, none can call, who has called is told to call the next server."""
         self._life.leave()
         self._board.close()
         self._mouth.close()
-        self._model.close()
-        self._model.ended.wait(1.0)  # what was posted, the last counts above all, is on its way
-        self._log.info("ended")
+        while not self._inbox.empty():
+            self._dispatch(*self._inbox.get())
+        for peer in (*self._clients, self._model):
+            peer.close()
+        for peer in (*self._clients, self._model):
+            peer.ended.wait(0.5)  # its last message, the counts above all, is on its way
+        self._mouth.join(1.0)  # a device that hangs does not hold us
 
     def shut_down(self) -> None:
         """For a signal handler: the main thread will see it in its inbox."""
         self._inbox.put((None, Shutdown(), b""))
 
-    def _seconds_to_tick(self) -> float:
+    def _tick_time(self) -> float:
+        """time.monotonic() at which something is due though nobody says anything."""
         now = time.monotonic()
         deadlines = [now + RECORD_SECONDS]
         if self._places:
             deadlines.append(self._next_progress)
-        else:
-            deadlines.append(self._last_used + self._idle_timeout)
-            if self._device_open:
-                deadlines.append(self._last_used + LINGER_SECONDS)
-        return max(0.0, min(deadlines) - now)
+        elif self._settings.idle_timeout >= 0:
+            deadlines.append(self._last_used + self._settings.idle_timeout)
+        for place in self._places.values():
+            if place.mouth is not None and place.utterance.half_sentence:
+                waits = (self._settings.clause_wait, self._settings.word_wait)
+                deadlines += [due for wait in waits if (due := place.utterance.last_text + wait) > now]
+        return min(deadlines)
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._life.keep()
-        if self._places:
+        if not self._life.keep():
+            self._log.warning("the record cannot be kept: leaving")
+            self._leaving = True
+        for place in list(self._places.values()):
+            if now >= self._next_progress and place.started:
+                place.tell(Progress(utterance=place.utterance.id, seconds=place.taken / SAMPLE_RATE))
+            self._hear_silence(place, now)
+            self._watch_device(place, now)
+            self._pump(place)
+        if now >= self._next_progress:
             self._next_progress = now + PROGRESS_SECONDS
-            for place in list(self._places.values()):
-                if place.started:
-                    place.tell(Progress(utterance=place.utterance.id, seconds=self._taken(place) / SAMPLE_RATE))
-                self._pump(place)
-            return
-        if self._device_open and now >= self._last_used + LINGER_SECONDS:
-            self._device_open = False
-            self._mouth.rest()
-        if now >= self._last_used + self._idle_timeout:
+        if not self._places and 0 <= self._settings.idle_timeout <= now - self._last_used:
             self._log.info("idle: leaving")
             self._leaving = True
+
+    def _hear_silence(self, place: Place, now: float) -> None:
+        """A writer that has paused in a sentence: what there is of it is spoken, if else the ear would have to wait."""
+        utterance = place.utterance
+        hungry = place.mouth is not None and utterance.frames - place.taken < HUNGRY_FRAMES
+        if hungry and utterance.half_sentence and now >= utterance.last_text + self._settings.clause_wait:
+            clauses_only = now < utterance.last_text + self._settings.word_wait
+            utterance.writer_paused(clauses_only=clauses_only)
+
+    def _watch_device(self, place: Place, now: float) -> None:
+        has_device = place.mouth is not None and place.floor in ("granted", "held")
+        since = place.mouth.player.busy_since if place.mouth is not None and has_device else None
+        if since is not None and now > since + HANG_SECONDS:
+            self._fail(
+                place, NoAudioDevice("the audio device hangs", "restart the sound server, or write a file with -o")
+            )
 
     def _dispatch(self, peer: Peer | None, message: Record | None, payload: bytes) -> None:
         if message is None:
             self._peer_gone(peer)
             return
+        if peer is not None and peer is not self._model:
+            self._clients.add(peer)
         allowed = EVENTS if peer is None else FROM_MODEL if peer is self._model else FROM_CLIENT
         try:
             if not isinstance(message, allowed):
@@ -194,15 +225,23 @@ class VoiceServer:
             getattr(self, handler_name(message))(peer, message, payload)
         except ProtocolError as error:
             self._log.warning("peer broke the protocol", extra={"reason": str(error)})
-            if peer is not None:
-                peer.post(Failed(utterance=getattr(message, "utterance", ""), code=1, text=str(error)))
+            self._answer_failure(peer, message, KokoroError(str(error), "see docs/protocol.md"))
+            if peer in self._clients:
                 peer.close()
         except Exception as error:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
-            if place := self._places.get(getattr(message, "utterance", "")):
-                self._fail(place, KokoroError(f"the voice server failed: {error!r}", "see its log"))
+            self._answer_failure(peer, message, KokoroError(f"the voice server failed: {error!r}", "see its log"))
+
+    def _answer_failure(self, peer: Peer | None, message: Record, error: KokoroError) -> None:
+        """To the utterance that the message is about, else to who sent it."""
+        utterance = getattr(message, "utterance", "")
+        if place := self._places.get(utterance):
+            self._fail(place, error)
+        elif peer in self._clients:
+            peer.post(Failed(utterance=utterance, code=error.exit_code, text=str(error)))
 
     def _peer_gone(self, peer: Peer | None) -> None:
+        self._clients.discard(peer)
         if peer is self._model:
             self._leaving = True
             error = ServersUnreachable("the model server ended", "say it again")
@@ -218,23 +257,31 @@ class VoiceServer:
     # --- from clients ------------------------------------------------------------------------------------------------
 
     def handle_speak(self, peer: Peer, message: Speak, _: bytes) -> None:
-        if not re.fullmatch("[0-9a-f]{32}", message.utterance) or message.utterance in self._places:
+        if self._leaving:
+            peer.post(Denied(text="the voice server is leaving"))
+            peer.close()
+            return
+        known = message.utterance in self._places or message.utterance in self._ended
+        if known or not re.fullmatch("[0-9a-f]{32}", message.utterance):
             raise ProtocolError("an utterance needs a new id of 32 hex digits")
         try:
-            utterance = Utterance(message)
+            utterance = Utterance(message, self._pace)
         except KokoroError as error:
             peer.post(Failed(utterance=message.utterance, code=error.exit_code, text=str(error)))
             return
-        place = Place(utterance, peer)
+        mouth = None
+        if message.sink == "speakers":
+            mouth = self._new_mouth() if message.floor == "overlap" else self._mouth
+        place = Place(utterance, peer, mouth)
         self._places[utterance.id] = place
         self._counts["accepted"] += 1
         self._model.post(UtteranceOpened(utterance=utterance.id, sink=message.sink))
         place.tell(Accepted(utterance=utterance.id, text_credit=TEXT_CREDIT))
-        self._log.info("speak", extra={"utterance": utterance.id, "sink": message.sink, "from": "client"})
-        if not place.relayed:
-            self._model.post(FloorRequest(utterance=utterance.id))
+        self._log.info("speak", extra={"utterance": utterance.id, "sink": message.sink, "floor": message.floor})
         if utterance.engine != "espeak":
             self._model.post(ModelWanted())
+            if self._state.state != "ready":
+                place.tell(self._state)
         self._decide_engine(place)
 
     def handle_text_part(self, peer: Peer, message: TextPart, _: bytes) -> None:
@@ -252,8 +299,35 @@ class VoiceServer:
             self._pump(place)
 
     def handle_cancel(self, peer: Peer, message: Cancel, _: bytes) -> None:
-        if place := self._own(peer, message.utterance):
+        """From the client, or from the model server when another one interrupts."""
+        place = self._places.get(message.utterance) if peer is self._model else self._own(peer, message.utterance)
+        if place is not None:
             self._cancel(place)
+
+    def handle_stop(self, peer: Peer, _: Stop, __: bytes) -> None:
+        self._control(peer, self._spoken_places(), self._cancel)
+
+    def handle_skip(self, peer: Peer, _: Skip, __: bytes) -> None:
+        self._control(peer, [place for place in self._spoken_places() if place.floor == "held"], self._cancel)
+
+    def handle_pause(self, peer: Peer, _: Pause, __: bytes) -> None:
+        speaking = [place for place in self._spoken_places() if place.floor == "held" and not place.paused]
+        self._control(peer, speaking, Place.pause)
+
+    def handle_resume(self, peer: Peer, _: Resume, __: bytes) -> None:
+        paused = [place for place in self._spoken_places() if place.paused]
+        self._control(peer, paused, Place.resume)
+
+    def _control(self, peer: Peer, places: list[Place], verb: Callable[[Place], None]) -> None:
+        for place in places:
+            verb(place)
+        peer.post(Controlled(utterances=len(places)))
+
+    def _spoken_places(self) -> list[Place]:
+        return [place for place in self._places.values() if place.mouth is not None]
+
+    def handle_status_request(self, peer: Peer, _: StatusRequest, __: bytes) -> None:
+        peer.post(Status(report={"utterances": [place.report() for place in self._places.values()]}))
 
     def handle_credit(self, peer: Peer, message: Credit, _: bytes) -> None:
         if message.bytes <= 0:
@@ -303,23 +377,42 @@ class VoiceServer:
 
     def handle_floor_next(self, _: Peer, message: FloorNext, __: bytes) -> None:
         if place := self._places.get(message.utterance):
-            place.floor = place.floor or "next"
+            place.floor = "next" if place.floor == "asked" else place.floor
             self._pump(place)
 
     def handle_floor_granted(self, _: Peer, message: FloorGranted, __: bytes) -> None:
         if place := self._places.get(message.utterance):
-            place.floor = "granted"
-            self._mouth.take_floor(message.utterance)
+            self._take_floor(place)
             self._pump(place)
+
+    def _ask_for_floor(self, place: Place) -> None:
+        """With the first words: a pipe that has said nothing yet keeps nobody waiting."""
+        policy = place.utterance.speak.floor
+        if policy == "overlap":
+            self._take_floor(place)
+            return
+        place.floor = "asked"
+        if policy == "interrupt":
+            for other in self._spoken_places():  # at once; those of other servers hear it from the model server
+                if other is not place:
+                    self._cancel(other)
+        self._model.post(FloorRequest(utterance=place.utterance.id, interrupt=policy == "interrupt"))
+
+    def _take_floor(self, place: Place) -> None:
+        assert place.mouth is not None
+        place.floor = "granted"
+        place.mouth.speak(place.utterance.id, place.utterance.speak.audio_device, floor=place.mouth is self._mouth)
 
     # --- from the mouth ----------------------------------------------------------------------------------------------
 
     def handle_floor_taken(self, _: None, message: FloorTaken, __: bytes) -> None:
-        self._device_open = True
         if place := self._places.get(message.utterance):
             place.floor = "held"
-            place.underflows_before = self._player.underflows
             self._pump(place)
+
+    def handle_sounding(self, _: None, message: Sounding, __: bytes) -> None:
+        if place := self._places.get(message.utterance):
+            self._start(place)
 
     def handle_heard(self, _: None, message: Heard, __: bytes) -> None:
         if place := self._places.get(message.utterance):
@@ -348,8 +441,13 @@ class VoiceServer:
         """Moves audio and requests on as far as they can go now. Called whenever something has changed."""
         if place.utterance.id not in self._places:
             return
-        if place.relayed:
+        if place.utterance.silent:
+            self._finish(place)
+            return
+        if place.mouth is None:
             self._relay(place)
+        elif not place.floor and place.utterance.has_words:
+            self._ask_for_floor(place)
         elif place.floor == "held":
             self._feed(place)
         self._request(place)
@@ -358,11 +456,10 @@ class VoiceServer:
         """Asks for the next text chunks: as far as the window is open for who has the floor, or takes a file."""
         utterance = place.utterance
         waits_for_model = not utterance.engine or (utterance.engine == "kokoro" and self._state.state != "ready")
-        if waits_for_model or not (place.relayed or place.floor):
+        if waits_for_model or (place.mouth is not None and place.floor in ("", "asked")):
             return
-        while message := utterance.next_synthesize(
-            utterance.frames - self._taken(place), only_first=place.floor == "next"
-        ):
+        ahead = utterance.frames - place.taken
+        while message := utterance.next_synthesize(ahead, only_first=place.floor == "next"):
             self._model.post(message)
 
     def _relay(self, place: Place) -> None:
@@ -376,17 +473,16 @@ class VoiceServer:
             self._finish(place)
 
     def _feed(self, place: Place) -> None:
-        utterance = place.utterance
-        try:
-            while utterance.audio:
-                self._player.feed(np.frombuffer(utterance.audio.popleft()[1], np.float32))
-                self._start(place)
-        except NoAudioDevice as error:
-            self._fail(place, error)
+        utterance, mouth = place.utterance, place.mouth
+        assert mouth is not None
+        if not place.fed and not utterance.cushion_is_filled():
             return
-        if utterance.complete and not place.syncing:
-            place.syncing = True
-            self._mouth.sync(utterance.id)
+        while utterance.audio:
+            place.fed = True
+            samples = np.frombuffer(utterance.audio.popleft()[1], np.float32)
+            mouth.player.feed(samples * np.float32(utterance.speak.volume))
+        if utterance.complete:
+            mouth.player.finish()
 
     def _start(self, place: Place) -> None:
         if not place.started:
@@ -394,12 +490,6 @@ class VoiceServer:
             place.utterance.first_audio = time.monotonic() - place.utterance.began
             self._next_progress = time.monotonic() + PROGRESS_SECONDS
             place.tell(Started(utterance=place.utterance.id, engine=place.utterance.engine))
-
-    def _taken(self, place: Place) -> int:
-        """Frames heard, or sent to the client."""
-        if place.floor == "held":
-            return self._player.heard
-        return place.utterance.frames_handed_on if place.relayed else 0
 
     def _finish(self, place: Place) -> None:
         utterance = place.utterance
@@ -410,59 +500,62 @@ class VoiceServer:
                 utterance=utterance.id,
                 seconds=utterance.seconds,
                 timing=utterance.timing(),
-                underflows=self._underflows(place),
+                underflows=place.underflows,
             ),
         )
 
     def _cancel(self, place: Place) -> None:
-        if place.floor == "held":
-            self._player.abort()  # first of all: the ear comes before the books
-        self._model.post(Cancel(utterance=place.utterance.id))
         self._end(place, "cancelled", Cancelled(utterance=place.utterance.id))
 
     def _fail(self, place: Place, error: KokoroError) -> None:
-        if place.floor == "held":
-            self._player.abort()
         if isinstance(error, NoAudioDevice):
             self._leaving = True  # the next server starts in the sound environment of who asks for it
-        self._model.post(Cancel(utterance=place.utterance.id))
         self._end(place, "failed", Failed(utterance=place.utterance.id, code=error.exit_code, text=str(error)))
 
     def _end(self, place: Place, outcome: str, message: Message) -> None:
         """The one way out of the books: exactly one last message, the floor freed, the ledger told."""
         utterance = place.utterance
+        if outcome != "finished":
+            if place.mouth is not None:
+                place.mouth.silence(utterance.id)  # first of all: the ear comes before the books
+            self._model.post(Cancel(utterance=utterance.id))
         del self._places[utterance.id]
+        self._ended.append(utterance.id)
         self._counts[outcome] += 1
         self._last_used = time.monotonic()
-        if place.floor in ("granted", "held"):
-            self._mouth.release_floor()
-        if not place.relayed:
+        if place.mouth is self._mouth:
             self._model.post(FloorReleased(utterance=utterance.id))
+        elif place.mouth is not None:
+            place.mouth.close()
         self._model.post(
             UtteranceEnded(
                 utterance=utterance.id,
                 outcome=outcome,
                 seconds=utterance.seconds,
                 first_audio=utterance.first_audio,
-                underflows=self._underflows(place),
+                underflows=place.underflows,
             )
         )
         place.tell(message)
         self._log.info(outcome, extra={"utterance": utterance.id, "seconds": round(utterance.seconds, 3)})
 
-    def _underflows(self, place: Place) -> int:
-        return self._player.underflows - place.underflows_before if place.floor == "held" else 0
 
-    @property
-    def _player(self) -> Player:
-        """Only for who has the floor: the mouth has made it then."""
-        assert self._mouth.player is not None
-        return self._mouth.player
-
-
-EVENTS = (FloorTaken, Heard, MouthFailed, Shutdown)
-FROM_CLIENT = (Speak, TextPart, EndOfText, Cancel, Credit, Ping, Shutdown)
-FROM_MODEL = (ServerState, AudioChunk, Synthesized, Failed, FloorNext, FloorGranted, Shutdown)
+EVENTS = (FloorTaken, Sounding, Heard, MouthFailed, Shutdown)
+FROM_CLIENT = (
+    Speak,
+    TextPart,
+    EndOfText,
+    Cancel,
+    Credit,
+    Stop,
+    Skip,
+    Pause,
+    Resume,
+    StatusRequest,
+    Ping,
+    Shutdown,
+)
+FROM_MODEL = (ServerState, AudioChunk, Synthesized, Failed, FloorNext, FloorGranted, Cancel, Shutdown)
 
 
 def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceServer) -> int:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from kokoro_common import daemon
 from kokoro_common.connection import Connection, ConnectionLost, NotOurServer, call
-from kokoro_common.errors import ServersUnreachable, UtteranceCancelled, error_for
+from kokoro_common.errors import ServersUnreachable, UsageError, UtteranceCancelled, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import (
+    SOUND_VARIABLES,
     Accepted,
     AudioChunk,
     Cancel,
     Cancelled,
+    Controlled,
     Credit,
+    Denied,
     Download,
     Downloaded,
     EndOfText,
@@ -26,14 +30,18 @@ from kokoro_common.protocol import (
     Finished,
     Message,
     Notice,
+    Pause,
     Progress,
     ProtocolError,
+    Resume,
     ServerState,
     Shutdown,
+    Skip,
     Speak,
     Started,
     Status,
     StatusRequest,
+    Stop,
     TextAccepted,
     TextPart,
     VoiceServerAt,
@@ -44,18 +52,18 @@ from kokoro_common.voices import parse_voice, server_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from kokoro_common.settings import Settings
 
     Answer = TypeVar("Answer", bound=Message)
 
-ATTEMPTS = 2  # a server that dies before anything was heard or written is worth one more
-CALLS = 3  # to a voice server that the model server names
+# Waits before another attempt while nothing was accepted; what was accepted and not begun gets one more attempt.
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 PART_CHARACTERS = 16_000  # at most 64 kB of UTF-8, below what one TextPart may hold
 AUDIO_CREDIT = 4 << 20  # bytes of audio that may be on their way to us: 44 s
+CONTROL_SECONDS = 1.0  # for a server's answer to a control verb
 SHUTDOWN_SECONDS = 15.0
-SOUND_VARIABLES = ("PULSE_", "PIPEWIRE_", "ALSA_", "XDG_RUNTIME_DIR")
 
 
 class Options(Record):
@@ -68,6 +76,9 @@ class Options(Record):
     seed: int = 0
     to_client: bool = False  # the audio comes to Listener.audio instead of the speakers
     wait: bool = True  # until it has been heard; False: until all text was accepted
+    floor: str = "queue"  # interrupt: cancels all speech before it; overlap: beside it
+    volume: float = 1.0  # 0 to 2
+    audio_device: str = ""  # part of a device's name
     device: str = ""  # of the model, if --device asked for one
     debug: bool = False
 
@@ -94,14 +105,17 @@ class Listener:
 class TextSource:
     """Text that is there, or that arrives through a descriptor. `replaced` tells whether bytes were no UTF-8."""
 
-    def __init__(self, text: str = "", fd: int | None = None) -> None:
+    def __init__(self, text: str = "", fd: int | None = None, echo: int | None = None) -> None:
+        """`echo`: a descriptor that gets every byte from `fd`, unchanged, before it is spoken."""
         import codecs
 
         self.fd = fd
+        self._echo = echo
         # Arguments of the command line that are no UTF-8 reach us with lone surrogates in them.
         self._text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         self.replaced = self._text != text
         self._position = 0
+        self._keep = True  # what comes through the descriptor, for a second attempt
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     @property
@@ -117,13 +131,21 @@ class TextSource:
             return part
         if self.fd is None:
             return None
-        data = os.read(self.fd, PART_CHARACTERS)
+        try:
+            data = os.read(self.fd, PART_CHARACTERS)
+        except OSError as error:
+            raise UsageError(f"the text cannot be read: {error.strerror}", "check the input") from error
         if not data:
             self.fd = None
+        if self._echo is not None:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._echo, view) :]
         part = self._decoder.decode(data, final=not data)
         self.replaced |= part.count("\ufffd") > data.count("\ufffd".encode())
-        self._text += part
-        self._position = len(self._text)
+        if self._keep:
+            self._text += part
+            self._position = len(self._text)
         return part
 
     def rewind(self) -> None:
@@ -131,7 +153,8 @@ class TextSource:
         self._position = 0
 
     def forget(self) -> None:
-        """What was read is not needed again."""
+        """What was read, and will be, is not needed again."""
+        self._keep = False
         self._text = self._text[self._position :]
         self._position = 0
 
@@ -151,38 +174,36 @@ class Client:
 
         An exception on the way, KeyboardInterrupt included, cancels the utterance.
         """
-        for attempt in range(1, ATTEMPTS + 1):
-            conversation = _Conversation(self._voice_connection(options), source, options, self._listener)
+        lost = False  # after it was accepted
+        for wait in (*RETRY_SECONDS, None):
+            conversation: _Conversation | None = None
             try:
+                conversation = _Conversation(self._voice_connection(options), source, options, self._listener)
                 return conversation.run()
-            except (ConnectionLost, ProtocolError) as error:
-                if conversation.started or attempt == ATTEMPTS:
+            except (ConnectionLost, NotOurServer, ProtocolError) as error:
+                accepted = conversation is not None and conversation.accepted
+                if wait is None or (accepted and lost) or (conversation is not None and conversation.started):
                     raise ServersUnreachable(f"the voice server was lost: {error}", "say it again") from error
+                lost = lost or accepted
                 source.rewind()
+                time.sleep(wait)  # a server that was just leaving: its successor takes a moment
             finally:
-                conversation.close()
-        return None
+                if conversation is not None:
+                    conversation.close()
+        raise AssertionError("unreachable")
 
     def _voice_connection(self, options: Options) -> Connection:
+        """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
         name = server_name(parse_voice(options.voice))
         if not options.device and (connection := daemon.connect(self._runtime, f"voice-{name}")):
             return connection
         sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
         model = self._model_server()
         try:
-            for attempt in range(1, CALLS + 1):
-                model.send(VoiceServerFor(voice=name, engine=options.engine, environment=sound, device=options.device))
-                found = self._answer(model, VoiceServerAt)
-                try:
-                    return call(found.port, self._runtime.token(), "client")
-                except (ConnectionLost, NotOurServer):
-                    if attempt == CALLS:  # before that it was just leaving, and the model server has not noticed yet
-                        raise
-        except (ConnectionLost, NotOurServer, ProtocolError) as error:
-            raise ServersUnreachable(f"the server of {name} was lost: {error}", "say it again") from error
+            model.send(VoiceServerFor(voice=name, engine=options.engine, environment=sound, device=options.device))
+            return call(self._answer(model, VoiceServerAt).port, self._runtime.token(), "client")
         finally:
             model.close()
-        raise AssertionError("unreachable")
 
     # --- the model server --------------------------------------------------------------------------------------------
 
@@ -197,23 +218,59 @@ class Client:
         finally:
             model.close()
 
-    def status(self) -> dict[str, object]:
-        """The report of DESIGN section 5; without servers a model_server of None. Starts nothing."""
-        model = daemon.connect(self._runtime, "model")
-        if model is None:
-            return {"model_server": None, "voice_servers": []}
-        try:
-            model.send(StatusRequest())
-            return self._answer(model, Status).report
-        except (ConnectionLost, ProtocolError) as error:
-            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
-        finally:
-            model.close()
+    def status(self) -> dict[str, Any]:
+        """The report of docs/reference.md; without servers a model_server of None. Starts nothing.
+
+        Blocks for 4 s at most. What is spoken and what waits the voice servers themselves tell: they know even when the
+        model server hangs.
+        """
+        answers = self._ask_all(StatusRequest(), ["model", *self._voice_server_names()])
+        reports = {name: answer.report for name, answer in answers.items() if isinstance(answer, Status)}
+        report = reports.pop("model", {"model_server": None, "voice_servers": []})
+        if not reports and report["model_server"] is None:
+            return report
+        utterances = [each for answer in reports.values() for each in answer["utterances"]]
+        utterances.sort(key=lambda each: -each["age_s"])
+        states = {"speaking": ("speaking", "paused"), "waiting": ("waiting",), "writing": ("writing",)}
+        return report | {key: [each for each in utterances if each["state"] in states[key]] for key in states}
+
+    def control(self, verb: Stop | Skip | Pause | Resume) -> int:
+        """Sends the verb straight to all voice servers. Returns how many utterances it took effect on."""
+        answers = self._ask_all(verb, self._voice_server_names())
+        return sum(answer.utterances for answer in answers.values() if isinstance(answer, Controlled))
+
+    def _voice_server_names(self) -> list[str]:
+        names = (name.removesuffix(".json") for name in self._runtime.names() if name.endswith(".json"))
+        return [name for name in names if name.startswith("voice-")]
+
+    def _ask_all(self, question: Message, names: list[str]) -> dict[str, Message]:
+        """Each server's answer; of those that give one in time. All at once: one that hangs holds nobody up."""
+        import threading
+
+        answers: dict[str, Message] = {}
+
+        def ask(name: str) -> None:
+            connection = daemon.connect(self._runtime, name)
+            if connection is None:
+                return
+            try:
+                connection.send(question)
+                answers[name] = connection.receive(CONTROL_SECONDS)[0]
+            except (ConnectionLost, ProtocolError, TimeoutError):
+                pass  # it ends or hangs: there is nothing it could be told
+            finally:
+                connection.close()
+
+        threads = [threading.Thread(target=ask, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return answers
 
     def shutdown(self) -> int:
         """Ends all servers of this runtime directory and waits until they are gone. Returns how many there were."""
-        records = [name.removesuffix(".json") for name in self._runtime.names() if name.endswith(".json")]
-        servers = ["model", *(name for name in records if name.startswith("voice-"))]
+        servers = ["model", *self._voice_server_names()]
         found = 0
         for name in servers:
             connection = daemon.connect(self._runtime, name)
@@ -269,6 +326,7 @@ class _Conversation:
     """One utterance on one connection: sends text as credit allows, and listens until its last message."""
 
     def __init__(self, connection: Connection, source: TextSource, options: Options, listener: Listener) -> None:
+        self.accepted = False
         self.started = False
         self._connection = connection
         self._source = source
@@ -290,6 +348,10 @@ class _Conversation:
                 engine=options.engine,
                 seed=options.seed,
                 sink="client" if options.to_client else "speakers",
+                floor=options.floor,
+                volume=options.volume,
+                audio_device=options.audio_device,
+                client=f"pid {os.getpid()}",
                 wait=options.wait,
                 debug=options.debug,
             )
@@ -342,6 +404,7 @@ class _Conversation:
 
     def _hear(self, message: Message, payload: bytes) -> None:
         if isinstance(message, Accepted):
+            self.accepted = True
             self._credit = message.text_credit
         elif isinstance(message, Credit):
             self._credit += message.bytes
@@ -358,6 +421,8 @@ class _Conversation:
             self._listener.state(message)
         elif isinstance(message, Notice):
             self._listener.notice(message.text)
+        elif isinstance(message, Denied):
+            raise ConnectionLost(message.text)
         elif isinstance(message, Failed):
             self._ended = True
             raise error_for(message.code, message.text)

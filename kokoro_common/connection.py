@@ -7,6 +7,7 @@ puts everything into the server's one inbox and whose writer thread is the only 
 from __future__ import annotations
 
 import hmac
+import math
 import os
 import select
 import socket
@@ -102,10 +103,11 @@ class Connection:
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self._arrived:
-            limits = [deadline] if deadline is not None else []
-            if self._decoder.within_frame:
-                limits.append(self._frame_began + FRAME_SECONDS)
-            self._wait_readable(min(limits, default=None))
+            frame_deadline = self._frame_began + FRAME_SECONDS if self._decoder.within_frame else math.inf
+            if not self._readable_by(min(frame_deadline, math.inf if deadline is None else deadline)):
+                if time.monotonic() >= frame_deadline:
+                    raise ConnectionLost("a frame did not end in time")
+                raise TimeoutError("nothing came in time")
             try:
                 data = self._socket.recv(1 << 16)
             except OSError as error:
@@ -119,16 +121,15 @@ class Connection:
                 self._frame_began = time.monotonic()
         return self._arrived.pop(0)
 
-    def _wait_readable(self, deadline: float | None) -> None:
+    def _readable_by(self, deadline: float) -> bool:
         """poll() rather than a socket timeout: that one would bind the sending thread as well."""
         poller = select.poll()
         try:
             poller.register(self._socket, select.POLLIN)
         except (OSError, ValueError) as error:
             raise ConnectionLost("closed here") from error
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not poller.poll(left):
-            raise TimeoutError("nothing came in time")
+        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) * 1000
+        return bool(poller.poll(left))
 
     def close(self) -> None:
         """Idempotent, from any thread: a blocked receive() or send() ends with ConnectionLost."""
@@ -150,9 +151,14 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
 
     Raises ConnectionLost when nothing listens, NotOurServer when it cannot prove itself or speaks another protocol.
     """
+    sock = socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM
+    )  # create_connection() would import the codec for host names
     try:
-        sock = socket.create_connection((LOOPBACK, port), CONNECT_SECONDS)
+        sock.settimeout(CONNECT_SECONDS)
+        sock.connect((LOOPBACK, port))
     except (OSError, OverflowError) as error:
+        sock.close()
         raise ConnectionLost(f"nothing answers on port {port}: {error}") from error
     connection = Connection(sock, strict=strict)
     nonce = os.urandom(16).hex()
@@ -170,7 +176,7 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
         welcome = connection.receive(deadline - time.monotonic())[0]
         if not isinstance(welcome, Welcome):
             raise NotOurServer(f"port {port} answered {welcome!r:.200}")
-    except (ProtocolError, TimeoutError, AttributeError, TypeError) as error:
+    except (ProtocolError, TimeoutError, ValueError) as error:
         connection.close()
         raise NotOurServer(f"what listens on port {port} does not speak our protocol: {error}") from error
     except (ConnectionLost, NotOurServer):
@@ -315,13 +321,19 @@ class Switchboard:
             if not self._places.acquire(blocking=False):
                 sock.close()
                 continue
-            threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
+            try:
+                threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
+            except RuntimeError as error:  # no more threads
+                self._log.warning("cannot accept", extra={"reason": str(error)})
+                self._places.release()
+                sock.close()
 
     def _welcome(self, sock: socket.socket) -> None:
         try:
             try:
                 connection, role = answer(sock, self._token, self._role, self.port)
-            except (ConnectionLost, ProtocolError, TimeoutError) as error:
+            except (ConnectionLost, ProtocolError, OSError) as error:
+                sock.close()
                 self._log.info("caller turned away", extra={"reason": str(error)})
                 return
             self._log.info("connection", extra={"role": role})

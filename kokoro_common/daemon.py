@@ -158,10 +158,15 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     import subprocess
     import threading
 
+    stderr_path = program.stderr_path
+    try:
+        private_directory(os.path.dirname(stderr_path))  # somebody may have emptied the cache meanwhile
+    except OSError:
+        stderr_path = os.devnull
     ready_read, ready_write = os.pipe()
     fds = (start_lock, life_lock, ready_write)
     try:
-        with open(program.stderr_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
+        with open(stderr_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
             if stderr.tell() > MAX_STDERR_BYTES:
                 stderr.truncate(0)
             process = subprocess.Popen(
@@ -263,10 +268,14 @@ class Life:
         """Tells the starter why there will be no server."""
         self._tell({"error": str(error), "code": error.exit_code})
 
-    def keep(self) -> None:
-        """Writes the record again if somebody removed or replaced it."""
-        if self._runtime.read(f"{self.name}.json") != self._record:
-            self._runtime.write(f"{self.name}.json", self._record)
+    def keep(self) -> bool:
+        """Writes the record again if somebody removed or replaced it. False: it cannot be, no client will find us."""
+        try:
+            if self._runtime.read(f"{self.name}.json") != self._record:
+                self._runtime.write(f"{self.name}.json", self._record)
+        except OSError:  # the whole directory was removed, or the disk is full
+            return False
+        return True
 
     def leave(self) -> None:
         """Withdraws the record, so that no client calls any more. The lock goes when the process has ended."""

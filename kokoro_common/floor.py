@@ -28,6 +28,12 @@ class Floor:
         if key not in self._line:
             self._change([*self._line, key])
 
+    def interrupt(self, key: Hashable) -> tuple[Hashable, ...]:
+        """Goes to the head of an emptied line. Returns who was in it, whose speech is over."""
+        before = tuple(other for other in self._line if other != key)
+        self._change([key])
+        return before
+
     def release(self, key: Hashable) -> None:
         """Leaves the line, wherever it stands. A key that is not in it changes nothing."""
         self._change([other for other in self._line if other != key])

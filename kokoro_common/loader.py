@@ -93,7 +93,11 @@ class Loader:
                 job = self._retry
             if job is None:
                 return
-            job()
+            try:
+                job()
+            except Exception as error:  # an import that is broken, above all: speech must hear of it
+                log.exception("loading failed")
+                self._set_state("failed", f"loading failed: {error!r}; see the log of the model server", exit_code=4)
 
     @property
     def _may_retry(self) -> bool:

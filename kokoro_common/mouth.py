@@ -1,6 +1,7 @@
-"""The thread of a voice server that may block on the sound device and on floor.lock, for as long as speech lasts.
+"""A thread that may block on the sound device and on floor.lock, for as long as speech lasts.
 
-Commands go in; what came of them comes out as Records through `report`, called on this thread.
+The server's main thread says what is to be spoken and silenced and never waits; what comes of it comes back as Records
+through `report`, called on the mouth's thread. Holding the lock is possession of the speakers, across all processes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from kokoro_common.errors import KokoroError
+from kokoro_common.errors import NoAudioDevice
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.playback import Player
 from kokoro_common.record import Record
@@ -20,84 +21,89 @@ if TYPE_CHECKING:
 
 
 class FloorTaken(Record):
-    """The device is open and the floor is ours."""
+    """The speakers are ours: the player takes this utterance's audio from now on."""
+
+    utterance: str
+
+
+class Sounding(Record):
+    """Its first sample has been handed to the device."""
 
     utterance: str
 
 
 class Heard(Record):
-    """Everything fed has been heard, or was aborted."""
+    """All of it has been heard."""
 
     utterance: str
 
 
 class MouthFailed(Record):
     utterance: str
-    error: KokoroError
+    error: NoAudioDevice
 
 
 class Mouth:
-    """Owns the player's opening and closing and the floor's lock. The verbs never block."""
+    """Speaks one utterance after the other. The verbs never block; `player` may be fed between FloorTaken and Heard."""
 
-    def __init__(self, runtime: RuntimeDirectory, make_player: Callable[[], Player], report: Callable[[Record], None]):
+    def __init__(self, runtime: RuntimeDirectory, player: Player, report: Callable[[Record], None]) -> None:
+        self.player = player
         self._runtime = runtime
-        self._make_player = make_player
         self._report = report
-        self._commands: queue.SimpleQueue[tuple[Callable[[str], None], str] | None] = queue.SimpleQueue()
-        self._floor_lock: int | None = None
-        self.player: Player | None = None  # made here; others may feed and abort it once FloorTaken was reported
+        self._commands: queue.SimpleQueue[tuple[str, str, bool] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting: set[str] = set()  # utterances that were asked for and not silenced
+        self._speaking = ""
         self._thread = threading.Thread(target=self._run, name="mouth", daemon=True)
         self._thread.start()
 
-    def take_floor(self, utterance: str) -> None:
-        """Reports FloorTaken or MouthFailed."""
-        self._commands.put((self._take_floor, utterance))
+    def speak(self, utterance: str, device: str, *, floor: bool) -> None:
+        """Reports FloorTaken, Sounding, Heard; or MouthFailed; or nothing more once it was silenced."""
+        with self._lock:
+            self._waiting.add(utterance)
+        self._commands.put((utterance, device, floor))
 
-    def sync(self, utterance: str) -> None:
-        """Reports Heard or MouthFailed."""
-        self._commands.put((self._sync, utterance))
-
-    def release_floor(self) -> None:
-        self._commands.put((self._release_floor, ""))
-
-    def rest(self) -> None:
-        """Closes the device."""
-        self._commands.put((self._rest, ""))
+    def silence(self, utterance: str) -> None:
+        """At once, wherever it stands."""
+        with self._lock:
+            self._waiting.discard(utterance)
+            if self._speaking == utterance:
+                self.player.abort()
 
     def close(self) -> None:
-        """Silences the device, closes it and ends the thread. Blocks shortly; a hung device does not hold us."""
-        if self.player is not None:
+        """Silences, and ends the thread when the device lets it."""
+        with self._lock:
+            self._waiting.clear()
             self.player.abort()
-        self.release_floor()
-        self.rest()
         self._commands.put(None)
-        self._thread.join(1.0)
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while (command := self._commands.get()) is not None:
-            action, utterance = command
+            utterance, device, needs_floor = command
+            lock = self._runtime.lock("floor.lock", wait=True) if needs_floor else None
             try:
-                action(utterance)
-            except KokoroError as error:
+                self._speak(utterance, device)
+            except NoAudioDevice as error:
                 self._report(MouthFailed(utterance=utterance, error=error))
+            finally:
+                if lock is not None:
+                    os.close(lock)
+        self.player.close()
 
-    def _take_floor(self, utterance: str) -> None:
-        self._floor_lock = self._runtime.lock("floor.lock", wait=True)
-        if self.player is None:
-            self.player = self._make_player()
-        self.player.open()
+    def _speak(self, utterance: str, device: str) -> None:
+        with self._lock:
+            if utterance not in self._waiting:
+                return
+            self._waiting.discard(utterance)
+            self._speaking = utterance
+            self.player.begin(device)
         self._report(FloorTaken(utterance=utterance))
-
-    def _sync(self, utterance: str) -> None:
-        assert self.player is not None
-        self.player.sync()
-        self._report(Heard(utterance=utterance))
-
-    def _release_floor(self, _: str) -> None:
-        if self._floor_lock is not None:
-            os.close(self._floor_lock)
-            self._floor_lock = None
-
-    def _rest(self, _: str) -> None:
-        if self.player is not None:
-            self.player.close()
+        try:
+            if self.player.play(lambda: self._report(Sounding(utterance=utterance))):
+                self._report(Heard(utterance=utterance))
+        finally:
+            with self._lock:
+                self._speaking = ""

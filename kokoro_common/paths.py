@@ -19,10 +19,9 @@ MAX_FILE_BYTES = 64 << 10  # a record or token; what is longer was not written b
 
 
 def private_directory(path: str) -> str:
-    """Makes a directory for the owner alone, and its parents. Raises OSError. Returns the path."""
+    """Makes a directory, and the parents it lacks, for the owner alone. Raises OSError. Returns the path."""
     if not os.path.isdir(path):
-        parent = os.path.dirname(path)
-        os.makedirs(parent, exist_ok=True)
+        private_directory(os.path.dirname(path))
         try:
             os.mkdir(path, 0o700)
             os.chmod(path, 0o700)  # the umask may have taken away the owner's own bits

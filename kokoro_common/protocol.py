@@ -27,8 +27,10 @@ MAX_PAYLOAD_BYTES = 1 << 20
 MAX_HELLO_BYTES = 4096  # JSON before the handshake is done; a payload is not allowed there
 MAX_TEXT_PART_BYTES = 100_000  # UTF-8 bytes of one TextPart
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
+MAX_VOLUME = 2.0
 MAX_CHUNK_FRAMES = 24_000  # audio frames of one AudioChunk: 1 s
 TEXT_CREDIT = 1 << 20  # UTF-8 bytes of text a client may send ahead; the rest waits for Credit
+SOUND_VARIABLES = ("PULSE_", "PIPEWIRE_", "ALSA_", "XDG_RUNTIME_DIR")  # beginnings of names
 _LENGTH = struct.Struct(">I")
 
 
@@ -80,7 +82,7 @@ class VoiceServerFor(Message):
 
     voice: str  # of the catalogue; a blend is spoken by its first voice's server
     engine: str  # auto, kokoro or espeak: whether the model will be needed
-    environment: dict[str, str]  # PULSE_*, PIPEWIRE_*, ALSA_*, XDG_RUNTIME_DIR of the asking shell
+    environment: dict[str, str]  # what the asking shell has of SOUND_VARIABLES; others are ignored
     device: str = ""  # what --device asked for; empty: whatever the daemon runs on
 
 
@@ -101,11 +103,11 @@ class Downloaded(Message):
 
 
 class StatusRequest(Message):
-    pass
+    """Voice servers answer it too."""
 
 
 class Status(Message):
-    report: dict[str, Any]  # what `say.py --status --json` prints under "model_server", and the lists beside it
+    report: dict[str, Any]  # of the model server "model_server" and "voice_servers", of a voice server its "utterances"
 
 
 class Shutdown(Message):
@@ -137,7 +139,11 @@ class Speak(Message):
     engine: str = "auto"  # auto, kokoro or espeak
     seed: int = 0
     sink: str = "speakers"  # speakers, or client: the audio comes back as AudioChunk
+    floor: str = "queue"  # queue; interrupt: cancels all speech before it; overlap: does without the floor
+    volume: float = 1.0  # factor on the samples, 0 to 2; for the speakers
+    audio_device: str = ""  # part of a device's name; empty: the default device
     wait: bool = True  # False: the utterance outlives this connection
+    client: str = ""  # who asks, for --status
     debug: bool = False  # log the text and phonemes of this utterance
 
 
@@ -159,6 +165,26 @@ class Credit(Message):
 
     utterance: str
     bytes: int
+
+
+class Stop(Message):
+    """Cancels all speech of this server, spoken or waiting; files go on. Answered by Controlled."""
+
+
+class Skip(Message):
+    """Cancels what is being spoken; what waits comes next. Answered by Controlled."""
+
+
+class Pause(Message):
+    """Silences what is being spoken and keeps its place and the floor. Answered by Controlled."""
+
+
+class Resume(Message):
+    """Goes on where Pause has silenced it. Answered by Controlled."""
+
+
+class Controlled(Message):
+    utterances: int  # that the verb took effect on
 
 
 class Accepted(Message):
@@ -270,6 +296,7 @@ class FloorRequest(Message):
     """May this utterance have the speakers? Answered by FloorNext and FloorGranted in the order of arrival."""
 
     utterance: str
+    interrupt: bool = False  # all that is before it in the line gets Cancel
 
 
 class FloorNext(Message):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "kokoro", "espeak")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32")
-FOR_EVER = -1.0  # keep_alive: the model server never exits by itself
+FOR_EVER = -1.0  # a server that never exits by itself
 
 
 class Settings(Record):
@@ -33,7 +33,10 @@ class Settings(Record):
     precision: str = "auto"
     seed: int = 0
     offline: bool = False  # never touch the network
-    idle_timeout: float = 600.0  # seconds until an idle voice server exits
+    idle_timeout: float = 600.0  # seconds until an idle voice server exits; -1: never
+    clause_wait: float = 0.7  # seconds without new text after which the complete clauses of half a sentence are spoken
+    word_wait: float = 2.0  # the same for all of it
+    lead_in: float = 0.0  # seconds of silence before the first sound of an idle device: some Bluetooth swallows it
     keep_alive: float = FOR_EVER  # seconds until an idle model server exits
     manifest: str = ""  # path; empty: the built-in manifest of Kokoro-82M
     hub_retry: float = 60.0  # seconds between attempts to fetch a model that could not be had
@@ -108,9 +111,10 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{name} is {values[name]!r}", f"choose one of {', '.join(choices)}")
     if not 0 <= values.get("port", 5000) <= 65000:
         raise UsageError(f"port is {values['port']}", "choose one from 1 to 65000, or 0 for any free port")
-    for name in ("idle_timeout", "keep_alive", "hub_retry"):
-        if not math.isfinite(values.get(name, 0.0)):
-            raise UsageError(f"{name} is {values[name]}", "give a number of seconds")
+    for name in ("idle_timeout", "keep_alive", "hub_retry", "clause_wait", "word_wait", "lead_in"):
+        least = FOR_EVER if name in ("idle_timeout", "keep_alive") else 0.0
+        if not (math.isfinite(values.get(name, 0.0)) and values.get(name, 0.0) >= least):
+            raise UsageError(f"{name} is {values[name]}", f"give a number of seconds, at least {least:g}")
     for name in ("runtime_dir", "cache_dir", "log_dir", "manifest"):
         if values.get(name):
             values[name] = os.path.abspath(os.path.expanduser(values[name]))

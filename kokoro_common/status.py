@@ -7,11 +7,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+NOT_RUNNING = "no servers are running; they start with the first say.py"
+
+
 def readable(report: dict[str, Any]) -> str:
     """Several lines, no newline at the end."""
     model = report["model_server"]
     if model is None:
-        return "no servers are running; they start with the first say.py"
+        speech = _utterances(report)
+        return "\n".join(["the model server does not answer", *speech] if speech else [NOT_RUNNING])
     ledger = model["ledger"]
     lines = [
         f"model server   pid {model['pid']}, port {model['port']}, up {_span(model['uptime_s'])}, "
@@ -32,10 +36,15 @@ def readable(report: dict[str, Any]) -> str:
         f"{_megabytes(voice['rss_bytes'])}"
         for voice in report["voice_servers"]
     ]
-    lines += [f"speaking       {each['voice']}, for {_span(each['seconds'])}" for each in report["speaking"]]
-    if report["waiting"]:
-        lines.append(f"waiting        {len(report['waiting'])}")
-    return "\n".join(lines)
+    return "\n".join(lines + _utterances(report))
+
+
+def _utterances(report: dict[str, Any]) -> list[str]:
+    return [
+        f"{each['state']:<15}{each['voice']}, {_span(each['seconds'])} so far, for {each['client']}"
+        for key in ("speaking", "waiting", "writing")
+        for each in report.get(key, [])
+    ]
 
 
 def _reason(text: str) -> str:

@@ -116,7 +116,8 @@ class Synthesis:
         if self._loader.state.state != "ready":
             raise ModelUnavailable("the model is not loaded", "say it again")
         for name, _ in parse_voice(message.voice).parts:
-            if name not in self._loader.packs:
+            # A pack may be there already while earlier requests for it still wait for word of it: keep their order.
+            if name in self._parked or name not in self._loader.packs:
                 self._parked.setdefault(name, []).append((peer, message))
                 self._loader.want_voice(name)
                 return

@@ -132,6 +132,20 @@ class Chunker:
         chunks = self._take(self._raw, len(self._raw))
         return chunks + ([self._cut(len(self._body))] if self._body else [])
 
+    @property
+    def pending(self) -> bool:
+        """Whether text waits for the end of its sentence."""
+        return bool(self._body.strip())
+
+    def flush(self, *, clauses_only: bool) -> list[TextChunk]:
+        """What can be said of an unfinished sentence when its writer has paused: the clauses that are complete, or all.
+
+        Only for speech: where the borders fall then depends on the writer.
+        """
+        complete = _CLAUSE_END.finditer(self._body + " ")  # the blank that the writer has yet to write
+        ends = [match.end() for match in complete] if clauses_only else [len(self._body)]
+        return [self._cut(ends[-1])] if ends and self._body[: ends[-1]].strip() else []
+
     def _take(self, raw: str, length: int) -> list[TextChunk]:
         """Takes the first `length` characters and keeps the others for the next time."""
         chunks = []
@@ -234,3 +248,14 @@ def _cleaned(raw: str) -> Iterator[tuple[str, int]]:
 def _joined(before: str, after: str) -> bool:
     """Whether two characters show as one: an accent on its letter, an emoji made of several."""
     return unicodedata.category(after).startswith("M") or "\u200d" in (before, after)
+
+
+def parted(chunk: TextChunk, limit: int) -> tuple[TextChunk, TextChunk | None]:
+    """A chunk in two where a speaker would breathe, the first of at most `limit` characters; or whole."""
+    ends = [match.end() for match in _CLAUSE_END.finditer(chunk.text, 1) if match.end() <= limit]
+    if len(chunk.text) <= limit or not ends or not speakable(chunk.text[ends[-1] :]):
+        return chunk, None
+    head, tail = chunk.text[: ends[-1]], chunk.text[ends[-1] :].lstrip()
+    # Places within a chunk are near enough here: its junk was dropped and its blanks are single.
+    border = chunk.start + ends[-1]
+    return TextChunk(text=head, start=chunk.start, end=border), TextChunk(text=tail, start=border, end=chunk.end)

@@ -14,6 +14,7 @@ from kokoro_common.errors import UsageError
 from kokoro_common.protocol import (
     MAX_SPEED,
     MAX_TEXT_PART_BYTES,
+    MAX_VOLUME,
     MIN_SPEED,
     TEXT_CREDIT,
     ProtocolError,
@@ -21,24 +22,50 @@ from kokoro_common.protocol import (
     Synthesize,
     Synthesized,
 )
-from kokoro_common.text import Chunker, TextChunk, clean, speakable
+from kokoro_common.text import Chunker, TextChunk, clean, parted, speakable
 from kokoro_common.voices import LANGUAGES, parse_voice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 AHEAD_FRAMES = 30 * SAMPLE_RATE  # audio synthesized ahead of the ear, or of the client that writes a file
+HUNGRY_FRAMES = SAMPLE_RATE  # so little audio ahead of the ear that a half sentence is better than none
+CUSHION_SECONDS = 25.0  # at the most, where the engine is slower than speech: less than AHEAD_FRAMES
+SLICE_CHARACTERS = 4_000  # of text cut at once: some 15 ms
+MIN_PART_CHARACTERS = 40  # of a text chunk that is parted: a clause
+SECONDS_PER_CHARACTER = 0.07  # of English at speed 1, until an utterance has measured its own
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
+
+
+SINKS = ("speakers", "client")
+ENGINES = ("auto", "kokoro", "espeak")
+FLOORS = ("queue", "interrupt", "overlap")
+
+
+class Pace:
+    """How fast this machine's engine is, measured as it goes. One per voice server, for all its utterances."""
+
+    def __init__(self) -> None:
+        self.real_time_factor: dict[str, float] = {}  # by engine: seconds of work for a second of audio
+
+    def measure(self, engine: str, seconds_of_work: float, seconds_of_audio: float) -> None:
+        if seconds_of_audio > 0.2:  # less says more about the overhead
+            factor = seconds_of_work / seconds_of_audio
+            known = self.real_time_factor.get(engine, factor)
+            self.real_time_factor[engine] = 0.7 * known + 0.3 * factor
 
 
 class Utterance:
     """Raises a KokoroError for a Speak whose fields make no sense."""
 
-    def __init__(self, speak: Speak) -> None:
+    def __init__(self, speak: Speak, pace: Pace) -> None:
         if not MIN_SPEED <= speak.speed <= MAX_SPEED:  # NaN is not in the range either
             raise UsageError(f"speed is {speak.speed}", f"choose {MIN_SPEED} to {MAX_SPEED}")
-        if speak.sink not in ("speakers", "client") or speak.engine not in ("auto", "kokoro", "espeak"):
-            raise UsageError(f"sink is {speak.sink!r} and engine {speak.engine!r}", "see docs/protocol.md")
+        for name, choices in (("sink", SINKS), ("engine", ENGINES), ("floor", FLOORS)):
+            if getattr(speak, name) not in choices:
+                raise UsageError(f"{name} is {getattr(speak, name)!r}", f"choose one of {', '.join(choices)}")
+        if not 0.0 <= speak.volume <= MAX_VOLUME:
+            raise UsageError(f"volume is {speak.volume}", f"choose 0 to {MAX_VOLUME:.0f}")
         if speak.lang not in LANGUAGES:
             raise UsageError(f"language is {speak.lang!r}", f"choose one of {', '.join(LANGUAGES)}")
         self.speak = speak
@@ -46,15 +73,21 @@ class Utterance:
         self.voice = parse_voice(speak.voice)
         self.engine = "" if speak.engine == "auto" else speak.engine
         self.began = time.monotonic()
+        self.last_text = self.began  # time.monotonic() of the last TextPart
         self.first_audio = 0.0  # seconds from `began`; 0 until audio has been handed on
         self.first_chunk: Synthesized | None = None  # its times, for --timing
         self.text_ended = False
         self.audio: deque[tuple[int, bytes]] = deque()  # (text chunk, float32 PCM) that nobody has taken yet
         self.frames = 0  # received from the engine in all
+        self._pace = pace
         self._chunker = Chunker(speak.lang)
+        self._raw: deque[str] = deque()  # text not yet cut into chunks
+        self._cut = False  # all of it is
         self._unsent: deque[TextChunk] = deque()
         self._in_flight: deque[TextChunk] = deque()  # asked of the model server, in order
         self._sent = 0  # text chunks asked for: the next index
+        self._spoken = 0  # characters whose audio is complete
+        self._seconds_before = 0.0  # of audio, before the text chunk that comes now
         self._parts: deque[tuple[int, int]] = deque()  # of the text not yet synthesized: (end in characters, bytes)
         self._characters = 0
         self._credit = TEXT_CREDIT
@@ -63,11 +96,13 @@ class Utterance:
         """Returns the credit to give back at once. Raises ProtocolError for more text than there was credit for."""
         size = len(text.encode("utf-8", "replace"))
         self._credit -= size
+        self.last_text = time.monotonic()
         if self.text_ended or size > MAX_TEXT_PART_BYTES or self._credit < 0:
             raise ProtocolError(f"text of {size} bytes after its end or beyond the credit")
         self._characters += len(text)
         self._parts.append((self._characters, size))
-        self._queue(self._chunker.feed(text))
+        self._raw.append(text)
+        self._take_text()
         if self._unsent or self._in_flight:
             return 0
         return self._credit_up_to(self._characters)  # blanks, or the beginning of a sentence: nothing will be answered
@@ -75,17 +110,47 @@ class Utterance:
     def end_text(self) -> None:
         if not self.text_ended:
             self.text_ended = True
+            self._take_text()
+
+    def _take_text(self) -> None:
+        """Cuts text into chunks no further than the next one needs: a book must not hold up a Cancel."""
+        while self._raw and not self._unsent:
+            part = self._raw.popleft()
+            if len(part) > SLICE_CHARACTERS:
+                self._raw.appendleft(part[SLICE_CHARACTERS:])
+            self._queue(self._chunker.feed(part[:SLICE_CHARACTERS]))
+        if self.text_ended and not self._raw and not self._cut:
+            self._cut = True
             self._queue(self._chunker.finish())
 
     def _queue(self, chunks: Iterable[TextChunk]) -> None:
         self._unsent += (chunk for chunk in chunks if speakable(chunk.text))
 
-    def next_synthesize(self, frames_not_taken: int, *, only_first: bool = False) -> Synthesize | None:
-        """The next text chunk to ask for, or None while enough is under way. `engine` must have been decided."""
-        enough = frames_not_taken >= AHEAD_FRAMES or len(self._in_flight) >= CHUNKS_IN_FLIGHT
+    @property
+    def half_sentence(self) -> bool:
+        """Whether the rest of a sentence is still to be written, and all before it has been asked for."""
+        waits = self._unsent or self._in_flight or self._raw
+        return not self.text_ended and self._chunker.pending and not waits
+
+    def writer_paused(self, *, clauses_only: bool) -> None:
+        """Takes of the half sentence what there is. Not for files: their borders depend on the text alone."""
+        self._queue(self._chunker.flush(clauses_only=clauses_only))
+
+    def next_synthesize(self, frames_ahead: int, *, only_first: bool = False) -> Synthesize | None:
+        """The next text chunk to ask for, or None while enough is under way. `engine` must have been decided.
+
+        `frames_ahead`: received and not yet taken. For the speakers, a chunk that would take longer to synthesize than
+        the audio ahead lasts is parted where a speaker would breathe.
+        """
+        enough = frames_ahead >= AHEAD_FRAMES or len(self._in_flight) >= CHUNKS_IN_FLIGHT
         if enough or not self._unsent or (only_first and self._sent):
             return None
         chunk = self._unsent.popleft()
+        self._take_text()
+        if self.speak.sink == "speakers" and self._sent:
+            chunk, rest = parted(chunk, self._characters_in_time(frames_ahead))
+            if rest is not None:
+                self._unsent.appendleft(rest)
         self._in_flight.append(chunk)
         index, self._sent = self._sent, self._sent + 1
         speak = self.speak
@@ -101,6 +166,28 @@ class Utterance:
             debug=speak.debug,
         )
 
+    def cushion_is_filled(self) -> bool:
+        """Whether playing may begin: at once, or where the engine is slower than speech, with what it will lack."""
+        factor = self._pace.real_time_factor.get(self.engine, 0.0)
+        missing = self._seconds_of(self._unsent) + self._seconds_of(self._in_flight)
+        cushion = min(CUSHION_SECONDS, missing * (factor - 1.0))
+        return self.complete or self.seconds >= cushion
+
+    def _characters_in_time(self, frames_ahead: int) -> int:
+        """How much text the engine can speak before the ear has caught up."""
+        ahead = frames_ahead / SAMPLE_RATE + self._seconds_of(self._in_flight)
+        factor = max(self._pace.real_time_factor.get(self.engine, 0.0), 0.01)
+        work_waiting = self._seconds_of(self._in_flight) * factor
+        return max(MIN_PART_CHARACTERS, int((ahead - work_waiting) / factor / self._seconds_per_character))
+
+    def _seconds_of(self, chunks: Iterable[TextChunk]) -> float:
+        """Of audio, as far as one can tell."""
+        return self._seconds_per_character * sum(len(chunk.text) for chunk in chunks)
+
+    @property
+    def _seconds_per_character(self) -> float:
+        return self.seconds / self._spoken if self._spoken else SECONDS_PER_CHARACTER / self.speak.speed
+
     def add_audio(self, index: int, payload: bytes) -> None:
         """Raises ProtocolError when audio comes out of order: better no speech than scrambled speech."""
         if not self._in_flight or index != self._sent - len(self._in_flight):
@@ -114,7 +201,12 @@ class Utterance:
             raise ProtocolError(f"text chunk {message.index} is done, expected {self._sent - len(self._in_flight)}")
         if self.first_chunk is None:
             self.first_chunk = message
-        return self._credit_up_to(self._in_flight.popleft().end)
+        chunk = self._in_flight.popleft()
+        self._spoken += len(chunk.text)
+        self._pace.measure(self.engine, message.model, self.seconds - self._seconds_before)
+        self._seconds_before = self.seconds
+        nothing_left = not (self._unsent or self._in_flight or self._raw)
+        return self._credit_up_to(self._characters if nothing_left else chunk.end)
 
     def _credit_up_to(self, character: int) -> int:
         credit = 0
@@ -126,7 +218,17 @@ class Utterance:
     @property
     def complete(self) -> bool:
         """Whether all of its audio has been received."""
-        return self.text_ended and not self._unsent and not self._in_flight
+        return self._cut and not self._unsent and not self._in_flight
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is anything to synthesize now."""
+        return bool(self._unsent)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has ended with nothing to say."""
+        return self.complete and not self._sent
 
     @property
     def seconds(self) -> float:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+
+from kokoro_common import daemon
+from kokoro_common.paths import RuntimeDirectory
 
 ROOT = Path(__file__).parent.parent
 pytest_plugins = ["tests.local_hub", "tests.silent_card", "tests.toy_kokoro"]
@@ -62,10 +68,34 @@ class World:
         )
 
     def log(self, component: str = "kokoro") -> list[dict[str, object]]:
-        import json
-
         path = self.cache / "logs" / f"{component}.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def start_stub_server(self) -> None:
+        """The stub model server with this world's environment as it is now."""
+        (self.cache / "logs").mkdir(parents=True)
+        program = daemon.Program(
+            name="model",
+            path=str(ROOT / "tests" / "stub_model_server.py"),
+            environment=self.environment,
+            stderr_path=str(self.cache / "logs" / "model_server.stderr"),
+        )
+        daemon.ensure(RuntimeDirectory(str(self.runtime)), program).close()
+
+    def spans(self, voice: str) -> list[tuple[float, float]]:
+        """After a shutdown: when the voice's recorder was open, in time.monotonic()."""
+        return [(begin, end) for begin, end in np.load(self.path / f"spans-{voice}.npy")]
+
+    def status(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.say("--status", "--json").stdout)
+        return report
+
+    def wait_for_speech(self, state: str = "speaking") -> None:
+        """Returns when somebody speaks: a status takes a tenth of a second, so this asks for 30 s at the most."""
+        for _ in range(300):
+            if any(each["state"] == state for each in self.status().get("speaking", [])):
+                return
+        raise AssertionError(f"nothing was {state}")
 
     def servers(self) -> list[psutil.Process]:
         """Live servers of this world, found by their environment."""
@@ -104,3 +134,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     for process in world.servers():
         process.kill()
     assert (ended.returncode, ended.stderr, left) == (0, "", [])
+
+
+@pytest.fixture
+def stub_world(world: World) -> World:
+    """A world whose model server has the stub engine, and its voice servers recorders."""
+    world.start_stub_server()
+    return world

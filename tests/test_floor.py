@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kokoro_common.floor import Floor
 
 
-@given(st.lists(st.tuples(st.sampled_from(["request", "release"]), st.integers(0, 5)), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from(["request", "release", "interrupt"]), st.integers(0, 5)), max_size=60))
 def test_the_floor_goes_to_one_at_a_time_in_the_order_of_asking(steps: list[tuple[str, int]]) -> None:
     granted: list[Hashable] = []
     told_next: list[Hashable] = []
@@ -22,6 +22,9 @@ def test_the_floor_goes_to_one_at_a_time_in_the_order_of_asking(steps: list[tupl
         if verb == "request":
             floor.request(key)
             line += [key] if key not in line else []
+        elif verb == "interrupt":
+            assert floor.interrupt(key) == tuple(other for other in line if other != key)
+            line = [key]
         else:
             floor.release(key)
             line = [other for other in line if other != key]

@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "settings", "audio", "protocol", "tagger", "status"},
     {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback"},
     {"daemon", "scheduler", "engine", "floor", "utterance", "mouth"},
-    {"client", "loader"},
+    {"client", "loader", "place"},
     {"synthesis"},
 ]
 OWNERS = {

@@ -26,20 +26,6 @@ VOICES = ["af_heart", "am_adam", "bf_emma"]
 SENTENCES = "A first sentence of {}. Then the second one, for {}. And at last the third of {}."
 
 
-@pytest.fixture
-def stub_world(world: World) -> World:
-    """A world whose model server has the stub engine, and its voice servers recorders."""
-    (world.cache / "logs").mkdir(parents=True)
-    program = daemon.Program(
-        name="model",
-        path=str(Path(__file__).parent / "stub_model_server.py"),
-        environment=world.environment,
-        stderr_path=str(world.cache / "logs" / "model_server.stderr"),
-    )
-    daemon.ensure(RuntimeDirectory(str(world.runtime)), program).close()
-    return world
-
-
 def assert_whole(runs: list[Run], chunks: int) -> int:
     """All chunks of one utterance, each whole, in order, and nothing else. Returns its tag."""
     assert [(run.chunk, run.first_frame) for run in runs] == [(index, 0) for index in range(chunks)], runs
@@ -93,19 +79,12 @@ def test_speakers_hear_one_utterance_at_a_time_whole_and_in_order(stub_world: Wo
 
 def test_a_client_that_vanishes_frees_the_floor(stub_world: World) -> None:
     long = stub_world.popen("A sentence without an end in sight. " * 200)
-    wait_for_speaking(stub_world)
+    stub_world.wait_for_speech()
     long.kill()
     long.communicate()
     assert stub_world.say("Next.").returncode == 0
     ledger = json.loads(stub_world.say("--status", "--json").stdout)["model_server"]["ledger"]
     assert (ledger["finished"], ledger["cancelled"], ledger["in_flight"]) == (1, 1, 0)
-
-
-def wait_for_speaking(world: World) -> None:
-    for _ in range(100):
-        if json.loads(world.say("--status", "--json").stdout).get("speaking"):
-            return
-    raise AssertionError("nothing began to speak")
 
 
 def test_the_voice_server_leaves_when_idle_and_comes_back_when_asked(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -52,7 +51,7 @@ def test_ctrl_c_silences_and_the_next_speech_is_whole(world: World, silent_card:
     world.say("-o", "next.wav", "The next one.")
     with silent_card.capture() as captured:
         process = world.popen("A very long sentence goes on. " * 50)
-        wait_for_sound(world)
+        world.wait_for_speech()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
         assert (process.returncode, errors) == (130, b"")
@@ -63,14 +62,6 @@ def test_ctrl_c_silences_and_the_next_speech_is_whole(world: World, silent_card:
     assert len(heard) < 24_000 * 20
     ledger = json.loads(world.say("--status", "--json").stdout)["model_server"]["ledger"]
     assert (ledger["cancelled"], ledger["finished"], ledger["in_flight"]) == (1, 2, 0)
-
-
-def wait_for_sound(world: World) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if json.loads(world.say("--status", "--json").stdout).get("speaking"):
-            return
-    raise AssertionError("nothing began to speak")
 
 
 def test_a_server_without_a_device_ends_and_the_next_finds_the_card(world: World, silent_card: SilentCard) -> None:

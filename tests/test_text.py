@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kokoro_common.text import MAX_CHUNK_CHARACTERS, Chunker, TextChunk, clean, speakable
+from kokoro_common.text import MAX_CHUNK_CHARACTERS, Chunker, TextChunk, clean, parted, speakable
 
 HOSTILE = [
     "a" * 100_000,
@@ -270,3 +270,33 @@ def test_not_speakable(text: str) -> None:
 
 def test_text_without_anything_has_no_chunks() -> None:
     assert chunks_of("") == chunks_of(" \n\t\u200b\0") == []
+
+
+def test_a_flush_gives_complete_clauses_or_all_and_loses_nothing() -> None:
+    chunker = Chunker("a")
+    assert chunker.feed("One, two; three") == []
+    assert chunker.pending
+    assert [chunk.text for chunk in chunker.flush(clauses_only=True)] == ["One, two;"]
+    assert chunker.flush(clauses_only=True) == []
+    assert [chunk.text for chunk in chunker.flush(clauses_only=False)] == ["three"]
+    assert not chunker.pending
+    assert [chunk.text for chunk in chunker.feed(" four. ")] == ["four."]
+
+
+def test_a_comma_at_the_very_end_is_a_clause_end_for_a_writer_that_pauses() -> None:
+    chunker = Chunker("a")
+    chunker.feed("Well,")
+    assert [chunk.text for chunk in chunker.flush(clauses_only=True)] == ["Well,"]
+
+
+@given(st.text(st.sampled_from("ab ,;."), min_size=1, max_size=200), st.integers(1, 100))
+def test_a_parted_chunk_is_whole_again_when_joined(text: str, limit: int) -> None:
+    chunk = TextChunk(text=" ".join(text.split()), start=0, end=len(text))
+    head, tail = parted(chunk, limit)
+    if tail is None:
+        assert head == chunk
+    else:
+        assert len(head.text) <= limit
+        assert head.text.endswith((",", ";"))
+        assert f"{head.text} {tail.text}" == chunk.text
+        assert speakable(tail.text)

@@ -1,0 +1,173 @@
+"""The books of one utterance: chunks in order, a window ahead of the ear, credit for text, pace by the engine's speed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kokoro_common.audio import SAMPLE_RATE
+from kokoro_common.errors import KokoroError, UnknownVoice, UsageError
+from kokoro_common.protocol import MAX_TEXT_PART_BYTES, TEXT_CREDIT, ProtocolError, Speak, Synthesize, Synthesized
+from kokoro_common.utterance import AHEAD_FRAMES, CHUNKS_IN_FLIGHT, Pace, Utterance
+
+SENTENCE = "The first sentence is here. "
+LONG = "It began, as such things do, on a quiet morning, when nobody had thought of it, and it went on, so they say. "
+
+
+def utterance(pace: Pace | None = None, **fields: object) -> Utterance:
+    speak = Speak(**{"utterance": "0" * 32, "voice": "af_heart", "lang": "a", "engine": "kokoro", **fields})  # type: ignore[arg-type]
+    return Utterance(speak, pace or Pace())
+
+
+def answer(speech: Utterance, message: Synthesize, seconds: float, work: float = 0.0) -> int:
+    speech.add_audio(message.index, b"\0" * 4 * int(seconds * SAMPLE_RATE))
+    return speech.synthesized(Synthesized(utterance=speech.id, index=message.index, g2p=0.0, queue=0.0, model=work))
+
+
+def asked(speech: Utterance, ahead: float = 0.0) -> Synthesize:
+    message = speech.next_synthesize(int(ahead * SAMPLE_RATE))
+    assert message is not None
+    return message
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [({"speed": 9.0}, UsageError), ({"speed": float("nan")}, UsageError), ({"sink": "file"}, UsageError),
+     ({"engine": "x"}, UsageError), ({"floor": "x"}, UsageError), ({"lang": "x"}, UsageError),
+     ({"volume": 2.1}, UsageError), ({"volume": -0.1}, UsageError), ({"voice": "../x"}, UnknownVoice)],
+)  # fmt: skip
+def test_fields_that_make_no_sense_are_refused(fields: dict[str, object], error: type[KokoroError]) -> None:
+    with pytest.raises(error):
+        utterance(**fields)
+
+
+def test_chunks_are_asked_for_in_order_and_few_at_a_time() -> None:
+    speech = utterance()
+    speech.add_text(SENTENCE * 9)
+    messages = [asked(speech) for _ in range(CHUNKS_IN_FLIGHT)]
+    assert [message.index for message in messages] == list(range(CHUNKS_IN_FLIGHT))
+    assert speech.next_synthesize(0) is None
+    answer(speech, messages[0], 1.0)
+    assert asked(speech).index == CHUNKS_IN_FLIGHT
+
+
+def test_the_window_ahead_of_the_ear_is_kept() -> None:
+    speech = utterance()
+    speech.add_text(SENTENCE * 9)
+    assert speech.next_synthesize(AHEAD_FRAMES) is None
+    assert speech.next_synthesize(AHEAD_FRAMES - 1) is not None
+
+
+def test_audio_out_of_order_is_refused() -> None:
+    speech = utterance()
+    speech.add_text(SENTENCE * 3)
+    with pytest.raises(ProtocolError):
+        speech.add_audio(0, b"")
+    first = asked(speech)
+    with pytest.raises(ProtocolError):
+        speech.add_audio(first.index + 1, b"")
+    with pytest.raises(ProtocolError):
+        speech.synthesized(Synthesized(utterance="u", index=7, g2p=0.0, queue=0.0, model=0.0))
+
+
+@given(st.lists(st.text(st.sampled_from("ab. ,\n"), max_size=60), max_size=30))
+def test_all_credit_for_text_comes_back_when_all_is_spoken(parts: list[str]) -> None:
+    speech = utterance(sink="client")
+    spent = sum(len(part) for part in parts)
+    returned = sum(speech.add_text(part) for part in parts)
+    speech.end_text()
+    while message := speech.next_synthesize(0):
+        returned += answer(speech, message, 0.1)
+    assert speech.complete
+    assert spent - returned <= 400  # at most what the chunker held to the end
+
+
+def test_text_beyond_the_credit_or_after_its_end_is_refused() -> None:
+    speech = utterance()
+    with pytest.raises(ProtocolError):
+        speech.add_text("x" * (MAX_TEXT_PART_BYTES + 1))
+    speech = utterance()
+    with pytest.raises(ProtocolError):
+        for _ in range(TEXT_CREDIT // 50_000 + 2):
+            speech.add_text("word " * 10_000)
+    speech = utterance()
+    speech.end_text()
+    with pytest.raises(ProtocolError):
+        speech.add_text("late")
+
+
+def test_what_has_nothing_to_say_is_not_asked_for() -> None:
+    speech = utterance()
+    speech.add_text("!!! *** --- 😀. ")
+    speech.end_text()
+    assert speech.next_synthesize(0) is None
+    assert speech.complete
+
+
+def test_a_half_sentence_is_taken_when_its_writer_pauses() -> None:
+    speech = utterance()
+    speech.add_text("Well, I wonder")
+    assert speech.next_synthesize(0) is None
+    assert speech.half_sentence
+    speech.writer_paused(clauses_only=True)
+    assert asked(speech).text == "Well,"
+    assert not speech.half_sentence  # something is under way
+    answer(speech, Synthesize(utterance="u", index=0, text="", voice="", lang="", speed=1.0, engine="", seed=0), 0.5)
+    assert speech.half_sentence
+    speech.writer_paused(clauses_only=True)
+    assert speech.next_synthesize(0) is None
+    speech.writer_paused(clauses_only=False)
+    assert asked(speech).text == "I wonder"
+    speech.add_text(" why. ")
+    assert asked(speech).text == "why."
+
+
+def test_a_long_sentence_is_parted_where_the_engine_is_slow_and_not_where_it_is_fast() -> None:
+    for factor, parted in ((0.8, True), (0.02, False)):
+        pace = Pace()
+        pace.measure("kokoro", factor * 10, 10.0)
+        speech = utterance(pace)
+        speech.add_text("Hello there. " + LONG)
+        speech.end_text()
+        answer(speech, asked(speech), 1.0)
+        text = asked(speech, ahead=1.0).text
+        assert text.endswith(",") == parted
+        assert (text == LONG.strip()) != parted
+
+
+def test_the_borders_of_a_file_do_not_depend_on_the_engines_speed() -> None:
+    spoken = []
+    for factor in (0.02, 3.0):
+        pace = Pace()
+        pace.measure("kokoro", factor * 10, 10.0)
+        speech = utterance(pace, sink="client")
+        speech.add_text("Hello there. " + LONG * 3)
+        speech.end_text()
+        texts = []
+        while message := speech.next_synthesize(0):
+            texts.append(message.text)
+            answer(speech, message, 1.0)
+        spoken.append(texts)
+    assert spoken[0] == spoken[1]
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.9, 1.5, 3.0])
+def test_with_a_cushion_playing_never_runs_dry(factor: float) -> None:
+    pace = Pace()
+    pace.measure("kokoro", factor * 10, 10.0)
+    speech = utterance(pace)
+    speech.add_text(SENTENCE * 8)
+    speech.end_text()
+    clock, play_began, seconds = 0.0, None, 0.07 * len(SENTENCE)
+    while not speech.complete:
+        ahead = speech.seconds - (clock - play_began if play_began is not None else 0.0)
+        assert ahead >= -1e-6, f"dry at {clock}"
+        message = asked(speech, ahead=max(0.0, ahead))
+        if play_began is None and speech.cushion_is_filled() and speech.seconds:
+            play_began = clock
+        clock += factor * seconds
+        answer(speech, message, seconds, work=factor * seconds)
+    assert play_began is not None or factor > 1
+    if factor <= 1:
+        assert play_began == pytest.approx(factor * seconds)  # after the first chunk: no needless wait
