@@ -117,6 +117,7 @@ class VoiceServer:
         self._last_used = time.monotonic()
         self._next_progress = 0.0
         self._next_tick = 0.0
+        self._next_record = time.monotonic() + RECORD_SECONDS
         self._clients: set[Peer] = set()
         self._ended: deque[str] = deque(maxlen=1024)  # utterances: their ids are not to be used again
         self._leaving = False  # no longer accepts: ends when the last utterance has
@@ -168,7 +169,7 @@ class VoiceServer:
     def _tick_time(self) -> float:
         """time.monotonic() at which something is due though nobody says anything."""
         now = time.monotonic()
-        deadlines = [now + RECORD_SECONDS]
+        deadlines = [self._next_record]
         if self._places:
             deadlines.append(self._next_progress)
         elif self._settings.idle_timeout >= 0:
@@ -181,9 +182,11 @@ class VoiceServer:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if not self._life.keep():
-            self._log.warning("the record cannot be kept: leaving")
-            self._leaving = True
+        if now >= self._next_record:
+            self._next_record = now + RECORD_SECONDS
+            if not self._life.keep():
+                self._log.warning("the record cannot be kept: leaving")
+                self._leaving = True
         for place in list(self._places.values()):
             if now >= self._next_progress and place.started:
                 place.tell(Progress(utterance=place.utterance.id, seconds=place.taken / SAMPLE_RATE))
@@ -226,21 +229,23 @@ class VoiceServer:
         except ProtocolError as error:
             self._log.warning("peer broke the protocol", extra={"reason": str(error)})
             self._answer_failure(peer, message, KokoroError(str(error), "see docs/protocol.md"))
-            if peer in self._clients:
+            if peer is not None and peer in self._clients:
                 peer.close()
         except Exception as error:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
             self._answer_failure(peer, message, KokoroError(f"the voice server failed: {error!r}", "see its log"))
 
     def _answer_failure(self, peer: Peer | None, message: Record, error: KokoroError) -> None:
-        """To the utterance that the message is about, else to who sent it."""
+        """To the utterance that the message is about, unless it is another client's; else to who sent it."""
         utterance = getattr(message, "utterance", "")
-        if place := self._places.get(utterance):
+        place = self._places.get(utterance)
+        if place is not None and (peer not in self._clients or place.client is peer):
             self._fail(place, error)
-        elif peer in self._clients:
+        elif peer is not None and peer in self._clients:
             peer.post(Failed(utterance=utterance, code=error.exit_code, text=str(error)))
 
     def _peer_gone(self, peer: Peer | None) -> None:
+        assert peer is not None
         self._clients.discard(peer)
         if peer is self._model:
             self._leaving = True
