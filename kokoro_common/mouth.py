@@ -91,7 +91,6 @@ class Mouth:
             finally:
                 if lock is not None:
                     os.close(lock)
-        self.player.close()
 
     def _speak(self, utterance: str, device: str) -> None:
         with self._lock:

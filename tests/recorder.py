@@ -8,6 +8,7 @@ has not been heard.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -42,6 +43,7 @@ class Recorder:
         self.streams: list[RecorderStream] = []
         self.blocks: list[tuple[float, bytes]] = []  # (seconds of its clock at which it is due, int16)
         self.runs: list[NDArray[np.int16]] = []  # heard, per start of a stream, its silence included
+        self.spans: list[tuple[float, float]] = []  # when a stream was open, in time.monotonic()
         self.clock = 0  # frames
         self.state = threading.Condition()
         self.held = False
@@ -87,6 +89,7 @@ class RecorderStream:
     def __init__(self, recorder: Recorder, sample_rate: int, fill: Fill, finished: Callable[[], None]) -> None:
         self.sample_rate = sample_rate
         self.closed = False
+        self._opened = time.monotonic()
         self._recorder = recorder
         self._fill = fill
         self._finished = finished
@@ -104,10 +107,12 @@ class RecorderStream:
         self._thread = threading.Thread(target=self._take_blocks, name="recorder", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
+    def close(self) -> float:
         assert self._recorder.hung_at != len(self._recorder.blocks), "touching a hung device blocks"
         self.end()
         self.closed = True
+        self._recorder.spans.append((self._opened, time.monotonic()))
+        return self._recorder.clock / self.sample_rate
 
     def join(self) -> None:
         assert self._thread is not None

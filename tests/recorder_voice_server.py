@@ -13,19 +13,21 @@ import voice_server
 from kokoro_common.playback import Player
 from tests.recorder import Recorder
 
-RECORDER = Recorder(speed=20.0)
-
 
 class RecordedVoiceServer(voice_server.VoiceServer):
+    recorders: list[Recorder]
+
     def make_player(self) -> Player:
-        return Player(open_stream=RECORDER)
+        self.recorders = [*getattr(self, "recorders", []), Recorder(speed=20.0)]
+        return Player(self.recorders[-1])
 
     def run(self) -> None:
         super().run()
-        runs = RECORDER.heard()
-        np.save(
-            Path(self._runtime.path).parent / f"heard-{self.voice}.npy", np.concatenate(runs) if runs else np.zeros(0)
-        )
+        runs = [run for recorder in self.recorders for run in recorder.heard()]
+        spans = [span for recorder in self.recorders for span in recorder.spans]
+        folder = Path(self._runtime.path).parent
+        np.save(folder / f"heard-{self.voice}.npy", np.concatenate(runs) if runs else np.zeros(0))
+        np.save(folder / f"spans-{self.voice}.npy", np.array(spans))
 
 
 if __name__ == "__main__":
