@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from kokoro_common.audio import AudioWriter
     from kokoro_common.client import Listener, TextSource
+    from kokoro_common.follower import Follower
     from kokoro_common.protocol import Finished, ServerState
     from kokoro_common.settings import Settings
 else:
@@ -33,6 +34,7 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
   -o, --output FILE      write .wav .flac .ogg .opus .mp3 .raw instead; - is WAV to stdout
   -f, --file FILE        read the text from FILE, - is standard input
   -e, --echo             pass standard input through to stdout as it is spoken
+      --follow           show the text, the word being heard highlighted
   -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
       --volume X         0 to 2, 1 is as it is
       --lang CODE        language of the text: en-us en-gb es fr hi it ja pt-br zh
@@ -80,6 +82,7 @@ def _parser() -> _Parser:
     parser.add_argument("-o", "--output")
     parser.add_argument("-f", "--file")
     parser.add_argument("-e", "--echo", action="store_true")
+    parser.add_argument("--follow", action="store_true")
     parser.add_argument("-s", "--speed")
     parser.add_argument("-r", "--rate")
     parser.add_argument("--volume", default="1")
@@ -190,6 +193,8 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
 
     if options.output and options.no_wait:
         raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
+    if options.follow and (options.output is not None or options.no_wait or options.echo):
+        raise UsageError("--follow shows the words as they are heard", "leave out -o, -n and -e")
     if options.interrupt and options.overlap:
         raise UsageError("--interrupt does not go with --overlap", "choose one")
     voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE)
@@ -203,6 +208,7 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         engine=own.engine,
         seed=own.seed,
         to_client=options.output is not None,
+        follow=options.follow,
         wait=not options.no_wait,
         device=options.device or "",
         debug=own.debug,
@@ -216,6 +222,10 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         from kokoro_common.audio import AudioWriter
 
         messenger.writer = AudioWriter(options.output)
+    if options.follow:
+        from kokoro_common.follower import Follower
+
+        messenger.follower = Follower(source)
     finished: Finished | None = None
     try:
         finished = Client(settings, messenger).speak(source, wanted)
@@ -223,6 +233,8 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
             messenger.writer.commit()
     finally:
         messenger.end_line()
+        if messenger.follower is not None:
+            messenger.follower.end()
         if messenger.writer is not None:
             messenger.writer.discard()  # does nothing after a commit
     if source.replaced:
@@ -239,6 +251,7 @@ class _Messenger(Listener):
 
     def __init__(self, *, quiet: bool) -> None:
         self.writer: AudioWriter | None = None
+        self.follower: Follower | None = None
         self.written = 0  # bytes of PCM
         self.engine = ""
         self.started_at = 0.0
@@ -269,8 +282,10 @@ class _Messenger(Listener):
         self.engine = engine
         self.started_at = time.monotonic()
 
-    def progress(self, seconds: float) -> None:
-        if self._bar and self.writer is not None:
+    def progress(self, seconds: float, start: int, end: int) -> None:
+        if self.follower is not None:
+            self.follower.show(start, end)
+        elif self._bar and self.writer is not None:
             self._show(f"{seconds:.1f} s written")
 
     def audio(self, pcm: bytes) -> None:

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from kokoro_common.connection import Delivery
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
+MIN_FOLLOW_SECONDS = 0.02  # between two Progress messages to who follows the words
 HANG_SECONDS = 4.0  # in one call of PortAudio: the sound server will not answer any more
 RECORD_SECONDS = 10.0  # between two looks whether the record is still there
 
@@ -175,6 +176,8 @@ class VoiceServer:
         elif self._settings.idle_timeout >= 0:
             deadlines.append(self._last_used + self._settings.idle_timeout)
         for place in self._places.values():
+            if place.started and place.utterance.speak.follow and place.utterance.next_word is not None:
+                deadlines.append(now + max(MIN_FOLLOW_SECONDS, (place.utterance.next_word - place.taken) / SAMPLE_RATE))
             if place.mouth is not None and place.utterance.half_sentence:
                 waits = (self._settings.clause_wait, self._settings.word_wait)
                 deadlines += [due for wait in waits if (due := place.utterance.last_text + wait) > now]
@@ -188,8 +191,8 @@ class VoiceServer:
                 self._log.warning("the record cannot be kept: leaving")
                 self._leaving = True
         for place in list(self._places.values()):
-            if now >= self._next_progress and place.started:
-                place.tell(Progress(utterance=place.utterance.id, seconds=place.taken / SAMPLE_RATE))
+            if place.started and (now >= self._next_progress or place.utterance.speak.follow):
+                self._tell_progress(place)
             self._hear_silence(place, now)
             self._watch_device(place, now)
             self._pump(place)
@@ -198,6 +201,11 @@ class VoiceServer:
         if not self._places and 0 <= self._settings.idle_timeout <= now - self._last_used:
             self._log.info("idle: leaving")
             self._leaving = True
+
+    def _tell_progress(self, place: Place) -> None:
+        taken = place.taken
+        start, end = place.utterance.word_at(taken)
+        place.tell(Progress(utterance=place.utterance.id, seconds=taken / SAMPLE_RATE, word_start=start, word_end=end))
 
     def _hear_silence(self, place: Place, now: float) -> None:
         """A writer that has paused in a sentence: what there is of it is spoken, if else the ear would have to wait."""
@@ -367,7 +375,7 @@ class VoiceServer:
 
     def handle_audio_chunk(self, _: Peer, message: AudioChunk, payload: bytes) -> None:
         if place := self._places.get(message.utterance):  # else it was cancelled: its audio is stale
-            place.utterance.add_audio(message.index, payload)
+            place.utterance.add_audio(message, payload)
             self._pump(place)
 
     def handle_synthesized(self, _: Peer, message: Synthesized, __: bytes) -> None:
@@ -470,10 +478,10 @@ class VoiceServer:
     def _relay(self, place: Place) -> None:
         utterance = place.utterance
         while utterance.audio and place.credit >= len(utterance.audio[0][1]):
-            index, payload = utterance.audio.popleft()
+            message, payload = utterance.audio.popleft()
             place.credit -= len(payload)
             self._start(place)
-            place.tell(AudioChunk(utterance=utterance.id, index=index, payload_bytes=len(payload)), payload)
+            place.tell(message, payload)
         if utterance.complete and not utterance.audio:
             self._finish(place)
 

@@ -83,7 +83,7 @@ def kokoro(config: str, weights: str) -> KokoroEngine:
 
 @functools.cache
 def phrase(text: str, pack: str) -> Phrase:
-    phonemes = G2P(None, tempfile.gettempdir()).phonemes(text, VOICE[0])
+    phonemes = G2P(None, tempfile.gettempdir()).spoken(text, VOICE[0]).phonemes
     return Phrase(phonemes=phonemes, style=style_row(read_voice_pack(pack), len(phonemes)), speed=1.0, seed=0)
 
 

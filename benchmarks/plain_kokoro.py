@@ -26,7 +26,7 @@ def main(config: str, weights: str, pack: str, text: str) -> None:
     model = KModel(repo_id="hexgrad/Kokoro-82M", config=config, model=weights).eval()
     print("loaded", flush=True)
     # misaki's own constructor would have pip install a spaCy model.
-    phonemes = G2P(None, tempfile.gettempdir()).phonemes(text, "a")
+    phonemes = G2P(None, tempfile.gettempdir()).spoken(text, "a").phonemes
     print("phonemes", flush=True)
     style = torch.load(pack, weights_only=True)[len(phonemes) - 1]  # (1, 256)
     with torch.inference_mode():

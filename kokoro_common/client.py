@@ -74,6 +74,7 @@ class Options(Record):
     speed: float = 1.0  # 0.25 to 4
     engine: str = "auto"
     seed: int = 0
+    follow: bool = False  # Listener.progress with every word
     to_client: bool = False  # the audio comes to Listener.audio instead of the speakers
     wait: bool = True  # until it has been heard; False: until all text was accepted
     floor: str = "queue"  # interrupt: cancels all speech before it; overlap: beside it
@@ -95,8 +96,8 @@ class Listener:
     def started(self, engine: str) -> None:
         """The first audio was handed to the device, or is about to arrive."""
 
-    def progress(self, seconds: float) -> None:
-        """So much has been heard."""
+    def progress(self, seconds: float, start: int, end: int) -> None:
+        """So much has been heard, and the word now heard is text[start:end]; nothing yet if they are equal."""
 
     def audio(self, pcm: bytes) -> None:
         """float32 little-endian, mono, 24 kHz; only with `to_client`."""
@@ -115,6 +116,7 @@ class TextSource:
         self._text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         self.replaced = self._text != text
         self._position = 0
+        self._follow = False
         self._keep = True  # what comes through the descriptor, for a second attempt
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -153,10 +155,19 @@ class TextSource:
         self._position = 0
 
     def forget(self) -> None:
-        """What was read, and will be, is not needed again."""
-        self._keep = False
-        self._text = self._text[self._position :]
-        self._position = 0
+        """What was read, and will be, is not needed for another attempt."""
+        if not self._follow:
+            self._keep = False
+            self._text = self._text[self._position :]
+            self._position = 0
+
+    def keep_text(self) -> None:
+        """From now on `text` is all that has been read."""
+        self._follow = True
+
+    @property
+    def text(self) -> str:
+        return self._text
 
 
 class Client:
@@ -353,6 +364,7 @@ class _Conversation:
                 audio_device=options.audio_device,
                 client=f"pid {os.getpid()}",
                 wait=options.wait,
+                follow=options.follow,
                 debug=options.debug,
             )
         )
@@ -416,7 +428,7 @@ class _Conversation:
             self._source.forget()
             self._listener.started(message.engine)
         elif isinstance(message, Progress):
-            self._listener.progress(message.seconds)
+            self._listener.progress(message.seconds, message.word_start, message.word_end)
         elif isinstance(message, ServerState):
             self._listener.state(message)
         elif isinstance(message, Notice):

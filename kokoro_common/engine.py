@@ -141,6 +141,11 @@ class KokoroEngine:
             )
             raise ModelUnavailable(problem, _MODEL_REMEDY)
 
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        """The phonemes that have a token id."""
+        return frozenset(self._model.vocab)
+
     def synthesize(self, phrases: Sequence[Phrase]) -> list[Waveform]:
         """One waveform for each phrase, empty where no phoneme is in the vocabulary. Blocks for the forwards.
 

@@ -143,6 +143,7 @@ class Speak(Message):
     volume: float = 1.0  # factor on the samples, 0 to 2; for the speakers
     audio_device: str = ""  # part of a device's name; empty: the default device
     wait: bool = True  # False: the utterance outlives this connection
+    follow: bool = False  # Progress with every word
     client: str = ""  # who asks, for --status
     debug: bool = False  # log the text and phonemes of this utterance
 
@@ -224,6 +225,8 @@ class Started(Message):
 class Progress(Message):
     utterance: str
     seconds: float  # of audio heard, or sent, so far
+    word_start: int = 0  # of the word being heard now, in characters of the text; as word_end: no word yet
+    word_end: int = 0  # behind its last character
 
 
 class AudioChunk(Message):
@@ -231,6 +234,8 @@ class AudioChunk(Message):
 
     utterance: str
     index: int  # of the text chunk it belongs to, from 0
+    words: list[list[int]] = []  # noqa: RUF012 - records are frozen. Those that begin here: start and end in the text
+    # (of the chunk between servers, of the whole to a client), first and last frame from the beginning of this audio
     payload_bytes: int = 0
 
 

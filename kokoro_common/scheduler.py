@@ -26,6 +26,7 @@ class Piece(Record):
     last: bool  # of its text chunk
     engine: str  # pieces of one batch share it
     text: str  # phonemes for kokoro, text for espeak
+    source: object = None  # what the engine's times of words are worked out with
     voice: str
     lang: str
     speed: float

@@ -21,9 +21,10 @@ from kokoro_common.connection import Peer
 from kokoro_common.engine import Phrase
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.espeak import EspeakEngine
-from kokoro_common.g2p import G2P, split_phonemes
+from kokoro_common.g2p import G2P, Spoken, split_spoken, word_frames
 from kokoro_common.loader import Loader, VoiceLoaded
 from kokoro_common.protocol import MAX_CHUNK_FRAMES, AudioChunk, Failed, ProtocolError, Synthesize, Synthesized
+from kokoro_common.record import Record
 from kokoro_common.scheduler import Piece, Scheduler
 from kokoro_common.voicepack import blend, style_row
 from kokoro_common.voices import LANGUAGES, parse_voice
@@ -39,6 +40,13 @@ log = logging.getLogger("kokoro.synthesis")
 MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
 MAX_PACKS = 32  # voices and blends kept ready, half a megabyte each
 MEASURED = 200  # text chunks that the median real-time factor is taken over
+
+
+class Sound(Record):
+    """What became of a piece."""
+
+    samples: Samples  # (frames,)
+    words: list[list[int]]  # start and end in the text of its chunk, first and last frame in the samples
 
 
 def piece_seed(seed: int, index: int, part: int) -> int:
@@ -144,17 +152,19 @@ class Synthesis:
                 peer.post(failure(message.utterance, error))
                 continue
             took = time.monotonic() - began
-            for part, phonemes in enumerate(pieces):
+            for part, spoken in enumerate(pieces):
                 last = part == len(pieces) - 1
-                self._scheduler.add(_piece(peer, message, phonemes, part=part, last=last, g2p=took))
+                self._scheduler.add(
+                    _piece(peer, message, spoken.phonemes, part=part, last=last, g2p=took, source=spoken)
+                )
 
-    def _phonemes(self, message: Synthesize) -> list[str]:
+    def _phonemes(self, message: Synthesize) -> list[Spoken]:
         """At least one piece, so that a chunk without anything to say is answered too."""
         if self._g2p is None:
             os.makedirs(self._temporary_directory, mode=0o700, exist_ok=True)
             self._g2p = G2P(self._loader.spacy_path, self._temporary_directory)
-        phonemes = self._g2p.phonemes(message.text, message.lang)
-        return split_phonemes(phonemes, int(MAX_PHONEMES * min(1.0, message.speed))) or [""]
+        spoken = self._g2p.spoken(message.text, message.lang)
+        return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
 
     # --- on the synthesis thread -------------------------------------------------------------------------------------
 
@@ -169,16 +179,13 @@ class Synthesis:
                     cast(Peer, piece.owner).post(failure(piece.utterance, error))
                 continue
             took = time.monotonic() - began
-            for piece, samples in zip(batch, sounds, strict=True):
-                self._deliver(piece, samples, began - piece.added, took)
+            for piece, sound in zip(batch, sounds, strict=True):
+                self._deliver(piece, sound, began - piece.added, took)
 
-    def synthesize(self, batch: list[Piece]) -> list[Samples]:
-        """Pieces of one engine to samples, (frames,) each, in the same order. The seam for a stub engine."""
+    def synthesize(self, batch: list[Piece]) -> list[Sound]:
+        """Pieces of one engine to sounds, in the same order. The seam for a stub engine."""
         if batch[0].engine == "espeak":
-            return [
-                self._espeak.synthesize(piece.text, piece.lang, piece.speed, female=parse_voice(piece.voice).female)
-                for piece in batch
-            ]
+            return [self._by_espeak(piece) for piece in batch]
         assert self._loader.engine is not None
         for piece in batch:
             if piece.debug or self._debug:
@@ -188,7 +195,20 @@ class Synthesis:
         phrases = [
             Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.speed, seed=piece.seed) for piece in batch
         ]
-        return [waveform.samples for waveform in self._loader.engine.synthesize(phrases)]
+        sounds = []
+        for piece, waveform in zip(batch, self._loader.engine.synthesize(phrases), strict=True):
+            spoken = cast(Spoken, piece.source)
+            frames = word_frames(spoken, waveform.durations, self._loader.engine.vocabulary)
+            words = [[word.start, word.end, *span] for word, span in zip(spoken.words, frames, strict=True)]
+            sounds.append(Sound(samples=waveform.samples, words=words))
+        return sounds
+
+    def _by_espeak(self, piece: Piece) -> Sound:
+        female = parse_voice(piece.voice).female
+        speech = self._espeak.synthesize(piece.text, piece.lang, piece.speed, female=female)
+        return Sound(
+            samples=speech.samples, words=[[word.start, word.end, word.begins, word.ends] for word in speech.words]
+        )
 
     def _style(self, piece: Piece) -> Samples:
         """(1, 256): the row for this number of phonemes, of the voice or the blend."""
@@ -199,7 +219,8 @@ class Synthesis:
         parts = parse_voice(voice).parts
         return blend([self._loader.packs[name] for name, _ in parts], [weight for _, weight in parts])
 
-    def _deliver(self, piece: Piece, samples: Samples, queued: float, took: float) -> None:
+    def _deliver(self, piece: Piece, sound: Sound, queued: float, took: float) -> None:
+        samples = sound.samples
         peer = cast(Peer, piece.owner)
         if (peer, piece.utterance) not in self._open:
             return  # cancelled while the engine was at work
@@ -207,7 +228,13 @@ class Synthesis:
             self.real_time_factors.append(took * SAMPLE_RATE / len(samples))
         for start in range(0, len(samples), MAX_CHUNK_FRAMES):
             payload = samples[start : start + MAX_CHUNK_FRAMES].astype("<f4", copy=False).tobytes()
-            peer.post(AudioChunk(utterance=piece.utterance, index=piece.index, payload_bytes=len(payload)), payload)
+            words = [
+                [*place, first - start, last - start]
+                for *place, first, last in sound.words
+                if start <= first < start + MAX_CHUNK_FRAMES
+            ]
+            message = AudioChunk(utterance=piece.utterance, index=piece.index, words=words, payload_bytes=len(payload))
+            peer.post(message, payload)
         if piece.last:
             self.chunks_done += 1
             peer.post(
@@ -215,7 +242,16 @@ class Synthesis:
             )
 
 
-def _piece(peer: Peer, message: Synthesize, text: str, *, part: int = 0, last: bool = True, g2p: float = 0.0) -> Piece:
+def _piece(
+    peer: Peer,
+    message: Synthesize,
+    text: str,
+    *,
+    part: int = 0,
+    last: bool = True,
+    g2p: float = 0.0,
+    source: Spoken | None = None,
+) -> Piece:
     return Piece(
         owner=peer,
         utterance=message.utterance,
@@ -224,6 +260,7 @@ def _piece(peer: Peer, message: Synthesize, text: str, *, part: int = 0, last: b
         last=last,
         engine=message.engine,
         text=text,
+        source=source,
         voice=message.voice,
         lang=message.lang,
         speed=message.speed,

@@ -99,6 +99,7 @@ class TextChunk(Record):
     text: str  # clean, blanks single, no blank at either end; for speakable() to judge
     start: int  # of its first character, in characters of the text as fed
     end: int  # behind its last character
+    places: tuple[int, ...] = ()  # of each character of `text`, in characters of the text as fed
 
 
 class Chunker:
@@ -181,7 +182,8 @@ class Chunker:
 
     def _cut(self, border: int) -> TextChunk:
         text = self._body[:border].rstrip()
-        chunk = TextChunk(text=text.replace("\n", " "), start=self._places[0], end=self._places[len(text) - 1] + 1)
+        places = tuple(self._places[: len(text)])
+        chunk = TextChunk(text=text.replace("\n", " "), start=places[0], end=places[-1] + 1, places=places)
         self._body = self._body[border:].lstrip()
         self._places = self._places[len(self._places) - len(self._body) :]
         self._first = self._first and not speakable(text)
@@ -255,7 +257,10 @@ def parted(chunk: TextChunk, limit: int) -> tuple[TextChunk, TextChunk | None]:
     ends = [match.end() for match in _CLAUSE_END.finditer(chunk.text, 1) if match.end() <= limit]
     if len(chunk.text) <= limit or not ends or not speakable(chunk.text[ends[-1] :]):
         return chunk, None
-    head, tail = chunk.text[: ends[-1]], chunk.text[ends[-1] :].lstrip()
-    # Places within a chunk are near enough here: its junk was dropped and its blanks are single.
-    border = chunk.start + ends[-1]
-    return TextChunk(text=head, start=chunk.start, end=border), TextChunk(text=tail, start=border, end=chunk.end)
+    border = ends[-1]
+    return _part(chunk, 0, border), _part(chunk, border + chunk.text[border].isspace(), len(chunk.text))
+
+
+def _part(chunk: TextChunk, first: int, last: int) -> TextChunk:
+    places = chunk.places[first:last]
+    return TextChunk(text=chunk.text[first:last], start=places[0], end=places[-1] + 1, places=places)

@@ -17,12 +17,13 @@ from kokoro_common.protocol import (
     MAX_VOLUME,
     MIN_SPEED,
     TEXT_CREDIT,
+    AudioChunk,
     ProtocolError,
     Speak,
     Synthesize,
     Synthesized,
 )
-from kokoro_common.text import Chunker, TextChunk, clean, parted, speakable
+from kokoro_common.text import Chunker, TextChunk, parted, speakable
 from kokoro_common.voices import LANGUAGES, parse_voice
 
 if TYPE_CHECKING:
@@ -77,10 +78,12 @@ class Utterance:
         self.first_audio = 0.0  # seconds from `began`; 0 until audio has been handed on
         self.first_chunk: Synthesized | None = None  # its times, for --timing
         self.text_ended = False
-        self.audio: deque[tuple[int, bytes]] = deque()  # (text chunk, float32 PCM) that nobody has taken yet
+        self.audio: deque[tuple[AudioChunk, bytes]] = deque()  # with float32 PCM, that nobody has taken yet
+        self._words: deque[tuple[int, int, int]] = deque()  # (frame at which it begins, start, end in the text)
         self.frames = 0  # received from the engine in all
         self._pace = pace
         self._chunker = Chunker(speak.lang)
+        self._word = [0, 0]  # heard last: start and end in the text
         self._raw: deque[str] = deque()  # text not yet cut into chunks
         self._cut = False  # all of it is
         self._unsent: deque[TextChunk] = deque()
@@ -157,7 +160,7 @@ class Utterance:
         return Synthesize(
             utterance=self.id,
             index=index,
-            text=clean(chunk.text),
+            text=chunk.text,
             voice=self.voice.name,
             lang=speak.lang,
             speed=speak.speed,
@@ -188,12 +191,30 @@ class Utterance:
     def _seconds_per_character(self) -> float:
         return self.seconds / self._spoken if self._spoken else SECONDS_PER_CHARACTER / self.speak.speed
 
-    def add_audio(self, index: int, payload: bytes) -> None:
+    def add_audio(self, message: AudioChunk, payload: bytes) -> None:
         """Raises ProtocolError when audio comes out of order: better no speech than scrambled speech."""
-        if not self._in_flight or index != self._sent - len(self._in_flight):
-            raise ProtocolError(f"audio of text chunk {index}, expected {self._sent - len(self._in_flight)}")
-        self.audio.append((index, payload))
+        expected = self._sent - len(self._in_flight)
+        if not self._in_flight or message.index != expected:
+            raise ProtocolError(f"audio of text chunk {message.index}, expected {expected}")
+        places = self._in_flight[0].places
+        if any(not 0 <= start < end <= len(places) for start, end, *_ in message.words):
+            raise ProtocolError(f"words beyond text chunk {message.index}")
+        words = [[places[start], places[end - 1] + 1, *frames] for start, end, *frames in message.words]
+        self._words += ((self.frames + first, start, end) for start, end, first, _ in words)
+        self.audio.append((message.replace(words=words), payload))
         self.frames += len(payload) // 4
+
+    def word_at(self, frame: int) -> tuple[int, int]:
+        """Where in the text the word stands that is heard at this frame, or was last; frames may not go back far."""
+        while self._words and self._words[0][0] <= frame:
+            _, *self._word = self._words.popleft()
+        start, end = self._word
+        return start, end
+
+    @property
+    def next_word(self) -> int | None:
+        """The frame at which the next word begins, if it is known."""
+        return self._words[0][0] if self._words else None
 
     def synthesized(self, message: Synthesized) -> int:
         """A text chunk is complete. Returns the UTF-8 bytes of text for which the client gets credit again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -206,7 +207,7 @@ def test_many_shells_and_voices_speak_one_at_a_time_and_each_ends_once(stub_worl
     stub_world.say("--shutdown", "-q")
     spans = sorted(span for voice in voices for span in stub_world.spans(voice))
     assert len(spans) >= outcomes.count("finished")
-    assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False)), "two at a time"
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans)), "two at a time"
 
 
 def test_a_storm_of_interrupts_leaves_the_last_one_whole(stub_world: World) -> None:
@@ -226,3 +227,9 @@ def test_a_storm_of_interrupts_leaves_the_last_one_whole(stub_world: World) -> N
     tag, _, frames = heard(stub_world, "af_heart")[-1]
     assert frames == len("The last one is whole.") * 1_200
     assert [run for run in heard(stub_world, "af_heart") if run[0] == tag] == [(tag, 0, frames)]
+
+
+def test_every_word_is_followed_once_in_order(stub_world: World) -> None:
+    text = "One word, after the other. And (so it goes)\nwith every one of them."
+    done = stub_world.say("--follow", text)
+    assert (done.returncode, done.stdout) == (0, "".join(text.rpartition("them")[:2]) + "\n")

@@ -291,7 +291,8 @@ def test_a_comma_at_the_very_end_is_a_clause_end_for_a_writer_that_pauses() -> N
 
 @given(st.text(st.sampled_from("ab ,;."), min_size=1, max_size=200), st.integers(1, 100))
 def test_a_parted_chunk_is_whole_again_when_joined(text: str, limit: int) -> None:
-    chunk = TextChunk(text=" ".join(text.split()), start=0, end=len(text))
+    text = " ".join(text.split())
+    chunk = TextChunk(text=text, start=0, end=len(text), places=tuple(range(len(text))))
     head, tail = parted(chunk, limit)
     if tail is None:
         assert head == chunk
@@ -299,4 +300,5 @@ def test_a_parted_chunk_is_whole_again_when_joined(text: str, limit: int) -> Non
         assert len(head.text) <= limit
         assert head.text.endswith((",", ";"))
         assert f"{head.text} {tail.text}" == chunk.text
+        assert [text[place] for place in (*head.places, *tail.places)] == list(head.text + tail.text)
         assert speakable(tail.text)

@@ -1,4 +1,4 @@
-"""The books of one utterance: chunks in order, a window ahead of the ear, credit for text, pace by the engine's speed."""
+"""The books of one utterance: chunks in order, a window ahead of the ear, credit for text, the engine's pace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.errors import KokoroError, UnknownVoice, UsageError
-from kokoro_common.protocol import MAX_TEXT_PART_BYTES, TEXT_CREDIT, ProtocolError, Speak, Synthesize, Synthesized
+from kokoro_common.protocol import (
+    MAX_TEXT_PART_BYTES,
+    TEXT_CREDIT,
+    AudioChunk,
+    ProtocolError,
+    Speak,
+    Synthesize,
+    Synthesized,
+)
 from kokoro_common.utterance import AHEAD_FRAMES, CHUNKS_IN_FLIGHT, Pace, Utterance
 
 SENTENCE = "The first sentence is here. "
@@ -21,8 +29,12 @@ def utterance(pace: Pace | None = None, **fields: object) -> Utterance:
 
 
 def answer(speech: Utterance, message: Synthesize, seconds: float, work: float = 0.0) -> int:
-    speech.add_audio(message.index, b"\0" * 4 * int(seconds * SAMPLE_RATE))
+    speech.add_audio(audio(message.index), b"\0" * 4 * int(seconds * SAMPLE_RATE))
     return speech.synthesized(Synthesized(utterance=speech.id, index=message.index, g2p=0.0, queue=0.0, model=work))
+
+
+def audio(index: int, *words: list[int]) -> AudioChunk:
+    return AudioChunk(utterance="u", index=index, words=list(words))
 
 
 def asked(speech: Utterance, ahead: float = 0.0) -> Synthesize:
@@ -63,10 +75,12 @@ def test_audio_out_of_order_is_refused() -> None:
     speech = utterance()
     speech.add_text(SENTENCE * 3)
     with pytest.raises(ProtocolError):
-        speech.add_audio(0, b"")
+        speech.add_audio(audio(0), b"")
     first = asked(speech)
     with pytest.raises(ProtocolError):
-        speech.add_audio(first.index + 1, b"")
+        speech.add_audio(audio(first.index + 1), b"")
+    with pytest.raises(ProtocolError):
+        speech.add_audio(audio(first.index, [0, 1000, 0, 1]), b"")
     with pytest.raises(ProtocolError):
         speech.synthesized(Synthesized(utterance="u", index=7, g2p=0.0, queue=0.0, model=0.0))
 
@@ -171,3 +185,16 @@ def test_with_a_cushion_playing_never_runs_dry(factor: float) -> None:
     assert play_began is not None or factor > 1
     if factor <= 1:
         assert play_began == pytest.approx(factor * seconds)  # after the first chunk: no needless wait
+
+
+def test_the_word_that_is_heard_is_told_by_its_place_in_the_text_as_it_was_sent() -> None:
+    speech = utterance()
+    text = "One  \x1b[1mtwo\x1b[0m. And three."
+    speech.add_text(text)
+    speech.end_text()
+    for index, words in enumerate(([[0, 3, 0, 9], [4, 7, 10, 20]], [[0, 3, 5, 9], [4, 9, 10, 20]])):
+        assert asked(speech).index == index
+        speech.add_audio(audio(index, *words), b"\0" * 4 * 100)
+        speech.synthesized(Synthesized(utterance="u", index=index, g2p=0.0, queue=0.0, model=0.0))
+    heard = [text[slice(*speech.word_at(frame))] for frame in (0, 9, 10, 104, 105, 110, 500)]
+    assert heard == ["One", "One", "two", "two", "And", "three", "three"]
