@@ -506,6 +506,8 @@ class VoiceServer:
 
     def _finish(self, place: Place) -> None:
         utterance = place.utterance
+        if utterance.speak.follow:
+            self._tell_progress(place)  # the last words may be younger than the last tick
         self._end(
             place,
             "finished",

@@ -1,23 +1,23 @@
-"""The player: begin, feed, finish; play, abort, pause. The only room that knows sounddevice and PortAudio.
+"""The player: begin, feed, finish, pause, resume, abort; play. The only room that knows sounddevice and PortAudio.
 
-A run is the audio of one utterance, from `begin` until it has been heard. All that may block happens on the one thread
-that calls `play`: it opens the device, starts it, watches it, closes it. Every other thread only leaves word under the
-state lock, so it never feels a sound server that hangs. PortAudio's own thread calls `_fill` for each block.
+A run is what is fed between one `begin` and its end. Its stream is open only while it sounds: opening takes 1 to 2 ms
+with a sound server, and an idle stream costs up to 8 % of a core, while a stopped one keeps a card without a sound
+server from the other voices, stays on what was the default device then, and PortAudio 19.6 never returns from starting
+it if its sound server has died meanwhile. Stopping drops what the device holds, so the end of a run is heard out first:
+zeros follow the last sample until the device's clock has passed it. What was handed over is kept until the clock has
+passed it too: after a pause or a loss the run goes on there.
 
-A stream lives from the first sample to the last, a pause, an abort or a loss. It is never kept stopped: PortAudio 19.6
-blocks for ever when it starts a stopped stream whose sound server has died, and an open one keeps a card without a
-sound server from the other voices. Opening takes 1 to 2 ms. Closing drops what the device holds; so the end of a run is
-heard out (zeros follow the last sample until the device's clock has passed it), and what was handed over but not heard
-is kept until it is: after a pause or a loss it comes again.
+Threads: the one that calls `play` makes all calls into PortAudio, which may block for half a minute with the sound
+server. The others only leave word under `_state`, held for microseconds; so does PortAudio's own, in `_fill`.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import functools
 import logging
-import math
 import threading
 import time
 
@@ -26,87 +26,93 @@ from kokoro_common.errors import NoAudioDevice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Protocol, TypeVar
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
 
     from kokoro_common.audio import Samples
 
     class Stream(Protocol):
-        """An open output stream of one channel of int16."""
+        """An open output stream: one channel of int16 at SAMPLE_RATE. No call but `stop` after a failed `start`."""
 
-        sample_rate: int  # Hz; the rate asked for, or the device's own where it refuses that
+        device: str  # its full name, if one was asked for
 
         def start(self) -> None: ...  # raises NoAudioDevice
-        def close(self) -> float: ...  # drops what the device holds; returns its clock when it fell silent, in seconds
+        # Silent at once: drops what the device holds, and closes it; no callback after it returns. Returns the time, by
+        # the clock of Fill, until which it surely played; -inf if unknown.
+        def stop(self) -> float: ...
 
     # (block to fill, time now, time at which the block's first frame will be heard), in seconds of one clock
     Fill = Callable[[memoryview, float, float], None]
-    # (sample rate, fill, finished, device) -> Stream; raises NoAudioDevice. `finished` is called when a started stream
-    # ends, by `close` or by itself.
-    OpenStream = Callable[[int, Fill, Callable[[], None], str], Stream]
-    Result = TypeVar("Result")
+    # (fill, finished, device) -> Stream; raises NoAudioDevice. `device` is part of a name; empty: the default device.
+    # `finished` is called when a started stream ends, by `stop` or by itself.
+    OpenStream = Callable[[Fill, Callable[[], None], str], Stream]
 
 LATENCY = 0.1  # seconds; at "low" and "high" a busy machine had underruns, at 0.1 none; abort is not slower for it
 STALL_SECONDS = 1.0  # without a callback while playing: the sound server hangs
-LOST_SECONDS = 5.0  # a device that has vanished may come back for so long
-REOPEN_SECONDS = 0.25  # between two attempts to open it again
-IDLE_SECONDS = 5.0  # without sound: a device may have fallen asleep and gets the lead-in
+REOPEN_SECONDS = 5.0  # for which a lost device is tried again
+RETRY_SECONDS = 0.25  # between two tries
 
-_FRAME_BYTES = 2
+_LOST = "the audio device was lost"
+_STALLED = "the audio device hangs"
 _REMEDY = "plug one in, or write a file with -o out.wav"
 
 log = logging.getLogger("kokoro.playback")
 
 
 class Player:
-    """Plays mono float32 at SAMPLE_RATE as int16, one run at a time. Several players may play side by side."""
+    """Plays mono float32 at SAMPLE_RATE as int16. Several may play in one process, each with a thread of its own.
 
-    def __init__(self, open_stream: OpenStream | None = None, *, lead_in: float = 0.0) -> None:
-        """`lead_in`: seconds of silence before the first sample of a device that has been idle."""
-        self.busy_since: float | None = None  # time.monotonic() of a call into PortAudio that has not returned yet
+    `lead_in`: seconds of silence before the first sample on a device that may be asleep (Bluetooth): the first time,
+    after `close`, a pause or a loss, and on another device than before.
+    """
+
+    def __init__(self, open_stream: OpenStream | None = None, lead_in: float = 0.0) -> None:
+        self.busy_since: float | None = None  # time.monotonic() at which `play` called PortAudio, until that returns
         self._open_stream = open_stream or _PortAudioStream
-        self._lead_in = lead_in
-        self._state = threading.Condition(threading.Lock())
+        self._lead_in = round(lead_in * SAMPLE_RATE)  # frames
+        self._awake: str | None = None  # device that needs no lead-in; for the thread that plays
+        self._stalled = False
+        self._state = threading.Condition(threading.Lock())  # guards all below
         self._run = _Run("")
-        self._run.aborted = True
-        self._playing = self._run  # whose stream is open
-        self._stream: Stream | None = None  # of the thread in `play`
-        self._generation = 0  # of the stream: what an earlier one still has to say does not count
-        self._lost = False
+        self._run.abort()
+        self._playing = False  # between the start of the stream and its stop or loss
         self._blocks = 0  # callbacks so far
-        self._last_sound = -IDLE_SECONDS
 
-    # --- Any thread; nothing here waits ------------------------------------------------------------------------------
+    # From any thread; none of these blocks.
 
     def begin(self, device: str = "") -> None:
-        """A new run, for the device of which this is part of the name; empty: the default. Aborts an unfinished one."""
+        """Opens a new run, on the device of that name or part of it, else the default one. Aborts an unfinished run.
+
+        Call `play` once for it; what is fed before that waits.
+        """
         with self._state:
             self._run.abort()
             self._run = _Run(device)
             self._state.notify_all()
 
     def feed(self, samples: Samples) -> None:
-        """Appends float32 (frames,) to the run. An aborted run takes nothing."""
+        """Appends float32 (frames,) to the run; ignored if that is over. What is held is bounded by the caller only."""
+        pcm = memoryview(to_pcm16(samples).tobytes()).cast("h")
         with self._state:
-            self._run.append(samples)
+            self._run.append(pcm)
             self._state.notify_all()
 
     def finish(self) -> None:
-        """All of the run has been fed. Idempotent."""
+        """Marks the end of the run. Idempotent."""
         with self._state:
-            self._run.finish()
+            self._run.ended = True
             self._state.notify_all()
 
     def abort(self) -> None:
-        """Forgets the run. The next block is silent; `play` drops what the device holds. Idempotent."""
+        """Forgets the run, from the very next block on; `play` wakes and drops what the device holds. Idempotent."""
         with self._state:
             self._run.abort()
             self._state.notify_all()
 
     def pause(self) -> None:
-        """Silences as `abort` does, and keeps the place by the device's clock."""
+        """Silences like `abort`, but `resume` goes on where the device's clock was. Ends with the run. Idempotent."""
         with self._state:
-            self._run.paused = not self._run.aborted
+            self._run.paused = True
             self._state.notify_all()
 
     def resume(self) -> None:
@@ -117,333 +123,380 @@ class Player:
     @property
     def paused(self) -> bool:
         with self._state:
-            return self._run.paused and not self._run.aborted
+            return self._run.paused and not self._run.over
 
     @property
     def heard(self) -> int:
-        """Frames at SAMPLE_RATE of the current run, or the last one, that have been heard by the device's clock."""
+        """Frames of the current run, or the last one, heard by the device's clock when it took its last block."""
         with self._state:
-            return self._run.heard_samples()
+            return self._run.heard
 
     @property
     def underflows(self) -> int:
-        """Times that the current run, or the last one, had nothing to play before its end."""
+        """Times that the current run, or the last one, had nothing to play between its first sample and its end."""
         with self._state:
             return self._run.underflows
 
-    # --- The thread that plays ---------------------------------------------------------------------------------------
+    # On the thread that owns the device:
 
     def play(self, sounding: Callable[[], None] | None = None) -> bool:
-        """Blocks until the run has been heard (True) or aborted (False). `sounding` is called with its first sample.
+        """Blocks until all of the current run has been heard (True) or it was aborted (False).
 
-        A device that vanishes is opened again for LOST_SECONDS, and playing goes on where the ear was. Raises
-        NoAudioDevice: there is none, it did not come back, or it stalls; after a stall PortAudio is not touched again.
+        Calls `sounding` once its first samples have been handed to the device. Raises NoAudioDevice: there is none, or
+        none of that name; it was lost, and for 5 s no other try brought it back; it stalls, then end the process
+        without further ado (`os._exit`), for PortAudio would wait with the sound server, 30 s and more.
         """
-        run = self._run
-        while True:
-            # 1. Something to play, or nothing any more.
+        with self._state:
+            run = self._run
+        run.sounding = sounding
+        try:
+            # 1. Who waits for a model must not be the last to learn that there is no device.
+            if not (run.waiting or run.ended or run.aborted):
+                with self._calling():
+                    self._open(run).stop()
+            # 2. Wait for the first samples, or for the end of a pause.
+            while self._await_samples(run):
+                try:
+                    # 3. Open the device and play until all is heard, or an abort or a pause; close it.
+                    self._sound(run)
+                    run.heard_when_lost = -1
+                except NoAudioDevice as error:
+                    # 4. Lost: 3 again, for a while.
+                    self._survive(run, error)
+        except NoAudioDevice:
             with self._state:
-                self._state.wait_for(lambda: run.over or (run.has_audio and not run.paused))
-                if run.over:
-                    return not run.aborted
-            # 2. A device that plays it.
-            if not self._start(run):
-                return False
-            # 3. Until it has been heard, or something happens to it or to the device.
-            self._watch(run, sounding)
-            # 4. Silence. What the device held and nobody heard goes back, for a pause or a loss.
-            self._stop(run)
+                run.abort()  # should a stalled device wake up, it must not go on with what has failed
+            raise
+        return not run.aborted
 
-    def _start(self, run: _Run) -> bool:
-        """Opens and starts the device. False: the run was aborted while a lost one was waited for."""
-        deadline = time.monotonic() + (LOST_SECONDS if run.sounded else 0.0)
-        while True:
-            with self._state:
-                self._playing, self._lost = run, False
-                self._generation += 1
-                finished = functools.partial(self._finished, self._generation)
-            opening = functools.partial(self._open_stream, SAMPLE_RATE, self._fill, finished, run.device)
-            try:
-                self._stream = self._call(opening)
-                idle = time.monotonic() - self._last_sound > IDLE_SECONDS
-                with self._state:
-                    run.start(self._stream.sample_rate, self._lead_in if idle else 0.0)
-                self._call(self._stream.start)
-                return True
-            except NoAudioDevice:
-                self._stop(run)
-                if time.monotonic() >= deadline:
-                    raise
-            with self._state:
-                if self._state.wait_for(lambda: run.aborted, REOPEN_SECONDS):
-                    return False
+    def close(self) -> None:
+        """The device may fall asleep: the next run begins with the lead-in. (Between runs none is open.) Idempotent."""
+        self._awake = None
 
-    def _watch(self, run: _Run, sounding: Callable[[], None] | None) -> None:
-        """Blocks while the device plays the run. Raises NoAudioDevice when it stalls."""
-        told, idle = run.sounded, 0
-        while True:
+    def _open(self, run: _Run) -> Stream:
+        if self._stalled:
+            raise NoAudioDevice(_STALLED, _REMEDY)
+        with self._calling():
+            stream = self._open_stream(functools.partial(self._fill, run), self._finished, run.found or run.device)
+            if run.found and stream.device != run.found:  # part of another one's name, too
+                stream.stop()
+                raise NoAudioDevice(_LOST, _REMEDY)
+        run.opened = True
+        run.found = stream.device if run.device else ""
+        return stream
+
+    def _await_samples(self, run: _Run) -> bool:
+        """Blocks until there is something to play (True) or nothing will come (False)."""
+        with self._state:
+            self._state.wait_for(lambda: run.over or (run.waiting and not run.paused))
+            return not run.over
+
+    def _sound(self, run: _Run) -> None:
+        """Started with samples at hand: an earlier start would put LATENCY of silence before them."""
+        lead_in = 0 if self._awake == run.device else self._lead_in
+        self._awake = None
+        stream = self._open(run)
+        with self._state:
+            run.lead_in = lead_in
+            self._playing = True
+        try:
+            with self._calling():
+                stream.start()
+            if self._await(run, lambda: run.begun) and run.sounding is not None:
+                sounding, run.sounding = run.sounding, None
+                sounding()
+            self._await(run, lambda: run.over)
+        finally:
+            self._stop(run, stream)
+        if not run.paused:
+            self._awake = run.device
+
+    def _await(self, run: _Run, reached: Callable[[], bool]) -> bool:
+        """Blocks until the playing run has got there (True), or was aborted or paused (False)."""
+        idle = 0
+        while idle < 2:  # twice, so that a process that was suspended gets time for its next block
             with self._state:
                 blocks = self._blocks
-                self._state.wait_for(functools.partial(self._news, run, told), STALL_SECONDS / 2)
-                done = self._interrupted(run)
-                # Twice, so that a process that was suspended gets time for its next block.
-                idle = idle + 1 if self._blocks == blocks and not done else 0
-                if idle == 2:
-                    run.abort()  # should the device wake up, it must not go on with what has failed
-                    self._stream = None
-                    raise NoAudioDevice("the audio device hangs", "restart the sound server, or write a file with -o")
-            if run.sounded and not told:
-                told = True
-                if sounding is not None:
-                    sounding()
-            if done:
-                return
+                self._state.wait_for(
+                    lambda: reached() or run.aborted or run.paused or not self._playing, STALL_SECONDS / 2
+                )
+                if run.aborted or run.paused:
+                    return False
+                if reached():
+                    return True
+                if not self._playing:
+                    raise NoAudioDevice(_LOST, _REMEDY)
+                idle = idle + 1 if self._blocks == blocks else 0
+        self._stalled = True
+        raise NoAudioDevice(_STALLED, _REMEDY)
 
-    def _interrupted(self, run: _Run) -> bool:
-        return run.over or run.paused or self._lost
+    def _stop(self, run: _Run, stream: Stream) -> None:
+        """Leaves a stalled stream alone: closing it would block."""
+        with self._state:
+            lost, self._playing = not self._playing, False
+        if self._stalled:
+            return
+        with self._calling():
+            now = stream.stop()
+        with self._state:
+            if not lost:  # else the clock has gone on without the device
+                run.listen(now)
+            run.rewind()
 
-    def _news(self, run: _Run, told: bool) -> bool:
-        return self._interrupted(run) or run.sounded != told
-
-    def _stop(self, run: _Run) -> None:
-        """Closes the device, so that it is silent now."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            clock = self._call(stream.close)
+    def _survive(self, run: _Run, error: NoAudioDevice) -> None:
+        """Returns when a lost device is to be tried again, the first time at once. Else raises."""
+        if self._stalled or not run.opened:
+            raise error
+        now = time.monotonic()
+        if run.heard > run.heard_when_lost:
+            run.heard_when_lost, run.lost_at = run.heard, now
+            log.info("audio device lost after %.3f s", run.heard / SAMPLE_RATE)
+        elif now - run.lost_at > REOPEN_SECONDS:
+            raise NoAudioDevice(f"{_LOST} and did not come back", _REMEDY) from error
+        else:
             with self._state:
-                run.stop(clock)
-            self._last_sound = time.monotonic()
+                self._state.wait_for(lambda: run.aborted, RETRY_SECONDS)
 
-    def _call(self, function: Callable[[], Result]) -> Result:
-        """A call into PortAudio, which a hung sound server may hold for half a minute: others can see that."""
-        self.busy_since = time.monotonic()
+    @contextlib.contextmanager
+    def _calling(self) -> Iterator[None]:
+        before, self.busy_since = self.busy_since, time.monotonic()
         try:
-            return function()
+            yield
         finally:
-            self.busy_since = None
+            self.busy_since = before
 
-    # --- PortAudio's thread ------------------------------------------------------------------------------------------
+    # On PortAudio's thread:
 
-    def _fill(self, block: memoryview, now: float, dac: float) -> None:
+    def _fill(self, run: _Run, block: memoryview, now: float, dac: float) -> None:
         with self._state:
             self._blocks += 1
-            if self._playing.fill(block, now, dac):
+            begun = run.begun
+            run.fill(block.cast("h"), now, dac)
+            if run.over or run.begun != begun:
                 self._state.notify_all()
 
-    def _finished(self, generation: int) -> None:
-        """A stream that ends unasked has lost its device: the only sign of it. One that was asked to is not watched."""
+    def _finished(self) -> None:
+        """A stream that ends unasked has lost its device: the only sign."""
         with self._state:
-            self._lost = self._lost or generation == self._generation
+            self._playing = False
             self._state.notify_all()
 
 
 class _Run:
-    """The audio of one run, on its way from `feed` to the ear. Frames are the device's unless said otherwise.
-
-    Positions count what the current stream was given, silence included; `_offset` ties them to the device's clock.
-    """
+    """The audio of one run, on its way from `feed` to the ear: frames at SAMPLE_RATE. The player's `_state` guards it."""
 
     def __init__(self, device: str) -> None:
-        self.device = device
-        self.paused = False
-        self.aborted = False
-        self.sounded = False  # a sample has been handed over
+        self.device = device  # asked for
+        self.heard = 0
         self.underflows = 0
-        self.waiting: collections.deque[memoryview] = collections.deque()  # int16, not handed over
-        self._early: list[Samples] = []  # fed before the device's rate was known
-        self._unheard: collections.deque[tuple[int, memoryview]] = collections.deque()  # (position, int16 handed over)
-        self._ended = False
-        self._sample_rate = 0
-        self._resampler: Resampler | None = None
-        self._samples = 0  # fed, at SAMPLE_RATE
-        self._heard = 0
-        self._position = 0
-        self._offset = 0.0  # device clock in seconds at position 0
+        self.begun = False  # samples have been handed over
+        self.ended = False  # all is fed
+        self.aborted = False
+        self.paused = False
+        self.waiting: collections.deque[memoryview] = collections.deque()  # int16, not yet handed over
+        self.lead_in = 0  # silence to be handed over before them
+        self._handed: collections.deque[tuple[int, memoryview]] = (
+            collections.deque()
+        )  # (where in the stream, not heard)
+        self._written = 0  # to the stream, zeros included
+        self._clock = (0, 0.0)  # where in the stream the last block begins, when that will be heard
         self._dry = False
+        # Only for the thread that plays:
+        self.found = ""  # full name of the device, once opened, if one was asked for
+        self.opened = False
+        self.sounding: Callable[[], None] | None = None
+        self.lost_at = 0.0  # time.monotonic()
+        self.heard_when_lost = -1
 
     @property
     def over(self) -> bool:
         """Heard to its end, or aborted."""
-        return self.aborted or (self._ended and not self.has_audio and not self._unheard)
+        return self.aborted or (self.ended and not self.waiting and not self._handed)
 
-    @property
-    def has_audio(self) -> bool:
-        """That has not been handed over."""
-        return bool(self.waiting or self._early)
-
-    def append(self, samples: Samples) -> None:
-        if self.aborted or self._ended:
-            return
-        self._samples += len(samples)
-        if self._sample_rate:
-            self._convert(samples)
-        else:
-            self._early.append(samples)
-
-    def finish(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._flush()
+    def append(self, pcm: memoryview) -> None:
+        if len(pcm) and not self.ended and not self.aborted:
+            self.waiting.append(pcm)
 
     def abort(self) -> None:
-        self.aborted = True
-        self.waiting.clear()
-        self._unheard.clear()
-        self._early.clear()
+        if not self.over:
+            self.aborted = True
+            self.waiting.clear()
+            self._handed.clear()
 
-    def start(self, sample_rate: int, lead_in: float) -> None:
-        """A stream of this rate begins."""
-        if sample_rate != self._sample_rate:  # the first, or another device after a loss: its rate may differ
-            kept, before = self.waiting, self._sample_rate
-            self._sample_rate = sample_rate
-            self._resampler = None if sample_rate == SAMPLE_RATE else Resampler(SAMPLE_RATE, sample_rate)
-            if before:
-                self.waiting = collections.deque(_at_rate(kept, before, sample_rate))
-                self._heard = self._heard * sample_rate // before
-            else:
-                self.waiting = collections.deque()
-            for samples in self._early:
-                self._convert(samples)
-            self._early.clear()
-            if self._ended:
-                self._flush()
-        self._position = 0
-        self._dry = False
-        if lead_in and not self.sounded:
-            self._position = -int(lead_in * sample_rate)
-
-    def stop(self, clock: float) -> None:
-        """The stream fell silent at this time of its clock: what was not heard by then comes again."""
-        if self._position > 0:
-            self._listen(clock)
-        for _, pcm in reversed(self._unheard):
-            self.waiting.appendleft(pcm)
-        self._unheard.clear()
-
-    def fill(self, block: memoryview, now: float, dac: float) -> bool:
-        """Hands over the next frames, then zeros. True: somebody may be waiting for what has changed."""
-        frames = len(block) // _FRAME_BYTES
-        was_over, had_sounded = self.over, self.sounded
-        self._offset = dac - self._position / self._sample_rate
-        self._listen(now)
-        filled = 0
-        if self._position >= 0 and not self.paused:
-            filled = self._hand_over(block)
-        if filled < len(block):
-            block[filled:] = bytes(len(block) - filled)
-        self._position += frames
-        was_dry, self._dry = self._dry, filled < len(block) and self.sounded and not self._ended and not self.paused
-        self.underflows += self._dry and not was_dry
-        return self.over != was_over or self.sounded != had_sounded
-
-    def _hand_over(self, block: memoryview) -> int:
-        """Returns the bytes filled."""
-        filled = 0
-        while self.waiting and filled < len(block):
+    def fill(self, block: memoryview, now: float, dac: float) -> None:
+        """Hands over the next frames, and zeros where there are none."""
+        self._clock = (self._written, dac)
+        self.listen(now)
+        block[:] = memoryview(bytes(block.nbytes)).cast("h")
+        filled = silence = min(self.lead_in, len(block))
+        self.lead_in -= silence
+        while self.waiting and filled < len(block) and not self.paused:
             pcm = self.waiting.popleft()
-            taken = min(len(pcm), len(block) - filled)
-            block[filled : filled + taken] = pcm[:taken]
-            if taken:
-                self._unheard.append((self._position + filled // _FRAME_BYTES, pcm[:taken]))
-                self.sounded = True
-            if taken < len(pcm):
-                self.waiting.appendleft(pcm[taken:])
-            filled += taken
-        return filled
+            taken = pcm[: len(block) - filled]
+            if len(taken) < len(pcm):
+                self.waiting.appendleft(pcm[len(taken) :])
+            block[filled : filled + len(taken)] = taken
+            self._handed.append((self._written + filled, taken))
+            filled += len(taken)
+        self._written += len(block)
+        self.begun |= filled > silence
+        was_dry, self._dry = self._dry, self.begun and filled < len(block) and not (self.ended or self.paused)
+        self.underflows += self._dry and (filled > 0 or not was_dry)  # a gap begins that the ear will notice
 
-    def _listen(self, now: float) -> None:
-        """The clock says where the ear is in what was handed over."""
-        ear = math.floor((now - self._offset) * self._sample_rate + 0.01)  # a hundredth for the floats' rounding
-        while self._unheard and self._unheard[0][0] < ear:
-            position, pcm = self._unheard.popleft()
-            frames = min(len(pcm) // _FRAME_BYTES, ear - position)
-            self._heard += frames
-            if frames * _FRAME_BYTES < len(pcm):
-                self._unheard.appendleft((ear, pcm[frames * _FRAME_BYTES :]))
+    def listen(self, now: float) -> None:
+        """Moves `heard` to where the device's clock is."""
+        begin, dac = self._clock
+        position = begin + (now - dac) * SAMPLE_RATE
+        while self._handed and self._handed[0][0] < position:
+            start, pcm = self._handed.popleft()
+            heard = pcm[: round(position - start)]
+            self.heard += len(heard)
+            if len(heard) < len(pcm):
+                self._handed.appendleft((start + len(heard), pcm[len(heard) :]))
+                break
 
-    def heard_samples(self) -> int:
-        """Frames at SAMPLE_RATE."""
-        if self._ended and self.over and not self.aborted:  # exact at the end, whatever the resampler's rounding
-            return self._samples
-        return min(self._heard * SAMPLE_RATE // (self._sample_rate or SAMPLE_RATE), self._samples)
-
-    def _convert(self, samples: Samples) -> None:
-        if self._resampler is not None:
-            samples = self._resampler.feed(samples)
-        self.waiting.append(memoryview(to_pcm16(samples).tobytes()))
-
-    def _flush(self) -> None:
-        """What the resampler still holds."""
-        if self._resampler is not None and self._sample_rate:
-            self.waiting.append(memoryview(to_pcm16(self._resampler.flush()).tobytes()))
-
-
-def _at_rate(waiting: collections.deque[memoryview], before: int, after: int) -> list[memoryview]:
-    """int16 at one rate to another: a device that came back with a rate of its own."""
-    import numpy as np
-
-    samples = np.frombuffer(b"".join(waiting), np.int16).astype(np.float32) / np.float32(32_767)
-    resampler = Resampler(before, after)
-    return [memoryview(to_pcm16(part).tobytes()) for part in (resampler.feed(samples), resampler.flush())]
+    def rewind(self) -> None:
+        """The stream was stopped: what had not been heard is to be handed over again, to another one."""
+        self.waiting.extendleft(pcm for _, pcm in reversed(self._handed))
+        self._handed.clear()
+        self._written = 0
+        self._dry = False
 
 
 def devices() -> list[str]:
-    """Names of the output devices, the default one marked. Raises NoAudioDevice when there is none."""
-    sounddevice = _sounddevice()
-    outputs = [each for each in sounddevice.query_devices() if each["max_output_channels"]]
-    if not outputs:
-        raise NoAudioDevice("no audio device", _REMEDY)
-    default = sounddevice.default.device[1]
-    return [f"{each['name']}{'   (default)' if each['index'] == default else ''}" for each in outputs]
+    """Names of the output devices, the default one first and marked. Blocks like `play`. Raises NoAudioDevice."""
+    sounddevice = _import_sounddevice()
+    with _PortAudioStream.lock:
+        _PortAudioStream.refresh(sounddevice)
+        try:
+            default = sounddevice.query_devices(kind="output")["name"]
+        except sounddevice.PortAudioError as error:
+            raise NoAudioDevice(f"no audio device ({error})", _REMEDY) from error
+        return [f"{default} (default)", *(name for name in _names(sounddevice) if name != default)]
 
 
 class _PortAudioStream:
     """A sounddevice.RawOutputStream in callback mode: closing one beside a blocking write() crashes the process."""
 
-    def __init__(self, sample_rate: int, fill: Fill, finished: Callable[[], None], device: str) -> None:
-        sounddevice = _sounddevice()
+    lock = threading.Lock()  # opening, closing and listing the devices are not safe for threads; guards the two below
+    count = 0  # open streams: PortAudio cannot be initialized anew beneath them
+    stale = False  # a device was lost since the devices were listed
 
-        def callback(block: Any, frames: int, time: Any, status: Any) -> None:
-            fill(memoryview(block), time.currentTime, time.outputBufferDacTime)
-
-        def opened(rate: int | None) -> Any:
-            return sounddevice.RawOutputStream(
-                samplerate=rate,
-                device=device or None,
-                channels=1,
-                dtype="int16",
-                latency=LATENCY,
-                callback=callback,
-                finished_callback=finished,
-            )
-
+    def __init__(self, fill: Fill, finished: Callable[[], None], device: str) -> None:
+        sounddevice = _import_sounddevice()
+        self._fill = fill
+        self._finished = finished
+        self._stopping = False
         self._error = sounddevice.PortAudioError
-        with _open_streams_lock:
-            self._stream = _opened(sounddevice, opened, sample_rate, device)
-            _open_streams.add(self)
-        self.sample_rate = int(self._stream.samplerate)
+        with self.lock:
+            self._stream = self._opened(sounddevice, device)
+            _PortAudioStream.count += 1
+            self.device = _full_name(sounddevice, self._stream.device) if device else ""
+        rate = round(self._stream.samplerate)
+        if rate != SAMPLE_RATE:
+            self._fill = _Resampled(fill, rate)
+        log.debug("audio device open, %d Hz", rate)
 
     def start(self) -> None:
         try:
             self._stream.start()
         except self._error as error:
-            raise NoAudioDevice(f"the audio device was lost ({error})", _REMEDY) from error
+            _PortAudioStream.stale = True
+            raise NoAudioDevice(f"{_LOST} ({error})", _REMEDY) from error
 
-    def close(self) -> float:
-        clock: float = self._stream.time  # a little before it falls silent: rather a millisecond twice than not at all
+    def stop(self) -> float:
+        self._stopping = True
+        try:
+            now: float = self._stream.time
+        except self._error:
+            now = float("-inf")
         self._stream.abort()
-        self._stream.close()
-        with _open_streams_lock:
-            _open_streams.discard(self)
-        return clock
+        with self.lock:
+            self._stream.close()
+            _PortAudioStream.count -= 1
+        return now
+
+    def _callback(self, block: Any, frames: int, time: Any, status: Any) -> None:
+        self._fill(memoryview(block), time.currentTime, time.outputBufferDacTime)
+
+    def _end(self) -> None:
+        if not self._stopping:
+            _PortAudioStream.stale = True
+        self._finished()
+
+    def _opened(self, sounddevice: Any, device: str) -> Any:
+        """A stream at SAMPLE_RATE or, where the device refuses that, at its own rate."""
+
+        def attempt(rate: int | None = SAMPLE_RATE) -> Any:
+            try:
+                return sounddevice.RawOutputStream(
+                    samplerate=rate,
+                    device=device or None,
+                    channels=1,
+                    dtype="int16",
+                    latency=LATENCY,
+                    callback=self._callback,
+                    finished_callback=self._end,
+                )
+            except sounddevice.PortAudioError:
+                if rate is None:
+                    raise
+                return attempt(None)
+
+        try:
+            if not self.stale:
+                return attempt()
+        except (sounddevice.PortAudioError, ValueError):
+            log.debug("no audio device so far; looking for new ones")
+        try:
+            self.refresh(sounddevice)
+            return attempt()
+        except sounddevice.PortAudioError as error:
+            raise NoAudioDevice(f"no audio device ({error})", _REMEDY) from error
+        except ValueError as error:  # none, or several, of that name
+            names = _names(sounddevice)
+            remedy = f"choose from: {', '.join(names)}" if names else _REMEDY
+            raise NoAudioDevice(f"{device!r} does not name one audio device", remedy) from error
+
+    @classmethod
+    def refresh(cls, sounddevice: Any) -> None:
+        """Unless a stream is open: PortAudio lists the devices once, when it is initialized (5 to 160 ms)."""
+        if cls.count:
+            return
+        if sounddevice._initialized:
+            sounddevice._terminate()
+        sounddevice._initialize()
+        cls.stale = False
 
 
-_open_streams: set[_PortAudioStream] = set()  # PortAudio is one per process
-_open_streams_lock = threading.Lock()
+class _Resampled:
+    """The Fill of a device with another rate, made of one at SAMPLE_RATE."""
+
+    def __init__(self, fill: Fill, rate: int) -> None:
+        self._fill = fill
+        self._rate = rate
+        self._resampler = Resampler(SAMPLE_RATE, rate)
+        self._ready = bytearray()  # int16 at `rate`
+        self._taken = 0  # frames, from `fill`
+        self._given = 0  # frames, at `rate`
+
+    def __call__(self, block: memoryview, now: float, dac: float) -> None:
+        import numpy as np
+
+        while len(self._ready) < len(block):
+            source = bytearray(480)  # 10 ms of int16
+            # However late it leaves the filter, input frame n is heard at n / SAMPLE_RATE.
+            ahead = self._taken / SAMPLE_RATE - self._given / self._rate
+            self._fill(memoryview(source), now, dac + ahead)
+            self._taken += len(source) // 2
+            samples = np.frombuffer(source, np.int16).astype(np.float32) / np.float32(32_767)
+            self._ready += to_pcm16(self._resampler.feed(samples)).tobytes()
+        block[:] = self._ready[: len(block)]
+        del self._ready[: len(block)]
+        self._given += len(block) // 2
 
 
-def _sounddevice() -> Any:
-    """The library. Raises NoAudioDevice where it cannot work."""
+def _import_sounddevice() -> Any:
     if _alsa_is_empty():
         raise NoAudioDevice("no audio device (ALSA knows none)", _REMEDY)
     try:
@@ -453,32 +506,14 @@ def _sounddevice() -> Any:
     return sounddevice
 
 
-def _opened(sounddevice: Any, opened: Callable[[int | None], Any], sample_rate: int, device: str) -> Any:
-    """A stream at the sample rate or, where the device refuses that, at its own."""
+def _names(sounddevice: Any) -> list[str]:
+    return list(dict.fromkeys(each["name"] for each in sounddevice.query_devices() if each["max_output_channels"]))
 
-    def attempt() -> Any:
-        try:
-            return opened(sample_rate)
-        except sounddevice.PortAudioError:
-            return opened(None)
 
-    try:
-        return attempt()
-    except (sounddevice.PortAudioError, ValueError):
-        log.debug("no audio device so far; looking for new ones")
-    try:
-        # PortAudio lists the devices once, when it is initialized (60 to 160 ms). Not under a stream that plays.
-        if not _open_streams:
-            if sounddevice._initialized:
-                sounddevice._terminate()
-            sounddevice._initialize()
-        return attempt()
-    except sounddevice.PortAudioError as error:
-        raise NoAudioDevice(f"no audio device ({error})", _REMEDY) from error
-    except ValueError as error:  # none, or several, of that name
-        names = sorted({each["name"] for each in sounddevice.query_devices() if each["max_output_channels"]})
-        remedy = f"choose from: {', '.join(names)}" if names else _REMEDY
-        raise NoAudioDevice(f"{device!r} does not name one audio device", remedy) from error
+def _full_name(sounddevice: Any, device: int) -> str:
+    """As sounddevice understands it without doubt, even if it is a part of another's name."""
+    info = sounddevice.query_devices(device)
+    return f"{info['name']}, {sounddevice.query_hostapis(info['hostapi'])['name']}"
 
 
 def _alsa_is_empty() -> bool:

@@ -1,7 +1,7 @@
 """A playback device without hardware: `Player(open_stream=Recorder())`; its `runs` are what an ear would have heard.
 
 Its clock counts frames and stands still while no block can be taken, so its times are exact. Like ALSA it takes blocks
-at once until its latency is filled, then one each time a block has been heard; like PortAudio it drops on `close` what
+at once until its latency is filled, then one each time a block has been heard; like PortAudio it drops on `stop` what
 has not been heard.
 """
 
@@ -14,7 +14,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.errors import NoAudioDevice
+from kokoro_common.playback import _Resampled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +35,18 @@ def ramp(frames: int, first: int = 1, sign: int = 1) -> Float:
 class Recorder:
     """The device. Calling it opens a stream on it (it is an `OpenStream`). The attributes below are its knobs."""
 
-    def __init__(self, *, sample_rate: int | None = None, latency_blocks: int = 10, speed: float = 40.0) -> None:
-        self.sample_rate = sample_rate  # Hz; None: whatever is asked for
+    def __init__(self, *, sample_rate: int = SAMPLE_RATE, latency_blocks: int = 10, speed: float = 40.0) -> None:
+        self.sample_rate = sample_rate  # Hz
         self.latency = latency_blocks * BLOCK_FRAMES  # frames
         self.speed = speed  # times faster than real
+        self.name = "recorder"
         self.present = True  # opening and starting fail without it
         self.lost_at: int | None = None  # block, counted over the device's life, at which the stream ends by itself
+        self.back_after: int | None = None  # openings that fail after a loss, before the device is there again
         self.hung_at: int | None = None  # block that never comes
+        self.may_stop = threading.Event()  # while cleared, a stream's `stop` blocks
+        self.may_stop.set()
+        self.openings = 0  # tried
         self.streams: list[RecorderStream] = []
         self.blocks: list[tuple[float, bytes]] = []  # (seconds of its clock at which it is due, int16)
         self.runs: list[NDArray[np.int16]] = []  # heard, per start of a stream, its silence included
@@ -48,10 +55,15 @@ class Recorder:
         self.state = threading.Condition()
         self.held = False
 
-    def __call__(self, sample_rate: int, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
-        if not self.present:
+    def __call__(self, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
+        with self.state:
+            self.openings += 1
+            self.state.notify_all()
+        if not self.present and self.back_after is not None:
+            self.present, self.back_after = self.back_after == 0, self.back_after - 1
+        if not self.present or device not in self.name:
             raise NoAudioDevice("no audio device")
-        self.streams.append(RecorderStream(self, self.sample_rate or sample_rate, fill, finished))
+        self.streams.append(RecorderStream(self, fill, finished))
         return self.streams[-1]
 
     def hold(self) -> None:
@@ -64,11 +76,19 @@ class Recorder:
             self.held = False
             self.state.notify_all()
 
+    def wait_for(self, reached: Callable[[], bool]) -> None:
+        """Blocks until it is so; looks after each opening, block, call of `stop` and end of that."""
+        with self.state:
+            assert self.state.wait_for(reached, 30), "it never came to that"
+
     def wait_for_blocks(self, count: int) -> None:
         """Blocks until so many blocks more have been taken."""
-        with self.state:
-            target = len(self.blocks) + count
-            assert self.state.wait_for(lambda: len(self.blocks) >= target, 30), "no block came"
+        target = len(self.blocks) + count
+        self.wait_for(lambda: len(self.blocks) >= target)
+
+    def wait_for_silence(self) -> None:
+        """Blocks until no stream is open."""
+        self.wait_for(lambda: all(stream.closed for stream in self.streams))
 
     def wake(self) -> None:
         """A hung device goes on."""
@@ -76,22 +96,19 @@ class Recorder:
             self.hung_at = None
             self.state.notify_all()
 
-    def wait_until_lost(self) -> None:
-        """Blocks until the stream has ended by itself."""
-        self.streams[-1].join()
-
     def heard(self) -> list[NDArray[np.int16]]:
         """`runs` without the silence around them."""
         return [np.trim_zeros(run) for run in self.runs]
 
 
 class RecorderStream:
-    def __init__(self, recorder: Recorder, sample_rate: int, fill: Fill, finished: Callable[[], None]) -> None:
-        self.sample_rate = sample_rate
-        self.closed = False
+    def __init__(self, recorder: Recorder, fill: Fill, finished: Callable[[], None]) -> None:
+        self.device = recorder.name
         self._opened = time.monotonic()
+        self.stopping = False
+        self.closed = False
         self._recorder = recorder
-        self._fill = fill
+        self._fill = fill if recorder.sample_rate == SAMPLE_RATE else _Resampled(fill, recorder.sample_rate)
         self._finished = finished
         self._thread: threading.Thread | None = None
 
@@ -107,16 +124,19 @@ class RecorderStream:
         self._thread = threading.Thread(target=self._take_blocks, name="recorder", daemon=True)
         self._thread.start()
 
-    def close(self) -> float:
+    def stop(self) -> float:
         assert self._recorder.hung_at != len(self._recorder.blocks), "touching a hung device blocks"
+        assert not self.closed
+        with self._recorder.state:
+            self.stopping = True
+            self._recorder.state.notify_all()
+        self._recorder.may_stop.wait()
         self.end()
-        self.closed = True
-        self._recorder.spans.append((self._opened, time.monotonic()))
-        return self._recorder.clock / self.sample_rate
-
-    def join(self) -> None:
-        assert self._thread is not None
-        self._thread.join(30)
+        with self._recorder.state:
+            self._recorder.spans.append((self._opened, time.monotonic()))
+            self.closed = True
+            self._recorder.state.notify_all()
+        return self._recorder.clock / self._recorder.sample_rate
 
     def end(self) -> None:
         """Ends the thread of a hung stream too: for the end of a test."""
@@ -125,7 +145,7 @@ class RecorderStream:
         with self._recorder.state:
             self._stopping = True
             self._recorder.state.notify_all()
-        self.join()
+        self._thread.join(30)
         self._thread = None
         pcm = b"".join(block for _, block in self._recorder.blocks[self._first_block :])
         self._recorder.runs.append(np.frombuffer(pcm, np.int16)[: self._recorder.clock - self._began])
@@ -137,17 +157,19 @@ class RecorderStream:
             with recorder.state:
                 recorder.state.wait_for(lambda: self._stopping or not recorder.held)
                 if self._began + written - recorder.clock >= recorder.latency and not self._stopping:
-                    recorder.state.wait_for(lambda: self._stopping, BLOCK_FRAMES / self.sample_rate / recorder.speed)
+                    recorder.state.wait_for(
+                        lambda: self._stopping, BLOCK_FRAMES / recorder.sample_rate / recorder.speed
+                    )
                     recorder.clock += BLOCK_FRAMES
                 recorder.state.wait_for(lambda: self._stopping or len(recorder.blocks) != recorder.hung_at)
                 if self._stopping:
                     break
                 if len(recorder.blocks) == recorder.lost_at:
-                    recorder.present = False
+                    recorder.present, recorder.lost_at = False, None
                     break
             block = bytearray(2 * BLOCK_FRAMES)
-            due = (self._began + written) / self.sample_rate
-            self._fill(memoryview(block), recorder.clock / self.sample_rate, due)
+            due = (self._began + written) / recorder.sample_rate
+            self._fill(memoryview(block), recorder.clock / recorder.sample_rate, due)
             with recorder.state:
                 written += BLOCK_FRAMES
                 recorder.blocks.append((due, bytes(block)))

@@ -6,9 +6,11 @@ import concurrent.futures
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -17,13 +19,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from kokoro_common import playback
 from kokoro_common.audio import SAMPLE_RATE, Resampler, to_pcm16
 from kokoro_common.errors import NoAudioDevice
 from kokoro_common.playback import Player
 from tests.recorder import BLOCK_FRAMES, Float, Recorder, ramp
-from tests.silent_card import SilentCard
+from tests.silent_card import Capture, SilentCard
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -36,15 +39,18 @@ def pieces(samples: Float, sizes: list[int]) -> Iterator[Float]:
         start += size
 
 
-def sync(player: Player, recorder: Recorder) -> bool:
-    """`player.sync()`, the clock standing still until the end of the run is marked: the end can be no underflow."""
+def feed_all(player: Player, *chunks: Float, device: str = "") -> None:
+    """A run for `play`."""
+    player.begin(device)
+    for chunk in chunks:
+        player.feed(chunk)
+    player.finish()
 
-    def await_it(run: Any, target: int) -> bool:
-        recorder.release()
-        return Player._await(player, run, target)
 
-    with mock.patch.object(player, "_await", await_it):
-        return player.sync()
+def assert_sound(recorder: Recorder, expected: Float) -> None:
+    """All that was heard, over all streams, is this, each sample once, with or without silence in between."""
+    heard = np.concatenate(recorder.runs)
+    assert heard[heard != 0].tolist() == to_pcm16(expected).tolist()
 
 
 @pytest.fixture
@@ -56,257 +62,508 @@ def recorder() -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def player(recorder: Recorder) -> Iterator[Player]:
-    player = Player(open_stream=recorder)
-    yield player
-    player.close()
+def player(recorder: Recorder) -> Player:
+    return Player(open_stream=recorder)
 
 
 @pytest.fixture
-def in_background() -> Iterator[Callable[..., concurrent.futures.Future[Any]]]:
-    with concurrent.futures.ThreadPoolExecutor() as executor:
-        yield executor.submit
+def start(player: Player, recorder: Recorder) -> Iterator[Callable[..., concurrent.futures.Future[bool]]]:
+    """`play` in the background."""
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        yield lambda *arguments: executor.submit(player.play, *arguments)
+        player.abort()
+        recorder.may_stop.set()
 
 
-@given(st.lists(st.integers(1, 3 * BLOCK_FRAMES), min_size=3, max_size=12))
+Start = Callable[..., "concurrent.futures.Future[bool]"]
+
+
+# What is heard
+
+
+@given(st.lists(st.integers(0, 3 * BLOCK_FRAMES), min_size=3, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_every_sample_is_heard_once_in_order_however_it_was_cut(sizes: list[int]) -> None:
     recorder = Recorder(speed=400)
     player = Player(open_stream=recorder)
-    samples = ramp(sum(sizes))
-    recorder.hold()
-    for piece in pieces(samples, sizes):
-        player.feed(piece)
-    assert sync(player, recorder)
+    samples = ramp(sum(sizes) + 1)
+    feed_all(player, *pieces(samples, sizes))
+    assert player.play()
     assert recorder.runs[0][: len(samples)].tolist() == to_pcm16(samples).tolist()  # no silence before it, none within
     assert not recorder.runs[0][len(samples) :].any()
     assert player.heard == len(samples)
     assert player.underflows == 0
-    player.close()
 
 
-def test_a_pause_between_feeds_is_silence_and_one_underflow(player: Player, recorder: Recorder) -> None:
+def test_a_gap_between_feeds_is_silence_and_one_underflow(player: Player, recorder: Recorder, start: Start) -> None:
     samples = ramp(1_200)
+    player.begin()
+    played = start()
     for piece in pieces(samples, [700, 100, 400]):
         recorder.hold()
         player.feed(piece)
         if len(piece) != 400:
             recorder.release()
             recorder.wait_for_blocks(6)
-    assert sync(player, recorder)
-    heard = recorder.heard()[0]
-    assert heard[heard != 0].tolist() == to_pcm16(samples).tolist()
-    assert np.count_nonzero(np.diff(heard == 0)) == 4  # into and out of two silences
+    player.finish()
+    recorder.release()
+    assert played.result(10)
+    assert_sound(recorder, samples)
+    assert np.count_nonzero(np.diff(recorder.heard()[0] == 0)) == 4  # into and out of two silences
     assert player.underflows == 2
+    feed_all(player, samples)
+    assert player.play()
+    assert player.underflows == 0  # that run's
 
 
 def test_runs_follow_each_other_and_between_them_nothing_is_open(player: Player, recorder: Recorder) -> None:
     for number in range(3):
-        player.feed(ramp(777, first=1000 * number))
-        assert player.sync()
+        feed_all(player, ramp(777, first=1000 * number))
+        assert player.play()
         assert recorder.streams[-1].closed
     assert [heard.tolist() for heard in recorder.heard()] == [to_pcm16(ramp(777, 1000 * n)).tolist() for n in range(3)]
     assert len(recorder.streams) == 3
 
 
-def test_sync_without_audio_returns_at_once(player: Player, recorder: Recorder) -> None:
-    assert player.sync()
-    player.open()
-    assert player.sync()
-    assert recorder.runs == []
-
-
-def test_abort_silences_at_once_and_the_next_run_plays_exactly(player: Player, recorder: Recorder) -> None:
-    chance = random.Random(2)
-    old, new = ramp(20_000), ramp(500, sign=-1)
-    for _ in range(100):
-        recorder.runs.clear()
-        player.feed(old)
-        recorder.wait_for_blocks(chance.randrange(40))
-        player.abort()
-        assert len(recorder.runs) == 1  # the device is silent when abort returns
-        player.feed(new)
-        assert player.sync()
-        first, second = recorder.runs
-        assert first.tolist() == to_pcm16(old)[: len(first)].tolist()
-        assert second[: len(new)].tolist() == to_pcm16(new).tolist()
-        assert not second[len(new) :].any()
-
-
-def test_what_an_abort_overtakes_in_feed_is_dropped(player: Player, recorder: Recorder) -> None:
-    player.feed(ramp(20_000))
-
-    def convert(samples: Float) -> memoryview:
-        player.abort()
-        return memoryview(to_pcm16(samples).tobytes())
-
-    with mock.patch.object(player._run, "convert", convert):
-        player.feed(ramp(500, sign=-1))
-    assert player.sync() is False
-    assert (recorder.runs[0] >= 0).all()
-    assert len(recorder.runs) == 1
-
-
-def test_sync_returns_false_when_another_thread_aborts(
-    player: Player, recorder: Recorder, in_background: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(playback, "STALL_SECONDS", 600)  # it is the abort that wakes it
-    player.feed(ramp(200_000))
-    synced = in_background(player.sync)
-    recorder.wait_for_blocks(20)
+def test_a_run_without_audio_needs_no_device(player: Player, recorder: Recorder) -> None:
+    assert player.play() is False  # none was begun
+    feed_all(player)
+    assert player.play() is True
     player.abort()
+    assert player.play() is True  # it was over
+    player.begin()
     player.abort()
-    assert synced.result(10) is False
-    assert player.sync() is False  # what was fed has not been heard
-    assert player.heard < 200_000
+    assert player.play() is False
+    assert recorder.openings == 0
 
 
-def test_heard_follows_the_clock_not_what_was_handed_over(player: Player, recorder: Recorder) -> None:
+def test_heard_follows_the_clock_not_what_was_handed_over(player: Player, recorder: Recorder, start: Start) -> None:
+    player.begin()
     player.feed(ramp(100_000))
+    start()
     recorder.wait_for_blocks(50)
     recorder.hold()
     heard = player.heard
     assert recorder.clock - 2 * BLOCK_FRAMES <= heard <= recorder.clock
-    player.abort()
 
 
-def test_wait_keeps_a_window(player: Player, recorder: Recorder) -> None:
-    recorder.hold()
-    player.feed(ramp(5_000))
-    player.feed(ramp(5_000, first=5_000))
-    recorder.release()
-    assert player.wait(4_000)
-    assert player.heard >= 4_000
-    assert player.wait(99_999)  # more than is fed: all of it
-    assert player.heard == 10_000
-
-
-def test_a_lost_device_fails_sync_and_feed_and_is_opened_anew(player: Player, recorder: Recorder) -> None:
-    recorder.lost_at = 20
-    player.feed(ramp(20_000))
-    with pytest.raises(NoAudioDevice, match="lost; plug one in"):
-        player.sync()
-    with pytest.raises(NoAudioDevice):
-        player.feed(ramp(10))
-    recorder.present = True
-    recorder.lost_at = None
-    player.feed(ramp(400))
-    assert player.sync()
-    assert recorder.streams[0].closed
-    assert recorder.heard()[-1].tolist() == to_pcm16(ramp(400)).tolist()
-
-
-def test_feed_fails_after_a_loss_until_the_run_is_over(player: Player, recorder: Recorder) -> None:
-    recorder.lost_at = 5
-    player.feed(ramp(20_000))
-    recorder.wait_until_lost()
-    for _ in range(2):
-        with pytest.raises(NoAudioDevice):
-            player.feed(ramp(10))
-    recorder.present, recorder.lost_at = True, None
-    player.abort()
-    player.feed(ramp(10))
-    assert player.sync()
-
-
-def test_a_device_lost_while_its_last_samples_are_due_fails_sync(player: Player, recorder: Recorder) -> None:
-    recorder.lost_at = 6  # all samples are in the first two blocks, ten blocks before they are heard
-    player.feed(ramp(2 * BLOCK_FRAMES))
-    with pytest.raises(NoAudioDevice):
-        player.sync()
-
-
-def test_an_opened_device_is_used_by_the_next_run_and_closed_by_close(player: Player, recorder: Recorder) -> None:
-    player.open()
-    player.open()
-    player.feed(ramp(100))
-    assert player.sync()
-    player.open()
-    player.close()
-    assert [stream.closed for stream in recorder.streams] == [True, True]
-
-
-def test_a_device_that_vanishes_between_open_and_feed_says_so(player: Player, recorder: Recorder) -> None:
-    player.open()
-    recorder.present = False
-    with pytest.raises(NoAudioDevice, match="lost"):
-        player.feed(ramp(100))
-    recorder.present = True
-    player.feed(ramp(100))
-    assert player.sync()
-
-
-def test_without_a_device_open_and_feed_say_so(player: Player, recorder: Recorder) -> None:
-    recorder.present = False
-    with pytest.raises(NoAudioDevice):
-        player.open()
-    with pytest.raises(NoAudioDevice):
-        player.feed(ramp(10))
-    recorder.present = True
-    player.feed(ramp(10))
-    assert player.sync()
-
-
-def test_a_hung_device_fails_sync_and_is_not_touched_again(
-    player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+def test_sounding_is_called_once_with_the_first_samples_handed_over(
+    player: Player, recorder: Recorder, start: Start
 ) -> None:
-    monkeypatch.setattr(playback, "STALL_SECONDS", 0.2)
-    recorder.hung_at = 15
+    calls: list[int] = []
+    player.begin()
+    played = start(lambda: calls.append(threading.get_ident()))
+    recorder.wait_for_silence()
     player.feed(ramp(20_000))
-    with pytest.raises(NoAudioDevice, match="hangs"):
-        player.sync()
-    with pytest.raises(NoAudioDevice, match="hangs"):
-        player.open()
+    recorder.wait_for_blocks(20)
+    player.pause()
+    recorder.wait_for_silence()
+    player.resume()
+    player.finish()
+    assert played.result(10)
+    assert len(calls) == 1
+    assert calls[0] != threading.get_ident()
+    player.begin()
     player.abort()
-    player.close()
-    assert not recorder.streams[0].closed
-
-
-def test_a_device_that_hung_and_wakes_up_does_not_go_on(
-    player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(playback, "STALL_SECONDS", 0.2)
-    recorder.hung_at = 15
-    player.feed(ramp(20_000))
-    with pytest.raises(NoAudioDevice, match="hangs"):
-        player.sync()
-    recorder.wake()
-    recorder.wait_for_blocks(3)
-    assert not any(any(block) for _, block in recorder.blocks[15:])
+    assert player.play(lambda: calls.append(0)) is False
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 16_000])
 def test_a_device_with_another_rate_gets_resampled_audio(rate: int) -> None:
     recorder = Recorder(sample_rate=rate)
     player = Player(open_stream=recorder)
-    samples = (np.sin(np.arange(12_347) / 20) * 0.5).astype(np.float32)  # no whole number of frames at 16 kHz
+    frames = 12_347  # no whole number of frames at 16 kHz
+    samples = (np.sin(np.arange(frames) / 20) * np.hanning(frames)).astype(np.float32)
     resampler = Resampler(SAMPLE_RATE, rate)
-    expected = to_pcm16(np.concatenate([resampler.feed(samples), resampler.flush()]))
+    expected = np.concatenate([resampler.feed(to_pcm16(samples).astype(np.float32) / 32_767), resampler.flush()])
     for _ in range(2):  # the second run begins with a fresh resampler
-        recorder.hold()
-        for piece in pieces(samples, [1_000, 1, 17, 5_000]):
-            player.feed(piece)
-        assert sync(player, recorder)
+        feed_all(player, *pieces(samples, [1_000, 1, 17, 5_000]))
+        assert player.play()
         assert player.heard == len(samples)
-        assert recorder.runs[-1][: len(expected)].tolist() == expected.tolist()
-        assert not recorder.runs[-1][len(expected) :].any()
-    player.close()
+        assert player.underflows == 0
+        heard = recorder.runs[-1]
+        assert abs(heard[: len(expected)].astype(int) - to_pcm16(expected)).max() <= 1
+        assert abs(heard[len(expected) :]).max(initial=0) <= 1
 
 
-def test_a_run_shorter_than_the_resamplers_delay_is_heard_whole() -> None:
+def test_a_pause_on_a_device_with_another_rate_loses_nothing() -> None:
     recorder = Recorder(sample_rate=48_000)
     player = Player(open_stream=recorder)
-    player.feed(ramp(30))
-    assert player.sync()
-    assert player.heard == 30
-    assert player.underflows == 0
-    assert np.count_nonzero(recorder.runs[0]) >= 2 * 30 - 2
-    player.close()
+    level = np.full(24_000, 0.5, np.float32)
+    feed_all(player, level)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        played = executor.submit(player.play)
+        recorder.wait_for_blocks(60)
+        player.pause()
+        recorder.wait_for_silence()
+        player.resume()
+        assert played.result(10)
+    loud = sum(np.count_nonzero(run > 0.25 * 32_767) for run in recorder.runs)
+    assert 48_000 <= loud <= 48_000 + 2  # each cut at half a frame of ours
 
 
 def test_nan_never_reaches_the_device(player: Player) -> None:
+    player.begin()
     with pytest.raises(ValueError, match="NaN"):
         player.feed(np.array([0.0, np.nan], np.float32))
+
+
+@pytest.mark.parametrize("lead_in", [0.02, 0.3])  # shorter and longer than the device's latency
+def test_a_device_that_may_sleep_is_woken_by_silence(lead_in: float, recorder: Recorder) -> None:
+    player = Player(open_stream=recorder, lead_in=lead_in)
+
+    def silence_before(device: str = "") -> float:
+        feed_all(player, ramp(500), device=device)
+        assert player.play()
+        assert (player.heard, player.underflows) == (500, 0)
+        assert np.trim_zeros(recorder.runs[-1]).tolist() == to_pcm16(ramp(500)).tolist()
+        return float(np.flatnonzero(recorder.runs[-1])[0] / SAMPLE_RATE)
+
+    assert [silence_before(), silence_before(), silence_before("rec"), silence_before("rec")] == [lead_in, 0] * 2
+    player.close()
+    player.close()
+    assert silence_before("rec") == lead_in
+
+
+# Abort
+
+
+def test_abort_silences_from_the_next_block_on_and_the_next_run_plays_exactly(
+    player: Player, recorder: Recorder, start: Start
+) -> None:
+    chance = random.Random(2)
+    old, new = ramp(20_000), ramp(500, sign=-1)
+    for _ in range(100):
+        recorder.runs.clear()
+        recorder.blocks.clear()
+        player.begin()
+        player.feed(old)
+        played = start()
+        recorder.wait_for_blocks(chance.randrange(40))
+        player.abort()
+        taken = len(recorder.blocks) + 1  # one may be on its way
+        assert played.result(10) is False
+        assert not any(any(block) for _, block in recorder.blocks[taken:])
+        feed_all(player, new)
+        assert player.play()
+        *aborted, second = recorder.runs
+        for first in aborted:
+            sound = np.trim_zeros(first)
+            assert sound.tolist() == to_pcm16(old)[: len(sound)].tolist()
+        assert second[: len(new)].tolist() == to_pcm16(new).tolist()
+        assert not second[len(new) :].any()
+
+
+def test_abort_wakes_play(player: Player, recorder: Recorder, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playback, "STALL_SECONDS", 600)  # it is the abort that wakes it
+    for frames in 0, 200_000:  # without samples; while playing
+        player.begin()
+        player.feed(ramp(frames))
+        played = start()
+        recorder.wait_for(lambda: bool(recorder.streams))
+        if frames:
+            recorder.wait_for_blocks(20)
+        player.abort()
+        player.abort()
+        assert played.result(10) is False
+    assert player.play() is False
+    assert player.heard < 200_000
+
+
+def test_a_run_that_is_over_takes_no_samples(player: Player, recorder: Recorder) -> None:
+    player.begin()
+    player.abort()
+    player.feed(ramp(500))
+    assert player.play() is False
+    feed_all(player, ramp(400))
+    player.feed(ramp(500, sign=-1))
+    assert player.play()
+    assert_sound(recorder, ramp(400))
+
+
+def test_begin_aborts_the_unfinished_run_of_which_nothing_gets_into_the_new_one(
+    player: Player, recorder: Recorder, start: Start
+) -> None:
+    recorder.may_stop.clear()  # the old stream goes on taking blocks
+    player.begin()
+    player.feed(ramp(20_000))
+    old = start()
+    recorder.wait_for_blocks(20)
+    feed_all(player, ramp(500, sign=-1))
+    recorder.wait_for_blocks(20)
+    recorder.may_stop.set()
+    assert old.result(10) is False
+    assert player.play()
+    assert (recorder.runs[0] >= 0).all()
+    assert recorder.heard()[1].tolist() == to_pcm16(ramp(500, sign=-1)).tolist()
+
+
+# Pause
+
+
+def test_pauses_neither_lose_nor_repeat_a_sample(player: Player, recorder: Recorder, start: Start) -> None:
+    chance = random.Random(3)
+    samples = ramp(30_000)
+    for _ in range(20):
+        recorder.runs.clear()
+        feed_all(player, samples)
+        played = start()
+        recorder.wait_for_blocks(1)
+        while not played.done():
+            player.pause()
+            if chance.random() < 0.8:
+                recorder.wait_for_silence()
+            player.resume()
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                played.result(chance.random() * 0.01)
+        assert played.result() is True
+        assert_sound(recorder, samples)
+        assert player.heard == len(samples)
+        assert player.underflows == 0
+
+
+def test_pause_silences_from_the_next_block_on_and_keeps_the_position(
+    player: Player, recorder: Recorder, start: Start
+) -> None:
+    player.begin()
+    player.feed(ramp(20_000))
+    start()
+    recorder.wait_for_blocks(30)
+    player.pause()
+    taken = len(recorder.blocks) + 1  # one may be on its way
+    recorder.wait_for_silence()
+    assert not any(any(block) for _, block in recorder.blocks[taken:])
+    assert player.paused
+    openings = recorder.openings
+    player.feed(ramp(10_000))
+    assert recorder.openings == openings
+    player.abort()
+    assert not player.paused
+
+
+def test_a_run_can_be_paused_before_it_sounds_and_aborted_then(
+    player: Player, recorder: Recorder, start: Start
+) -> None:
+    player.begin()
+    player.pause()
+    played = start()
+    player.feed(ramp(500))
+    player.finish()
+    with pytest.raises(concurrent.futures.TimeoutError):
+        played.result(0.1)
+    assert recorder.blocks == []
+    player.abort()
+    assert played.result(10) is False
+    feed_all(player, ramp(500))  # the pause has gone with its run
+    assert player.play()
+
+
+# Losses
+
+
+def no_device(match: str = "no audio device") -> Any:
+    return pytest.raises(NoAudioDevice, match=match)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_lost_device_that_comes_back_goes_on_where_the_ear_was(
+    seed: int, player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "RETRY_SECONDS", 0.01)
+    chance = random.Random(seed)
+    samples = ramp(9_000)  # 38 blocks
+    recorder.lost_at = chance.randrange(1, 48)  # also when all of it was handed over
+    recorder.back_after = chance.randrange(4)
+    feed_all(player, samples, device=chance.choice(["", "record"]))
+    assert player.play()
+    heard: list[int] = []
+    for run in recorder.heard():
+        lost = run[0] - 2 - len(heard) if len(run) else 0  # the ramp begins with 2
+        assert -BLOCK_FRAMES <= lost <= 0
+        heard[len(heard) + lost :] = run.tolist()
+    assert heard == to_pcm16(samples).tolist()
+    assert player.heard == len(samples)
+    assert player.underflows == 0
+
+
+def test_a_loss_is_noticed_at_resume(
+    player: Player, recorder: Recorder, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "RETRY_SECONDS", 0.01)
+    feed_all(player, ramp(20_000))
+    played = start()
+    recorder.wait_for_blocks(30)
+    player.pause()
+    recorder.wait_for_silence()
+    recorder.present, recorder.back_after = False, 3
+    player.resume()
+    assert played.result(10)
+    assert_sound(recorder, ramp(20_000))
+
+
+def test_a_device_lost_before_the_first_samples_is_tried_again(
+    player: Player, recorder: Recorder, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "RETRY_SECONDS", 0.01)
+    player.begin()
+    played = start()
+    recorder.wait_for(lambda: recorder.openings == 1)
+    recorder.wait_for_silence()
+    recorder.present, recorder.back_after = False, 2
+    player.feed(ramp(500))
+    player.finish()
+    assert played.result(10)
+    assert_sound(recorder, ramp(500))
+
+
+def test_a_device_that_does_not_come_back_fails_the_run_but_not_the_next(
+    player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "REOPEN_SECONDS", 0.1)
+    monkeypatch.setattr(playback, "RETRY_SECONDS", 0.01)
+    recorder.lost_at = 20
+    feed_all(player, ramp(20_000))
+    with no_device("lost and did not come back; plug one in"):
+        player.play()
+    assert recorder.openings > 3
+    assert all(stream.closed for stream in recorder.streams)
+    recorder.present = True
+    feed_all(player, ramp(400))
+    assert player.play()
+    assert recorder.heard()[-1].tolist() == to_pcm16(ramp(400)).tolist()
+
+
+def test_a_device_that_is_lost_again_and_again_fails_the_run(
+    player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "REOPEN_SECONDS", 0.1)
+    monkeypatch.setattr(playback, "RETRY_SECONDS", 0.01)
+
+    def flapping(*arguments: Any) -> Any:
+        recorder.present, recorder.lost_at = True, 0
+        return recorder(*arguments)
+
+    player = Player(open_stream=flapping)
+    feed_all(player, ramp(500))
+    with no_device("lost and did not come back"):
+        player.play()
+
+
+def test_abort_ends_the_wait_for_a_lost_device(
+    player: Player, recorder: Recorder, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "RETRY_SECONDS", 600)
+    recorder.lost_at = 20
+    feed_all(player, ramp(20_000))
+    played = start()
+    recorder.wait_for(lambda: recorder.openings == 2)
+    player.abort()
+    assert played.result(10) is False
+
+
+@pytest.mark.parametrize("name", ["", "other", "recorder 2"])
+def test_no_other_device_takes_the_place_of_a_lost_one(
+    name: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "REOPEN_SECONDS", 0.1)
+    monkeypatch.setattr(playback, "RETRY_SECONDS", 0.01)
+
+    def renamed(*arguments: Any) -> Any:
+        if recorder.openings:
+            recorder.name, recorder.present = name, True
+        return recorder(*arguments)
+
+    recorder.lost_at = 20
+    player = Player(open_stream=renamed)
+    feed_all(player, ramp(20_000), device="record")
+    with no_device("did not come back"):
+        player.play()
+    assert len([run for run in recorder.runs if run.any()]) == 1
+    assert all(stream.closed for stream in recorder.streams)
+
+
+def test_without_a_device_play_fails_at_once_and_without_waiting_for_samples(
+    player: Player, recorder: Recorder
+) -> None:
+    recorder.present = False
+    for frames in 0, 10:
+        player.begin()
+        player.feed(ramp(frames))
+        with no_device():
+            player.play()
+    assert recorder.openings == 2
+    recorder.present = True
+    feed_all(player, ramp(10))
+    assert player.play()
+
+
+# A sound server that hangs
+
+
+def test_a_stalled_device_fails_the_run_is_not_touched_again_and_stays_silent_when_it_wakes(
+    player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "STALL_SECONDS", 0.2)
+    recorder.hung_at = 15
+    feed_all(player, ramp(20_000))
+    with no_device("hangs"):
+        player.play()
+    feed_all(player, ramp(20_000))
+    with no_device("hangs"):
+        player.play()
+    player.abort()
+    player.close()
+    assert len(recorder.streams) == 1
+    assert not recorder.streams[0].closed
+    recorder.wake()
+    recorder.wait_for_blocks(3)
+    assert not any(any(block) for _, block in recorder.blocks[15:])
+
+
+@pytest.mark.parametrize("verb", ["abort", "pause"])
+def test_nobody_else_waits_while_play_hangs_in_the_sound_server(
+    verb: str, player: Player, recorder: Recorder, start: Start
+) -> None:
+    recorder.may_stop.clear()
+    player.begin()
+    player.feed(ramp(20_000))
+    played = start()
+    recorder.wait_for_blocks(20)
+    assert player.busy_since is None
+    getattr(player, verb)()
+    recorder.wait_for(lambda: recorder.streams[0].stopping)
+    # What blocked here would block for ever.
+    assert player.busy_since is not None
+    player.feed(ramp(500))
+    player.pause()
+    player.resume()
+    player.finish()
+    assert player.heard <= 20_000
+    player.abort()
+    feed_all(player, ramp(500, sign=-1))
+    assert not played.done()
+    recorder.may_stop.set()
+    assert played.result(10) is False
+    assert player.play()
+    assert player.busy_since is None
+    assert recorder.heard()[-1].tolist() == to_pcm16(ramp(500, sign=-1)).tolist()
+
+
+def test_two_players_play_at_once(recorder: Recorder) -> None:
+    recorders = [Recorder(), Recorder()]
+    players = [Player(open_stream=each) for each in recorders]
+    for number, player in enumerate(players):
+        feed_all(player, ramp(20_000, first=number))
+    recorders[0].hold()  # until the other has been heard
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        first, second = (executor.submit(player.play) for player in players)
+        assert second.result(10)
+        assert not first.done()
+        recorders[0].release()
+        assert first.result(10)
+    for number, each in enumerate(recorders):
+        assert_sound(each, ramp(20_000, first=number))
 
 
 # The real opener, with a PortAudio that refuses
@@ -318,48 +575,97 @@ class PortAudioError(Exception):
 
 @pytest.fixture
 def fake_sounddevice(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
-    fake = mock.Mock(PortAudioError=PortAudioError, _initialized=1)
-    fake.query_devices.return_value = [
-        {"name": "attic", "max_output_channels": 2},
-        {"name": "microphone", "max_output_channels": 0},
+    names = [
+        {"name": "attic", "max_output_channels": 2, "hostapi": 0},
+        {"name": "microphone", "max_output_channels": 0, "hostapi": 0},
+        {"name": "cellar", "max_output_channels": 2, "hostapi": 0},
     ]
+
+    def query_devices(device: int | None = None, kind: str = "") -> Any:
+        return names[2] if kind else names if device is None else names[device]
+
+    fake = mock.Mock(PortAudioError=PortAudioError, _initialized=1)
+    fake.query_devices.side_effect = query_devices
+    fake.query_hostapis.return_value = {"name": "ALSA"}
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     monkeypatch.setattr(playback, "_alsa_is_empty", lambda: False)
+    monkeypatch.setattr(playback._PortAudioStream, "count", 0)
+    monkeypatch.setattr(playback._PortAudioStream, "stale", False)
     return fake
+
+
+def real_stream(device: str = "") -> playback._PortAudioStream:
+    return playback._PortAudioStream(lambda *_: None, lambda: None, device)
 
 
 def opened_rates(fake: mock.Mock) -> list[int | None]:
     return [call.kwargs["samplerate"] for call in fake.RawOutputStream.call_args_list]
 
 
+def fake_stream(rate: float = 24_000.0) -> mock.Mock:
+    return mock.Mock(samplerate=rate, device=0, time=1.5)
+
+
+MISSING = PortAudioError("Error querying device -1")
+UNKNOWN = ValueError("No output device matching 'loft'")
+
+
 def test_a_device_that_refuses_24_khz_is_opened_at_its_own_rate(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = [
-        PortAudioError("Invalid sample rate"),
-        mock.Mock(samplerate=48_000.0),
-    ]
-    stream = playback._PortAudioStream(24_000, lambda *_: None, lambda: None, "")
-    assert stream.sample_rate == 48_000
+    fake_sounddevice.RawOutputStream.side_effect = [PortAudioError("Invalid sample rate"), fake_stream(48_000.0)]
+    assert isinstance(real_stream()._fill, playback._Resampled)
     assert opened_rates(fake_sounddevice) == [24_000, None]
     fake_sounddevice._terminate.assert_not_called()
 
 
 def test_a_device_plugged_in_since_is_found(fake_sounddevice: mock.Mock) -> None:
-    missing = PortAudioError("Error querying device -1")
-    fake_sounddevice.RawOutputStream.side_effect = [missing, missing, mock.Mock(samplerate=24_000.0)]
-    Player().open()
+    fake_sounddevice.RawOutputStream.side_effect = [MISSING, MISSING, fake_stream()]
+    real_stream()
     fake_sounddevice.assert_has_calls([mock.call._terminate(), mock.call._initialize()])
 
 
+def test_portaudio_is_not_initialized_anew_under_an_open_stream(fake_sounddevice: mock.Mock) -> None:
+    fake_sounddevice.RawOutputStream.side_effect = [fake_stream(), MISSING, MISSING, MISSING, MISSING, fake_stream()]
+    stream = real_stream()
+    with no_device():
+        real_stream()
+    playback.devices()
+    fake_sounddevice._terminate.assert_not_called()
+    assert stream.stop() == 1.5
+    fake_sounddevice.RawOutputStream.side_effect = [MISSING, MISSING, fake_stream()]
+    real_stream()
+    fake_sounddevice._terminate.assert_called_once()
+
+
+def test_after_a_loss_the_devices_are_listed_anew(fake_sounddevice: mock.Mock) -> None:
+    fake_sounddevice.RawOutputStream.side_effect = [fake_stream(), fake_stream()]
+    stream = real_stream("attic")
+    assert stream.device == "attic, ALSA"
+    fake_sounddevice.RawOutputStream.call_args.kwargs["finished_callback"]()
+    stream.stop()
+    real_stream(stream.device).stop()
+    fake_sounddevice._terminate.assert_called_once()
+
+
 def test_without_any_device_the_remedy_is_named(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = PortAudioError("Error querying device -1")
-    with pytest.raises(NoAudioDevice, match=r"no audio device \(.*-1\); plug one in, or write a file with -o out.wav"):
-        Player().open()
+    fake_sounddevice.RawOutputStream.side_effect = MISSING
+    with no_device(r"no audio device \(.*-1\); plug one in, or write a file with -o out.wav"):
+        real_stream()
 
 
 def test_an_unknown_device_is_answered_with_the_known_ones(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = ValueError("No output device matching 'cellar'")
-    with pytest.raises(NoAudioDevice, match=r"'cellar' does not name one audio device; choose from: attic$"):
-        Player("cellar").open()
+    fake_sounddevice.RawOutputStream.side_effect = UNKNOWN
+    player = Player()
+    player.begin("loft")
+    with no_device(r"'loft' does not name one audio device; choose from: attic, cellar$"):
+        player.play()
+
+
+def test_devices_are_listed_the_default_one_first(fake_sounddevice: mock.Mock) -> None:
+    assert playback.devices() == ["cellar (default)", "attic"]
+    fake_sounddevice._initialize.assert_called_once()
+    fake_sounddevice.query_devices.side_effect = MISSING
+    with no_device("plug one in"):
+        playback.devices()
 
 
 def test_without_portaudio_the_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -367,8 +673,9 @@ def test_without_portaudio_the_package_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     monkeypatch.setattr(playback, "_alsa_is_empty", lambda: False)
-    with pytest.raises(NoAudioDevice, match=r"PortAudio is missing .*; install libportaudio2"):
-        Player().open()
+    for use in real_stream, playback.devices:
+        with no_device(r"PortAudio is missing .*; install libportaudio2"):
+            use()
 
 
 def test_importing_the_room_imports_nothing_heavy() -> None:
@@ -383,12 +690,23 @@ def test_importing_the_room_imports_nothing_heavy() -> None:
 def playing(card: SilentCard, script: str) -> Iterator[subprocess.Popen[str]]:
     """A process that runs the script with a `player`. Its standard input and output are pipes of lines."""
     program = """
-        import os, sys, time
+        import os, sys, threading, time
         import numpy as np
         from kokoro_common.errors import NoAudioDevice
-        from kokoro_common.playback import Player
+        from kokoro_common.playback import Player, devices
         from tests.recorder import ramp
+        from tests.test_playback import feed_all
         player = Player()
+        def tell(*words):
+            print(*words, flush=True)
+        def play_in_background(*chunks):
+            global thread, result
+            result = []
+            begun = threading.Event()
+            feed_all(player, *chunks)
+            thread = threading.Thread(target=lambda: result.append(player.play(begun.set)))
+            thread.start()
+            begun.wait()
     """
     code = textwrap.dedent(program) + textwrap.dedent(script)
     command = [sys.executable, "-c", code]
@@ -401,6 +719,16 @@ def playing(card: SilentCard, script: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+def answer(process: subprocess.Popen[str], line: str = "") -> str:
+    """The process's next line, once it was given one."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if line:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
 def played(card: SilentCard, script: str) -> str:
     """What the script prints, to its end."""
     with playing(card, script) as process:
@@ -409,107 +737,244 @@ def played(card: SilentCard, script: str) -> str:
         return out
 
 
+def joined(sounds: list[NDArray[np.int16]]) -> tuple[list[int], list[int]]:
+    """Pieces of a ramp, each put where it belongs; by how many frames they overlap (negative: what is missing)."""
+    whole: list[int] = []
+    overlaps = []
+    for sound in sounds:
+        overlap = len(whole) + 2 - int(sound[0])  # the ramp begins with 2
+        overlaps.append(overlap)
+        whole[len(whole) - max(overlap, 0) :] = sound.tolist()
+    return whole, overlaps[1:]
+
+
+def sounds(samples: NDArray[np.int16]) -> list[NDArray[np.int16]]:
+    """The stretches without silence."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], samples != 0, [False]])))
+    return [samples[start:end] for start, end in edges.reshape(-1, 2)]
+
+
 @pytest.mark.card
 def test_the_card_hears_three_chunks_sample_for_sample(silent_card: SilentCard) -> None:
     script = """
-        for chunk in ramp(17_777), ramp(301, first=17_778), ramp(11_111, first=18_079):
-            player.feed(chunk)
-        print(player.sync(), player.heard, player.underflows)
-        player.close()
+        feed_all(player, ramp(17_777), ramp(301, first=17_778), ramp(11_111, first=18_079))
+        tell(player.play(), player.heard, player.underflows, player.busy_since)
     """
     with silent_card.capture() as captured:
-        assert played(silent_card, script) == "True 29189 0\n"
-    expected = to_pcm16(ramp(29_189))
-    heard = np.trim_zeros(captured.samples)
-    assert len(heard) == len(expected), f"heard {len(heard)} of {len(expected)} frames"
-    assert (heard == expected).all()
+        assert played(silent_card, script) == "True 29189 0 None\n"
+    assert [sound.tolist() for sound in sounds(captured.samples)] == [to_pcm16(ramp(29_189)).tolist()]
 
 
 @pytest.mark.card
-def test_the_card_hears_the_run_after_an_abort_whole_and_nothing_else_in_it(silent_card: SilentCard) -> None:
+def test_the_card_goes_on_after_pauses_without_losing_a_sample(silent_card: SilentCard) -> None:
+    script = """
+        play_in_background(ramp(31_000))
+        for number in range(6):
+            time.sleep(0.05 + 0.023 * number)  # some phase or other
+            player.pause()
+            time.sleep(1.1 if number == 3 else 0.2)
+            player.resume()
+        thread.join()
+        tell(result, player.heard, player.underflows)
+    """
+    with silent_card.capture() as captured:
+        assert played(silent_card, script) == "[True] 31000 0\n"
+    whole, repeated = joined(sounds(captured.samples))
+    assert whole == to_pcm16(ramp(31_000)).tolist()
+    assert len(repeated) == 6
+    assert min(repeated) >= 0
+    assert max(repeated) <= 600, f"repeated {repeated}"  # PortAudio's block at LATENCY
+    gaps = np.diff(np.flatnonzero(captured.samples))
+    assert gaps.max() > SAMPLE_RATE
+
+
+@pytest.mark.card
+def test_the_card_drops_what_it_holds_at_an_abort_and_hears_the_next_run_whole(silent_card: SilentCard) -> None:
     script = """
         for number in range(6):
-            player.feed(ramp(30_000))
-            player.wait(600 + 1_100 * number)  # some phase or other
+            play_in_background(ramp(30_000))
+            time.sleep(0.15 + 0.047 * number)  # some phase or other
+            tell(player.heard)
             player.abort()
-            player.feed(ramp(1_200, sign=-1))
-            assert player.sync()
-        player.close()
+            thread.join()
+            feed_all(player, ramp(1_200, sign=-1))
+            assert (result, player.play()) == ([False], True)
     """
     with silent_card.capture() as captured:
-        played(silent_card, script)
-    negative = np.flatnonzero(captured.samples < 0)
-    assert len(negative) == 6 * 1_200
-    for run in np.split(negative, 6):
-        assert captured.samples[run[0] : run[0] + 1_200].tolist() == to_pcm16(ramp(1_200, sign=-1)).tolist()
-    assert (captured.samples > 0).any()
+        heard = [int(line) for line in played(silent_card, script).split()]
+    old, new = sounds(np.maximum(captured.samples, 0)), sounds(np.minimum(captured.samples, 0))
+    assert [sound.tolist() for sound in new] == [to_pcm16(ramp(1_200, sign=-1)).tolist()] * 6
+    assert len(old) == 6
+    after = [len(sound) - position for sound, position in zip(old, heard, strict=True)]
+    assert max(after) < 1_200, f"frames after the abort: {after}"  # the device held 2,400 beyond what was heard
 
 
 @pytest.mark.card
-def test_a_card_lost_while_playing_fails_that_run_and_the_next_is_heard(silent_card: SilentCard) -> None:
+@pytest.mark.fault
+def test_a_sound_server_killed_in_mid_sentence_and_restarted_goes_on(silent_card: SilentCard) -> None:
     script = """
-        player.feed(ramp(240_000))
-        player.wait(2_000)
-        print("playing", flush=True)
-        try:
-            player.sync()
-        except NoAudioDevice as error:
-            print(error, flush=True)
+        play_in_background(ramp(31_000))
+        time.sleep(0.5)
+        tell("playing")
+        thread.join()
+        tell(result, player.heard, player.underflows)
+    """
+    before = Capture(os.environ | silent_card.environment)
+    with playing(silent_card, script) as process:
+        assert answer(process) == "playing"
+        silent_card.unplug()
+        before._parec.wait()
+        before._reader.join()
+        process.send_signal(signal.SIGSTOP)  # it shall not play before it is recorded
+        silent_card.plug_in()
+        with silent_card.capture() as after:
+            process.send_signal(signal.SIGCONT)
+            assert answer(process) == "[True] 31000 0"
+    heard = [*sounds(before.samples), *sounds(after.samples)]
+    assert heard[-1][-1] == 31_001
+    _, overlaps = joined(heard)
+    assert len(overlaps) == 1
+    assert overlaps[0] > -SAMPLE_RATE // 2, f"lost {-overlaps[0]} frames"
+
+
+@pytest.mark.card
+@pytest.mark.fault
+def test_a_sound_server_restarted_while_paused_goes_on(silent_card: SilentCard) -> None:
+    script = """
+        play_in_background(ramp(31_000))
+        time.sleep(0.5)
+        player.pause()
+        while player.busy_since is not None or player._playing:
+            time.sleep(0.01)
+        tell("paused")
         sys.stdin.readline()
-        player.feed(ramp(1_200, sign=-1))
-        print(player.sync(), flush=True)
-        sys.stdin.readline()
-        player.feed(ramp(2_400, sign=-1))
-        print(player.sync(), flush=True)
-        player.close()
+        player.resume()
+        thread.join()
+        tell(result, player.heard)
     """
     with playing(silent_card, script) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "playing\n"
+        assert answer(process) == "paused"
         silent_card.unplug()
-        assert process.stdout.readline().startswith("the audio device was lost; plug one in")
-        for frames in 1_200, 2_400:  # after a loss while playing; after one while the stream was stopped
-            silent_card.plug_in()
-            with silent_card.capture() as captured:
-                process.stdin.write("\n")
-                process.stdin.flush()
-                assert process.stdout.readline() == "True\n"
-            assert np.trim_zeros(captured.samples).tolist() == to_pcm16(ramp(frames, sign=-1)).tolist()
-            silent_card.unplug()
         silent_card.plug_in()
-        process.communicate(timeout=60)
+        with silent_card.capture() as captured:
+            assert answer(process, "resume") == "[True] 31000"
+    assert sounds(captured.samples)[-1][-1] == 31_001
+
+
+@pytest.mark.card
+@pytest.mark.fault
+def test_a_card_that_does_not_come_back_fails_the_run_and_the_next_finds_a_new_one(silent_card: SilentCard) -> None:
+    script = """
+        from kokoro_common import playback
+        playback.REOPEN_SECONDS = 0.5
+        feed_all(player, ramp(31_000))
+        try:
+            player.play(lambda: tell("playing"))
+        except NoAudioDevice as error:
+            tell(error)
+        sys.stdin.readline()
+        feed_all(player, ramp(1_200))
+        tell(player.play())
+    """
+    with playing(silent_card, script) as process:
+        assert answer(process) == "playing"
+        silent_card.unplug()
+        assert answer(process).startswith("the audio device was lost and did not come back; plug one in")
+        silent_card.plug_in()
+        with silent_card.capture() as captured:
+            assert answer(process, "go on") == "True"
+    assert [sound.tolist() for sound in sounds(captured.samples)] == [to_pcm16(ramp(1_200)).tolist()]
+
+
+@pytest.mark.card
+@pytest.mark.fault
+def test_a_card_that_hangs_fails_the_run(silent_card: SilentCard) -> None:
+    script = """
+        feed_all(player, ramp(240_000))
+        try:
+            player.play(lambda: tell("playing"))
+        except NoAudioDevice as error:
+            player.abort()
+            player.close()
+            tell(error)
+            os._exit(3)
+    """
+    with playing(silent_card, script) as process:
+        assert answer(process) == "playing"
+        silent_card.hang()
+        assert answer(process).startswith("the audio device hangs")
+        assert process.wait(10) == 3
+
+
+@pytest.mark.card
+@pytest.mark.fault
+def test_an_abort_does_not_wait_for_a_card_that_hangs(silent_card: SilentCard) -> None:
+    script = """
+        play_in_background(ramp(240_000))
+        tell("playing")
+        sys.stdin.readline()
+        player.abort()
+        while player.busy_since is None:  # until `play` is in PortAudio's abort, which takes 30 s
+            time.sleep(0.01)
+        feed_all(player, ramp(100))
+        player.pause()
+        player.abort()
+        tell(thread.is_alive())
+        os._exit(3)
+    """
+    with playing(silent_card, script) as process:
+        assert answer(process) == "playing"
+        silent_card.hang()
+        assert answer(process, "abort") == "True"
+        assert process.wait(10) == 3
+
+
+@pytest.mark.card
+def test_two_players_of_one_process_are_heard_at_once_and_whole(silent_card: SilentCard) -> None:
+    script = """
+        play_in_background(np.full(20_000, 1000 / 32_767, np.float32))
+        other = Player()
+        feed_all(other, np.full(5_000, 200 / 32_767, np.float32))
+        assert other.play()
+        thread.join()
+        tell(result)
+    """
+    with silent_card.capture() as captured:
+        assert played(silent_card, script) == "[True]\n"
+    (both,) = sounds(captured.samples)
+    assert np.count_nonzero(both == 1_200) == 5_000
+    assert np.count_nonzero(both == 1_000) == 15_000
+    assert len(both) == 20_000
+
+
+@pytest.mark.card
+def test_devices_of_the_card_can_be_asked_for_by_name(silent_card: SilentCard) -> None:
+    script = """
+        tell(devices())
+        feed_all(player, ramp(100), device="defa")
+        tell(player.play())
+        player.begin("cellar")
+        try:
+            player.play()
+        except NoAudioDevice as error:
+            tell(error)
+    """
+    assert played(silent_card, script).splitlines() == [
+        "['default (default)']",
+        "True",
+        "'cellar' does not name one audio device; choose from: default",
+    ]
 
 
 @pytest.mark.card
 def test_without_any_configured_sound_the_process_survives_and_says_so(silent_card: SilentCard) -> None:
     silent_card.environment["ALSA_CONFIG_PATH"] = "/nonexistent"
     script = """
-        try:
-            player.open()
-        except NoAudioDevice as error:
-            print(error)
+        for use in devices, lambda: (player.begin(), player.play()):
+            try:
+                use()
+            except NoAudioDevice as error:
+                tell(error)
     """
-    assert played(silent_card, script).startswith("no audio device")
-
-
-@pytest.mark.card
-def test_a_card_that_hangs_fails_sync(silent_card: SilentCard) -> None:
-    script = """
-        player.feed(ramp(240_000))
-        player.wait(2_000)
-        print("playing", flush=True)
-        try:
-            player.sync()
-        except NoAudioDevice as error:
-            player.abort()
-            player.close()
-            print(error, flush=True)
-            os._exit(3)
-    """
-    with playing(silent_card, script) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "playing\n"
-        silent_card.hang()
-        assert process.stdout.readline().startswith("the audio device hangs")
-        assert process.wait(10) == 3
+    lines = played(silent_card, script).splitlines()
+    assert [line.partition(" (")[0] for line in lines] == ["no audio device"] * 2
