@@ -283,7 +283,7 @@ class Player:
 
 
 class _Run:
-    """The audio of one run, on its way from `feed` to the ear: frames at SAMPLE_RATE. The player's `_state` guards it."""
+    """The audio of one run, on its way from `feed` to the ear, in frames at SAMPLE_RATE. `_state` guards it."""
 
     def __init__(self, device: str) -> None:
         self.device = device  # asked for

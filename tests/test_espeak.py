@@ -290,3 +290,12 @@ def test_importing_the_room_loads_nothing() -> None:
     code = "import sys, kokoro_common.espeak; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "soxr", "soundfile", "ctypes", "subprocess", "espeakng_loader"} & {*modules}
+
+
+def test_the_step_at_a_seam_is_far_below_those_in_speech(engine: EspeakEngine) -> None:
+    sounds = [
+        engine.synthesize(text, "a", 1.0, True).samples
+        for text in ("One sentence.", "A clause,", "half of a", "Is it?")
+    ]
+    for before, after in itertools.pairwise(sounds):
+        assert abs(after[0] - before[-1]) < 0.2 * np.abs(np.diff(before)).max()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -62,6 +64,74 @@ def test_ctrl_c_silences_and_the_next_speech_is_whole(world: World, silent_card:
     assert len(heard) < 24_000 * 20
     ledger = json.loads(world.say("--status", "--json").stdout)["model_server"]["ledger"]
     assert (ledger["cancelled"], ledger["finished"], ledger["in_flight"]) == (1, 2, 0)
+
+
+def test_words_that_come_one_by_one_are_spoken_before_the_text_is_complete(
+    world: World, silent_card: SilentCard
+) -> None:
+    world.environment |= silent_card.environment
+    world.say("-o", "warm.wav", "warm")
+    text = b"This is the first sentence here. The second sentence comes after it and takes its time."
+    words = text.split(b" ")
+        "This",
+        "is",
+        "the",
+        "first",
+        "sentence",
+        "here.",
+        "The",
+        "second",
+        "sentence",
+        "comes",
+        "after",
+        "it",
+        "and",
+        "takes",
+        "its",
+        "time.",
+    ]
+    reading, writing = os.pipe()
+    with silent_card.capture() as captured:
+        process = world.popen("-e", "--timing", stdin=reading)
+        os.close(reading)
+        pace = threading.Event()  # never set: the writer's own rhythm, which is what is tested
+        for position, word in enumerate(words):
+            pace.wait(0.15)
+            os.write(writing, word if position == 0 else b" " + word)
+            if word == b"its":
+                assert np.abs(captured.samples).max() > 500, "nothing was heard before the second sentence was complete"
+        os.close(writing)
+        out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, text), errors
+    for name, sentence in (("one", "This is the first sentence here."), ("two", text.decode()[33:])):
+        world.say("-o", f"{name}.wav", sentence)
+        expected = np.trim_zeros(soundfile.read(world.path / f"{name}.wav", dtype="int16")[0])
+        heard = np.lib.stride_tricks.sliding_window_view(captured.samples, len(expected))
+        loudest = int(np.abs(expected).argmax())
+        places = np.flatnonzero(heard[:, loudest] == expected[loudest])
+        assert any(np.array_equal(heard[place], expected) for place in places), f"sentence {name} has a gap"
+
+
+def test_the_devices_are_listed_and_one_can_be_named(world: World, silent_card: SilentCard) -> None:
+    world.environment |= silent_card.environment
+    listed = world.say("-a", "?")
+    assert listed.returncode == 0, listed.stderr
+    assert "default" in listed.stdout
+    assert world.say("-a", "default", "hello").returncode == 0
+    wrong = world.say("-a", "no such device", "hello")
+    assert wrong.returncode == 3
+    assert "no such device" in wrong.stderr
+
+
+def test_volume_is_a_factor(world: World, silent_card: SilentCard) -> None:
+    world.environment |= silent_card.environment
+    peaks = []
+    for volume in ("1", "0.5", "0"):
+        with silent_card.capture() as captured:
+            assert world.say("--volume", volume, "hello").returncode == 0
+        peaks.append(int(np.abs(captured.samples.astype(int)).max()))
+    assert abs(peaks[1] * 2 - peaks[0]) <= 2
+    assert peaks[2] == 0
 
 
 def test_a_server_without_a_device_ends_and_the_next_finds_the_card(world: World, silent_card: SilentCard) -> None:
