@@ -34,7 +34,7 @@ def mark(event: str, **values: float) -> None:
 class MarkingRecorder(Recorder):
     """Marks the first block that the device takes: a stream is started with samples at hand, so it holds sound."""
 
-    def __call__(self, sample_rate: int, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
+    def __call__(self, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
         taken = False
 
         def fill_and_mark(block: memoryview, now: float, dac: float) -> None:
@@ -44,7 +44,7 @@ class MarkingRecorder(Recorder):
                 taken = True
                 mark("first block")
 
-        return super().__call__(sample_rate, fill_and_mark, finished, device)
+        return super().__call__(fill_and_mark, finished, device)
 
 
 class MarkingVoiceServer(voice_server.VoiceServer):
