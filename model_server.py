@@ -65,7 +65,7 @@ from kokoro_common.protocol import (
     VoiceServerFor,
 )
 from kokoro_common.record import Record
-from kokoro_common.settings import Settings, resolve
+from kokoro_common.settings import Settings
 from kokoro_common.synthesis import MEASURED, Synthesis, failure
 from kokoro_common.voices import VOICES
 
@@ -489,21 +489,7 @@ def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelSe
     """Runs the model server; normally started by say.py. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="kokoro-model-server", description="The resident model of Kokoro Say.")
     parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    life: daemon.Life | None = None
-    try:
-        settings = resolve()
-        runtime = RuntimeDirectory(settings.runtime_dir)
-        life = daemon.Life(runtime, "model", options.inherited)
-        model_server = server(settings, runtime, life)
-    except KokoroError as error:
-        if life is not None:
-            life.refuse(error)
-        print(f"kokoro-model-server: {error}", file=sys.stderr)
-        return error.exit_code
-    daemon.on_signals(model_server.shut_down)
-    model_server.run()
-    return daemon.end_process()
+    return daemon.serve("model", parser.parse_args(arguments).inherited, server)
 
 
 if __name__ == "__main__":

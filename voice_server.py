@@ -82,9 +82,9 @@ from kokoro_common.protocol import (
     UtteranceOpened,
 )
 from kokoro_common.record import Record
-from kokoro_common.settings import Settings, resolve
+from kokoro_common.settings import Settings
 from kokoro_common.utterance import HUNGRY_FRAMES, Pace, Utterance
-from kokoro_common.voices import parse_voice, server_name
+from kokoro_common.voices import VOICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -578,27 +578,17 @@ def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceSe
     parser = argparse.ArgumentParser(
         prog="kokoro-voice-server", description="One voice of Kokoro Say, in its own process."
     )
-    parser.add_argument("voice", help="a name of the catalogue")
+    parser.add_argument("voice", help="a name of the catalogue", choices=VOICES, metavar="VOICE")
     parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    life: daemon.Life | None = None
-    try:
-        settings = resolve()
-        voice = server_name(parse_voice(options.voice))
-        runtime = RuntimeDirectory(settings.runtime_dir)
-        life = daemon.Life(runtime, f"voice-{voice}", options.inherited)
+
+    def make(settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> VoiceServer:
         link = daemon.connect(runtime, "model", "voice")
         if link is None:
             raise ServersUnreachable("there is no model server to register with", "start it with say.py")
-        voice_server = server(settings, runtime, voice, link, life)
-    except KokoroError as error:
-        if life is not None:
-            life.refuse(error)
-        print(f"kokoro-voice-server: {error}", file=sys.stderr)
-        return error.exit_code
-    daemon.on_signals(voice_server.shut_down)
-    voice_server.run()
-    return daemon.end_process()
+        return server(settings, runtime, options.voice, link, life)
+
+    return daemon.serve(f"voice-{options.voice}", options.inherited, make)
 
 
 if __name__ == "__main__":

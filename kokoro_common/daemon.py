@@ -23,14 +23,18 @@ from kokoro_common.errors import KokoroError, ServersUnreachable, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import PROTOCOL
 from kokoro_common.record import Record
+from kokoro_common.settings import Settings, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
 
-    from kokoro_common.settings import Settings
+    class Server(Protocol):
+        def run(self) -> None: ...  # until it has ended
+        def shut_down(self) -> None: ...  # asks it to end; may be called by a signal handler
+
 
 READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light imports lie between
 MAX_STDERR_BYTES = 1 << 20  # of earlier servers, kept because the last words of a crash stand there
@@ -295,6 +299,24 @@ class Life:
         if self._start_lock is not None:
             os.close(self._start_lock)
             self._start_lock = None
+
+
+def serve(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory, Life], Server]) -> int:
+    """Main of a server program: makes it, runs it to its end. Returns an exit code when it could not be made."""
+    life: Life | None = None
+    try:
+        settings = resolve()
+        runtime = RuntimeDirectory(settings.runtime_dir)
+        life = Life(runtime, name, inherited)
+        server = make(settings, runtime, life)
+    except KokoroError as error:
+        if life is not None:
+            life.refuse(error)
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    on_signals(server.shut_down)
+    server.run()
+    end_process()
 
 
 def on_signals(shutdown: Callable[[], None]) -> None:

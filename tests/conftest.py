@@ -21,6 +21,12 @@ ROOT = Path(__file__).parent.parent
 pytest_plugins = ["tests.local_hub", "tests.silent_card", "tests.toy_kokoro"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast ones first: what needs neither processes nor a model nor a card fails within a minute."""
+    slow = {"e2e", "model", "card", "fault"}
+    items.sort(key=lambda item: any(mark.name in slow for mark in item.iter_markers()))
+
+
 class World:
     """The directories and environment of one test, and the say.py that lives in them."""
 
