@@ -316,7 +316,7 @@ def serve(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory,
         return error.exit_code
     on_signals(server.shut_down)
     server.run()
-    end_process()
+    return end_process()
 
 
 def on_signals(shutdown: Callable[[], None]) -> None:
