@@ -87,8 +87,6 @@ from kokoro_common.utterance import HUNGRY_FRAMES, Pace, Utterance
 from kokoro_common.voices import VOICES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kokoro_common.connection import Delivery
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
@@ -295,6 +293,8 @@ class VoiceServer:
             self._model.post(ModelWanted())
             if self._state.state != "ready":
                 place.tell(self._state)
+        if mouth is not None and message.floor == "interrupt":
+            self._ask_for_floor(place)
         self._decide_engine(place)
 
     def handle_text_part(self, peer: Peer, message: TextPart, _: bytes) -> None:
@@ -318,23 +318,31 @@ class VoiceServer:
             self._cancel(place)
 
     def handle_stop(self, peer: Peer, _: Stop, __: bytes) -> None:
-        self._control(peer, self._spoken_places(), self._cancel)
+        peer.post(Controlled(utterances=self._cancel_all(self._spoken_places())))
 
     def handle_skip(self, peer: Peer, _: Skip, __: bytes) -> None:
-        self._control(peer, [place for place in self._spoken_places() if place.floor == "held"], self._cancel)
+        speaking = [place for place in self._spoken_places() if place.floor == "held"]
+        peer.post(Controlled(utterances=self._cancel_all(speaking)))
 
     def handle_pause(self, peer: Peer, _: Pause, __: bytes) -> None:
         speaking = [place for place in self._spoken_places() if place.floor == "held" and not place.paused]
-        self._control(peer, speaking, Place.pause)
+        for place in speaking:
+            place.pause()
+        peer.post(Controlled(utterances=len(speaking)))
 
     def handle_resume(self, peer: Peer, _: Resume, __: bytes) -> None:
         paused = [place for place in self._spoken_places() if place.paused]
-        self._control(peer, paused, Place.resume)
+        for place in paused:
+            place.resume()
+        peer.post(Controlled(utterances=len(paused)))
 
-    def _control(self, peer: Peer, places: list[Place], verb: Callable[[Place], None]) -> None:
+    def _cancel_all(self, places: list[Place]) -> int:
+        """All are silenced before the books of the first are closed: they may be hundreds."""
         for place in places:
-            verb(place)
-        peer.post(Controlled(utterances=len(places)))
+            place.silence()
+        for place in places:
+            self._cancel(place)
+        return len(places)
 
     def _spoken_places(self) -> list[Place]:
         return [place for place in self._places.values() if place.mouth is not None]
@@ -356,8 +364,7 @@ class VoiceServer:
         if peer is not None and peer is not self._model:
             peer.post(ShuttingDown(pid=os.getpid()))
         self._leaving = True
-        for place in list(self._places.values()):
-            self._cancel(place)
+        self._cancel_all(list(self._places.values()))
 
     def _own(self, peer: Peer, utterance: str) -> Place | None:
         """The utterance, if it is this client's. One that has ended is no error: the messages crossed."""
@@ -399,16 +406,14 @@ class VoiceServer:
             self._pump(place)
 
     def _ask_for_floor(self, place: Place) -> None:
-        """With the first words: a pipe that has said nothing yet keeps nobody waiting."""
+        """With the first words: a pipe that has said nothing yet keeps nobody waiting. To interrupt, at once."""
         policy = place.utterance.speak.floor
         if policy == "overlap":
             self._take_floor(place)
             return
         place.floor = "asked"
-        if policy == "interrupt":
-            for other in self._spoken_places():  # at once; those of other servers hear it from the model server
-                if other is not place:
-                    self._cancel(other)
+        if policy == "interrupt":  # here at once; those of other servers hear it from the model server
+            self._cancel_all([other for other in self._spoken_places() if other is not place])
         self._model.post(FloorRequest(utterance=place.utterance.id, interrupt=policy == "interrupt"))
 
     def _take_floor(self, place: Place) -> None:
@@ -531,8 +536,7 @@ class VoiceServer:
         """The one way out of the books: exactly one last message, the floor freed, the ledger told."""
         utterance = place.utterance
         if outcome != "finished":
-            if place.mouth is not None:
-                place.mouth.silence(utterance.id)  # first of all: the ear comes before the books
+            place.silence()  # first of all: the ear comes before the books
             self._model.post(Cancel(utterance=utterance.id))
         del self._places[utterance.id]
         self._ended.append(utterance.id)

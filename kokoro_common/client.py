@@ -185,6 +185,8 @@ class Client:
 
         An exception on the way, KeyboardInterrupt included, cancels the utterance.
         """
+        if options.floor == "interrupt":
+            self.control(Stop())  # straight to every voice: silence does not wait for the model server
         lost = False  # after it was accepted
         for wait in (*RETRY_SECONDS, None):
             conversation: _Conversation | None = None

@@ -43,6 +43,10 @@ class Place:
     def paused(self) -> bool:
         return self.mouth is not None and self.floor == "held" and self.mouth.player.paused
 
+    def silence(self) -> None:
+        if self.mouth is not None:
+            self.mouth.silence(self.utterance.id)
+
     def pause(self) -> None:
         assert self.mouth is not None
         self.mouth.player.pause()
