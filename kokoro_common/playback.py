@@ -283,7 +283,7 @@ class Player:
 
 
 class _Run:
-    """The audio of one run, on its way from `feed` to the ear, in frames at SAMPLE_RATE. `_state` guards it."""
+    """The audio of one run on its way to the ear, in frames at SAMPLE_RATE. The player's `_state` guards it."""
 
     def __init__(self, device: str) -> None:
         self.device = device  # asked for
@@ -295,9 +295,8 @@ class _Run:
         self.paused = False
         self.waiting: collections.deque[memoryview] = collections.deque()  # int16, not yet handed over
         self.lead_in = 0  # silence to be handed over before them
-        self._handed: collections.deque[tuple[int, memoryview]] = (
-            collections.deque()
-        )  # (where in the stream, not heard)
+        # (where in the stream, int16), handed over and not yet heard
+        self._handed: collections.deque[tuple[int, memoryview]] = collections.deque()
         self._written = 0  # to the stream, zeros included
         self._clock = (0, 0.0)  # where in the stream the last block begins, when that will be heard
         self._dry = False
@@ -321,7 +320,6 @@ class _Run:
         if not self.over:
             self.aborted = True
             self.waiting.clear()
-            self._handed.clear()
 
     def fill(self, block: memoryview, now: float, dac: float) -> None:
         """Hands over the next frames, and zeros where there are none."""
@@ -340,7 +338,7 @@ class _Run:
             filled += len(taken)
         self._written += len(block)
         self.begun |= filled > silence
-        was_dry, self._dry = self._dry, self.begun and filled < len(block) and not (self.ended or self.paused)
+        was_dry, self._dry = self._dry, filled < len(block) and not (self.ended or self.aborted or self.paused)
         self.underflows += self._dry and (filled > 0 or not was_dry)  # a gap begins that the ear will notice
 
     def listen(self, now: float) -> None:
@@ -416,8 +414,8 @@ class _PortAudioStream:
             _PortAudioStream.count -= 1
         return now
 
-    def _callback(self, block: Any, frames: int, time: Any, status: Any) -> None:
-        self._fill(memoryview(block), time.currentTime, time.outputBufferDacTime)
+    def _callback(self, block: Any, frames: int, times: Any, status: Any) -> None:
+        self._fill(memoryview(block), times.currentTime, times.outputBufferDacTime)
 
     def _end(self) -> None:
         if not self._stopping:

@@ -46,7 +46,7 @@ class Recorder:
         self.hung_at: int | None = None  # block that never comes
         self.may_stop = threading.Event()  # while cleared, a stream's `stop` blocks
         self.may_stop.set()
-        self.openings = 0  # tried
+        self.asked: list[str] = []  # device, per opening tried
         self.streams: list[RecorderStream] = []
         self.blocks: list[tuple[float, bytes]] = []  # (seconds of its clock at which it is due, int16)
         self.runs: list[NDArray[np.int16]] = []  # heard, per start of a stream, its silence included
@@ -57,7 +57,7 @@ class Recorder:
 
     def __call__(self, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
         with self.state:
-            self.openings += 1
+            self.asked.append(device)
             self.state.notify_all()
         if not self.present and self.back_after is not None:
             self.present, self.back_after = self.back_after == 0, self.back_after - 1
@@ -65,6 +65,10 @@ class Recorder:
             raise NoAudioDevice("no audio device")
         self.streams.append(RecorderStream(self, fill, finished))
         return self.streams[-1]
+
+    @property
+    def openings(self) -> int:
+        return len(self.asked)
 
     def hold(self) -> None:
         """The clock stands still: what is fed until `release` is all there before the next block is taken."""
@@ -105,6 +109,7 @@ class RecorderStream:
     def __init__(self, recorder: Recorder, fill: Fill, finished: Callable[[], None]) -> None:
         self.device = recorder.name
         self._opened = time.monotonic()
+        self._lost = False
         self.stopping = False
         self.closed = False
         self._recorder = recorder
@@ -136,7 +141,7 @@ class RecorderStream:
             self._recorder.spans.append((self._opened, time.monotonic()))
             self.closed = True
             self._recorder.state.notify_all()
-        return self._recorder.clock / self._recorder.sample_rate
+        return self._recorder.clock / self._recorder.sample_rate + self._lost  # the clock goes on, the device does not
 
     def end(self) -> None:
         """Ends the thread of a hung stream too: for the end of a test."""
@@ -165,7 +170,7 @@ class RecorderStream:
                 if self._stopping:
                     break
                 if len(recorder.blocks) == recorder.lost_at:
-                    recorder.present, recorder.lost_at = False, None
+                    recorder.present, recorder.lost_at, self._lost = False, None, True
                     break
             block = bytearray(2 * BLOCK_FRAMES)
             due = (self._began + written) / recorder.sample_rate

@@ -127,7 +127,7 @@ def test_runs_follow_each_other_and_between_them_nothing_is_open(player: Player,
 
 def test_a_run_without_audio_needs_no_device(player: Player, recorder: Recorder) -> None:
     assert player.play() is False  # none was begun
-    feed_all(player)
+    feed_all(player, ramp(0))
     assert player.play() is True
     player.abort()
     assert player.play() is True  # it was over
@@ -167,6 +167,14 @@ def test_sounding_is_called_once_with_the_first_samples_handed_over(
     player.abort()
     assert player.play(lambda: calls.append(0)) is False
     assert len(calls) == 1
+
+
+def test_the_lead_in_does_not_count_as_sounding(recorder: Recorder) -> None:
+    taken: list[int] = []
+    player = Player(open_stream=recorder, lead_in=0.3)
+    feed_all(player, ramp(5_000))
+    assert player.play(lambda: taken.append(len(recorder.blocks)))
+    assert taken[0] >= 30  # blocks of 10 ms
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 16_000])
@@ -226,6 +234,20 @@ def test_a_device_that_may_sleep_is_woken_by_silence(lead_in: float, recorder: R
     assert silence_before("rec") == lead_in
 
 
+def test_a_pause_may_let_the_device_fall_asleep(recorder: Recorder) -> None:
+    player = Player(open_stream=recorder, lead_in=0.02)
+    feed_all(player, ramp(10_000))
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        played = executor.submit(player.play)
+        recorder.wait_for_blocks(20)
+        player.pause()
+        recorder.wait_for_silence()
+        player.resume()
+        assert played.result(10)
+    assert [int(np.flatnonzero(run)[0]) for run in recorder.runs] == [480, 480]
+    assert_sound(recorder, ramp(10_000))
+
+
 # Abort
 
 
@@ -244,6 +266,7 @@ def test_abort_silences_from_the_next_block_on_and_the_next_run_plays_exactly(
         player.abort()
         taken = len(recorder.blocks) + 1  # one may be on its way
         assert played.result(10) is False
+        assert player.underflows == 0
         assert not any(any(block) for _, block in recorder.blocks[taken:])
         feed_all(player, new)
         assert player.play()
@@ -330,11 +353,15 @@ def test_pause_silences_from_the_next_block_on_and_keeps_the_position(
     player.feed(ramp(20_000))
     start()
     recorder.wait_for_blocks(30)
+    recorder.may_stop.clear()
     player.pause()
     taken = len(recorder.blocks) + 1  # one may be on its way
+    recorder.wait_for_blocks(5)
+    recorder.may_stop.set()
     recorder.wait_for_silence()
     assert not any(any(block) for _, block in recorder.blocks[taken:])
     assert player.paused
+    assert player.underflows == 0
     openings = recorder.openings
     player.feed(ramp(10_000))
     assert recorder.openings == openings
@@ -375,8 +402,10 @@ def test_a_lost_device_that_comes_back_goes_on_where_the_ear_was(
     samples = ramp(9_000)  # 38 blocks
     recorder.lost_at = chance.randrange(1, 48)  # also when all of it was handed over
     recorder.back_after = chance.randrange(4)
-    feed_all(player, samples, device=chance.choice(["", "record"]))
+    device = chance.choice(["", "record"])
+    feed_all(player, samples, device=device)
     assert player.play()
+    assert set(recorder.asked[1:]) == {device and "recorder"}  # its full name; the default stays the default
     heard: list[int] = []
     for run in recorder.heard():
         lost = run[0] - 2 - len(heard) if len(run) else 0  # the ramp begins with 2
@@ -400,6 +429,27 @@ def test_a_loss_is_noticed_at_resume(
     player.resume()
     assert played.result(10)
     assert_sound(recorder, ramp(20_000))
+
+
+def test_the_time_for_a_lost_device_begins_anew_after_a_pause(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playback, "REOPEN_SECONDS", 0)  # one try, at once
+
+    def paused_when_reopened(*arguments: Any) -> Any:
+        if recorder.openings == 1:
+            player.pause()
+        return recorder(*arguments)
+
+    player = Player(open_stream=paused_when_reopened)
+    recorder.lost_at, recorder.back_after = 20, 0
+    feed_all(player, ramp(20_000))
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        played = executor.submit(player.play)
+        recorder.wait_for(lambda: len(recorder.streams) == 2 and recorder.streams[1].closed)
+        recorder.present, recorder.back_after = False, 1
+        player.resume()
+        assert played.result(10)
 
 
 def test_a_device_lost_before_the_first_samples_is_tried_again(
@@ -509,6 +559,9 @@ def test_a_stalled_device_fails_the_run_is_not_touched_again_and_stays_silent_wh
     feed_all(player, ramp(20_000))
     with no_device("hangs"):
         player.play()
+    recorder.wake()
+    recorder.wait_for_blocks(3)
+    assert not any(any(block) for _, block in recorder.blocks[15:])
     feed_all(player, ramp(20_000))
     with no_device("hangs"):
         player.play()
@@ -516,9 +569,6 @@ def test_a_stalled_device_fails_the_run_is_not_touched_again_and_stays_silent_wh
     player.close()
     assert len(recorder.streams) == 1
     assert not recorder.streams[0].closed
-    recorder.wake()
-    recorder.wait_for_blocks(3)
-    assert not any(any(block) for _, block in recorder.blocks[15:])
 
 
 @pytest.mark.parametrize("verb", ["abort", "pause"])
@@ -535,6 +585,8 @@ def test_nobody_else_waits_while_play_hangs_in_the_sound_server(
     recorder.wait_for(lambda: recorder.streams[0].stopping)
     # What blocked here would block for ever.
     assert player.busy_since is not None
+    recorder.wait_for_blocks(3)
+    assert player.underflows == 0
     player.feed(ramp(500))
     player.pause()
     player.resume()
