@@ -71,6 +71,17 @@ class Capture:
             self._parec.wait()
             self._reader.join()
 
+    def wait_for_sound(self, frames: int) -> None:
+        """Returns when so many frames have been recorded since the first that is not silent."""
+        with self._arrived:
+            heard = self._arrived.wait_for(lambda: len(np.trim_zeros(self.samples, "f")) >= frames, 30)
+            assert heard, "the silent card gives no sound"
+
+    def end(self) -> None:
+        """After the card was unplugged: `samples` is what was recorded before."""
+        self._parec.wait()
+        self._reader.join()
+
     def _wait_for(self, frames: int) -> None:
         with self._arrived:
             target = len(self._data) + 2 * frames

@@ -875,8 +875,7 @@ def test_a_sound_server_killed_in_mid_sentence_and_restarted_goes_on(silent_card
     with playing(silent_card, script) as process:
         assert answer(process) == "playing"
         silent_card.unplug()
-        before._parec.wait()
-        before._reader.join()
+        before.end()
         process.send_signal(signal.SIGSTOP)  # it shall not play before it is recorded
         silent_card.plug_in()
         with silent_card.capture() as after:

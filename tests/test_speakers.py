@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from tests.conftest import World
-from tests.silent_card import SilentCard
+from tests.silent_card import Capture, SilentCard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.card]
 
@@ -121,3 +121,28 @@ def test_a_server_without_a_device_ends_and_the_next_finds_the_card(world: World
     assert world.say("hello").returncode == 3
     world.environment |= silent_card.environment
     assert world.say("hello").returncode == 0
+
+
+def test_speech_goes_on_when_the_sound_server_is_killed_and_started_again(
+    world: World, silent_card: SilentCard
+) -> None:
+    world.environment |= silent_card.environment
+    text = "This sentence goes on and on for a while, so that there is time to pull the plug in the middle of it."
+    world.say("-o", "whole.wav", text)
+    expected = np.trim_zeros(soundfile.read(world.path / "whole.wav", dtype="int16")[0])
+    (voice,) = [server for server in world.servers() if "voice_server" in " ".join(server.cmdline())]
+    before = Capture(os.environ | silent_card.environment)
+    process = world.popen(text)
+    before.wait_for_sound(24_000)
+    silent_card.unplug()
+    before.end()
+    voice.send_signal(signal.SIGSTOP)  # it shall not play before it is recorded
+    silent_card.plug_in()
+    with silent_card.capture() as after:
+        voice.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, b"")
+    first, second = np.trim_zeros(before.samples), np.trim_zeros(after.samples)
+    assert np.array_equal(first[:12_000], expected[:12_000])
+    assert np.array_equal(second[-12_000:], expected[-12_000:])
+    assert len(first) + len(second) > len(expected) - 12_000  # at most half a second is lost
