@@ -374,7 +374,9 @@ def measure_card(count: int) -> None:
     print_silence(handed)
     print(" at the monitor, its own 5 ms included:")
     heard = capture.last_heard()
-    print_silence([one._replace(seconds=heard[tag_of(one.utterance)] - one.received) for one in handed], late=False)
+    reached = [one for one in handed if tag_of(one.utterance) in heard]
+    print_silence([one._replace(seconds=heard[tag_of(one.utterance)] - one.received) for one in reached], late=False)
+    print(f"  {len(handed) - len(reached)} of {len(handed)} were silenced before any of their sound got there")
 
 
 # --- The storm -------------------------------------------------------------------------------------------------------
