@@ -235,8 +235,8 @@ class ModelServer:
     def handle_voice_server_for(self, peer: Peer, message: VoiceServerFor) -> None:
         if message.voice not in VOICES:
             raise UnknownVoice(f"there is no voice {message.voice[:40]!r}", "see say.py --list-voices")
-        running = self._loader.device or self._settings.device
-        if message.device and message.device not in (running, self._settings.device):
+        running = self._loader.device or self._settings.device  # auto, until the model is loaded
+        if message.device and running not in ("auto", message.device):
             raise UsageError(f"the servers run on {running}", "run say.py --shutdown first")
         if message.engine != "espeak":
             self._loader.want_model()

@@ -7,6 +7,7 @@ It imports nothing heavy: what costs more than a few milliseconds waits until a 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -110,15 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     _open_missing_descriptors()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exception: half files are cleaned up
-    interrupted: list[int] = []
-
-    def interrupt(number: int, _frame: object) -> None:
-        interrupted.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
+    SIGNALS.catch()
     try:
         return _run(_parser().parse_args(arguments))
     except KeyboardInterrupt:
@@ -127,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
         return OutputError.exit_code
     except Exception as error:
-        if interrupted:
+        if SIGNALS.received == signal.SIGINT:
             return 130  # numpy's import, for one, turns an interrupt into an ImportError
         if debug:
             import traceback
@@ -135,9 +128,52 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         elif isinstance(error, KokoroError):
             print(f"say.py: {error}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print(
+                "say.py: standard output cannot be written: no space left on device; free some space", file=sys.stderr
+            )
+            return OutputError.exit_code
         else:
             print(f"say.py: unexpected {type(error).__name__}: {error}; please report it with --debug", file=sys.stderr)
         return error.exit_code if isinstance(error, KokoroError) else 1
+
+
+class _Signals:
+    """Ctrl-C, SIGTERM and SIGHUP as exceptions, so that half files are cleaned up.
+
+        with SIGNALS:  # not inside: libsndfile's callbacks would swallow an exception and damage the file
+
+    What comes inside such a block is raised at its end.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._held = False
+
+    def catch(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._handle)
+
+    def __enter__(self) -> None:
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
+        if self.received:
+            self._raise()
+
+    def _handle(self, number: int, _frame: object) -> None:
+        self.received = number
+        if not self._held:
+            self._raise()
+
+    def _raise(self) -> NoReturn:
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + self.received)
+
+
+SIGNALS = _Signals()
 
 
 def _open_missing_descriptors() -> None:
@@ -230,7 +266,8 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     try:
         finished = Client(settings, messenger).speak(source, wanted)
         if messenger.writer is not None and messenger.written:
-            messenger.writer.commit()
+            with SIGNALS:
+                messenger.writer.commit()
     finally:
         messenger.end_line()
         if messenger.follower is not None:
@@ -292,7 +329,12 @@ class _Messenger(Listener):
         import numpy as np
 
         assert self.writer is not None
-        self.writer.write(np.frombuffer(pcm, "<f4"))
+        samples = np.frombuffer(pcm, "<f4")
+        if self.writer.encoded:
+            with SIGNALS:
+                self.writer.write(samples)
+        else:
+            self.writer.write(samples)  # perhaps into a pipe, where it may wait
         self.written += len(pcm)
 
     def end_line(self) -> None:
@@ -387,7 +429,7 @@ def _shutdown(settings: Settings, *, quiet: bool) -> int:
     from kokoro_common.client import Client
 
     ended = Client(settings).shutdown()
-    _note(f"servers ended: {ended}" if ended else "no servers are running", quiet=quiet)
+    _note("the servers have ended" if ended else "no servers are running", quiet=quiet)
     return 0
 
 

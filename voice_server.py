@@ -485,6 +485,8 @@ class VoiceServer:
         while utterance.audio and place.credit >= len(utterance.audio[0][1]):
             message, payload = utterance.audio.popleft()
             place.credit -= len(payload)
+            if utterance.speak.volume != 1.0:
+                payload = (np.frombuffer(payload, np.float32) * np.float32(utterance.speak.volume)).tobytes()
             self._start(place)
             place.tell(message, payload)
         if utterance.complete and not utterance.audio:
@@ -556,7 +558,10 @@ class VoiceServer:
             )
         )
         place.tell(message)
-        self._log.info(outcome, extra={"utterance": utterance.id, "seconds": round(utterance.seconds, 3)})
+        details: dict[str, object] = {"utterance": utterance.id, "seconds": round(utterance.seconds, 3)}
+        if isinstance(message, Failed):
+            details["reason"] = message.text
+        self._log.info(outcome, extra=details)
 
 
 EVENTS = (FloorTaken, Sounding, Heard, MouthFailed, Shutdown)

@@ -112,6 +112,11 @@ class AudioWriter:
         else:
             self.discard()
 
+    @property
+    def encoded(self) -> bool:
+        """Whether libsndfile writes it: its callbacks swallow an exception that a signal handler raises in them."""
+        return self._encoder is not None
+
     def write(self, samples: Samples) -> None:
         """Appends float32 (frames,). Blocks on the disk or on the pipe's reader."""
         with self._kept_error():
@@ -230,18 +235,23 @@ def _open_output(path: str) -> tuple[int, str, str]:
     """Descriptor to write to, temporary name, final name; both names are empty where one writes directly."""
     if path in _STANDARD_OUTPUT:
         return os.dup(1), "", ""
+    mode = None
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # changes nothing, and fails where writing would
     except FileNotFoundError:
         pass
     else:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
             return descriptor, "", ""
         os.close(descriptor)
     final = os.path.realpath(path)  # a symbolic link stays; the file it leads to is replaced
     # Not named after the final file: its name may already have the greatest length.
     temporary = os.path.join(os.path.dirname(final), f".kokoro-{os.urandom(8).hex()}.part")
-    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), temporary, final
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    if mode is not None:
+        os.fchmod(descriptor, stat.S_IMODE(mode))  # a private file stays private
+    return descriptor, temporary, final
 
 
 def _output_error(path: str, error: OSError) -> OutputError:

@@ -282,7 +282,7 @@ class Client:
         return answers
 
     def shutdown(self) -> int:
-        """Ends all servers of this runtime directory and waits until they are gone. Returns how many there were."""
+        """Ends all servers of this runtime directory and waits until they are gone. Returns how many had to be told."""
         servers = ["model", *self._voice_server_names()]
         found = 0
         for name in servers:

@@ -140,7 +140,7 @@ class Speak(Message):
     seed: int = 0
     sink: str = "speakers"  # speakers, or client: the audio comes back as AudioChunk
     floor: str = "queue"  # queue; interrupt: cancels all speech before it; overlap: does without the floor
-    volume: float = 1.0  # factor on the samples, 0 to 2; for the speakers
+    volume: float = 1.0  # factor on the samples, 0 to 2
     audio_device: str = ""  # part of a device's name; empty: the default device
     wait: bool = True  # False: the utterance outlives this connection
     follow: bool = False  # Progress with every word

@@ -59,6 +59,8 @@ def resolve(flags: Mapping[str, object] | None = None, environ: Mapping[str, str
     config_dir = environ.get("KOKORO_CONFIG_DIR") or os.path.join(
         environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "kokoro"
     )
+    if not os.path.isabs(home) and not (environ.get("KOKORO_CONFIG_DIR") and environ.get("KOKORO_CACHE_DIR")):
+        raise UsageError("there is no home directory", "set HOME, or KOKORO_CONFIG_DIR and KOKORO_CACHE_DIR")
     values: dict[str, object] = {}
     for name, (text, source) in _from_file(os.path.join(config_dir, "config.toml")).items():
         values[name] = _converted(name, text, source)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -270,3 +274,64 @@ def test_files_are_owner_only_whatever_the_umask(world: World) -> None:
         os.umask(previous)
     for path in [*world.runtime.rglob("*"), world.runtime, *(world.cache / "logs").rglob("*"), world.cache / "logs"]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_ctrl_c_ends_an_mp3_too_and_leaves_none(world: World) -> None:
+    world.say("-o", "warm.mp3", "warm")
+    text = b"A sentence that is written to a file, and another one. " * 20_000
+    for _ in range(4):
+        process = world.popen("-q", "-o", "x.mp3", stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        feeder = threading.Thread(target=feed, args=(process.stdin, text))
+        feeder.start()
+        wait_for_part(world)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        feeder.join()
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stderr.read() == b""
+        process.stdout.close()
+        process.stderr.close()
+    assert [path.name for path in world.path.iterdir() if "x.mp3" in path.name or ".part" in path.name] == []
+
+
+def feed(pipe: IO[bytes], text: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        pipe.write(text)
+    with contextlib.suppress(BrokenPipeError):  # closing flushes once more
+        pipe.close()
+
+
+def wait_for_part(world: World) -> None:
+    """Returns when a file is being written: some hundred kilobytes are there."""
+    deadline = threading.Event()
+    for _ in range(400):
+        if any(path.stat().st_size > 100_000 for path in world.path.glob(".kokoro-*")):
+            return
+        deadline.wait(0.02)
+    raise AssertionError("nothing was written")
+
+
+def test_volume_counts_for_files_too(world: World) -> None:
+    for volume in ("1", "0.5", "0"):
+        assert world.say("--volume", volume, "-o", f"{volume}.wav", "hello").returncode == 0
+    full, half, none = (pcm(world.path / f"{volume}.wav").astype(int) for volume in ("1", "0.5", "0"))
+    assert np.abs(full - 2 * half).max() <= 2
+    assert not none.any()
+
+
+def test_a_private_file_stays_private(world: World) -> None:
+    (world.path / "x.wav").touch(0o600)
+    world.say("-o", "x.wav", "hello")
+    assert (world.path / "x.wav").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_home_directory_none_is_made_up(world: World) -> None:
+    for name in ("HOME", "KOKORO_CACHE_DIR"):
+        world.environment.pop(name)
+    code = "import os, sys, say; os.path.expanduser = str; sys.exit(say.main(['-o', 'x.wav', 'x']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, env=world.environment,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "set HOME" in done.stderr
+    world.environment |= {"HOME": str(world.path / "home"), "KOKORO_CACHE_DIR": str(world.cache)}
