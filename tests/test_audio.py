@@ -200,16 +200,21 @@ def test_a_discarded_file_leaves_nothing_and_the_old_one(extension: str, tmp_pat
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027])
-def test_the_mode_is_that_of_any_new_file(umask: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [None, 0o600, 0o640])
+def test_the_mode_is_that_of_any_new_file_or_of_the_one_that_was_there(
+    umask: int, before: int | None, tmp_path: Path
+) -> None:
     path = tmp_path / "out.wav"
-    path.touch(0o600)
+    if before is not None:
+        path.touch()
+        path.chmod(before)
     was = os.umask(umask)
     try:
         with AudioWriter(str(path)) as writer:
             writer.write(noise(10))
     finally:
         os.umask(was)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(path.stat().st_mode) == (0o666 & ~umask if before is None else before)
 
 
 @pytest.mark.parametrize("there", [True, False])
