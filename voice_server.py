@@ -9,8 +9,9 @@ Threads
     writers    one a connection, empty its outbox
 
 A request, in order
-    1. Speak: Accepted; the floor is asked for, unless the audio goes to the client
-    2. TextPart...: text chunks, as soon as each is complete
+    1. Speak: Accepted
+    2. TextPart...: text chunks, as soon as each is complete; with the first words the floor is asked for (to interrupt,
+       at once), unless the audio goes to the client
     3. the engine is decided, once; Synthesize to the model server, at most 30 s of audio ahead
     4. AudioChunk: fed to the player when the floor is ours, or relayed as far as the client gave credit; where the
        engine is slower than speech, a cushion is filled first
