@@ -16,6 +16,7 @@ A request, in order
     3. Synthesize: phonemes, in pieces the model can take -> scheduler
     4. the scheduler's next batch -> engine -> AudioChunk..., Synthesized to the voice server that asked
 The server owns nothing longer than a text chunk; whose utterance was cancelled meanwhile gets its audio dropped.
+So it may begin again in fresh memory, or die: voice servers ask the next one what this one has not answered.
 """
 
 from __future__ import annotations
@@ -24,22 +25,29 @@ import argparse
 import os
 import queue
 import shutil
-import statistics
 import sys
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, cast
 
 from kokoro_common import __version__, daemon
 from kokoro_common.connection import Peer, Switchboard, handler_name
 from kokoro_common.engine import device_problem
-from kokoro_common.errors import KokoroError, ModelUnavailable, ServersUnreachable, UnknownVoice, UsageError
+from kokoro_common.errors import (
+    KokoroError,
+    ModelUnavailable,
+    ServersBusy,
+    ServersUnreachable,
+    UnknownVoice,
+    UsageError,
+)
 from kokoro_common.floor import Floor
 from kokoro_common.loader import DownloadEnded, DownloadStep, Loader, VoiceLoaded
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
     SOUND_VARIABLES,
+    Admitted,
     Cancel,
     Download,
     Downloaded,
@@ -70,14 +78,20 @@ from kokoro_common.synthesis import MEASURED, Synthesis, failure
 from kokoro_common.voices import VOICES
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Collection, Hashable
+    from typing import NoReturn
 
     from kokoro_common.connection import Delivery
 
-DRAIN_SECONDS = 5.0  # for the voice servers to end, at a shutdown
+END_SECONDS = 5.0  # for the voice servers to end, at a shutdown, after what they were given to drain
 REGISTER_SECONDS = 15.0  # from a voice server's start to its Register
-TICK_SECONDS = 5.0
+TICK_SECONDS = 1.0
+RECORD_TICKS = 5  # between two looks at the record and at the memory
+MAX_WAITING = 512  # utterances accepted and not ended, over all voices
+RETRY_AFTER_SECONDS = 5.0  # for who comes beyond that
+URGENT = 1.25  # times the memory limit: fresh memory without waiting for a pause in the work
 OUTCOMES = ("finished", "cancelled", "failed")
+MAX_GONE = 64  # voice servers that were lost and may register again
 
 
 class VoiceStartFailed(Record):
@@ -92,9 +106,11 @@ class Voice:
         self.peer: Peer | None = None  # once it has registered
         self.port = 0
         self.pid = 0
+        self.instance = ""
+        self.counts = dict.fromkeys(("accepted", *OUTCOMES), 0)
         self.waiting: list[Peer] = []  # clients who asked for it before
         self.deadline = time.monotonic() + REGISTER_SECONDS
-        self.open: dict[str, UtteranceOpened] = {}  # utterances that have not ended
+        self.open: set[str] = set()  # utterances that have not ended
         self.last_used = time.monotonic()
 
 
@@ -102,7 +118,8 @@ class ModelServer:
     voice_program = os.path.join(daemon.PROGRAMS, "voice_server.py")
     make_synthesis = Synthesis  # with the above, the seams at which tests put stub engine and recorder
 
-    def __init__(self, settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> None:
+    def __init__(self, settings: Settings, runtime: RuntimeDirectory, life: daemon.Life, *, warm: bool = False) -> None:
+        """`warm`: the model is loaded at once, not with the first request that needs it."""
         if problem := device_problem(settings.device):
             raise ModelUnavailable(problem, "leave out --device or choose another")
         self._settings = settings
@@ -113,17 +130,22 @@ class ModelServer:
         self._temporary_directory = os.path.join(runtime.path, "espeak")
         self._sweep()  # a killed one could not
         self._loader = Loader(settings, self._report)
+        if warm:
+            self._loader.want_model()
         self._board = Switchboard(runtime.token(), "model", settings.port, self._inbox, self._log)
         self._synthesis = self.make_synthesis(self._loader, os.path.join(runtime.path, "espeak"), debug=settings.debug)
         self._floor = Floor(self._floor_granted, self._floor_next)
         self._voices: dict[str, Voice] = {}
-        self._ledger = dict.fromkeys(("accepted", "finished", "cancelled", "failed"), 0)
+        self._ledger = dict.fromkeys(("accepted", *OUTCOMES), 0)  # of voice servers that are gone
+        self._gone: OrderedDict[str, dict[str, int]] = OrderedDict()  # taken out of it again if that server comes back
         self._first_audio: deque[float] = deque(maxlen=MEASURED)
         self._underflows = 0
         self._started = time.monotonic()
         self._last_used = time.monotonic()
         self._shutdown_asked: list[Peer] = []
         self._leave_by = 0.0  # 0: not leaving
+        self._outdated = False  # a newer program has called: leaves when idle
+        self._ticks = 0
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -136,8 +158,7 @@ class ModelServer:
         next_tick = time.monotonic() + TICK_SECONDS
         while not self._may_end():
             try:
-                due = self._leave_by or next_tick
-                self._dispatch(*self._inbox.get(timeout=max(0.0, due - time.monotonic())))
+                self._dispatch(*self._inbox.get(timeout=max(0.0, next_tick - time.monotonic())))
             except queue.Empty:
                 pass
             if time.monotonic() >= next_tick:
@@ -150,9 +171,9 @@ class ModelServer:
         """espeak's copies of its library stay behind when a process ends; only the one model server makes any."""
         shutil.rmtree(self._temporary_directory, ignore_errors=True)
 
-    def shut_down(self) -> None:
+    def shut_down(self, drain: float) -> None:
         """For a signal handler: the main thread will see it in its inbox."""
-        self._inbox.put((None, Shutdown(), b""))
+        self._inbox.put((None, Shutdown(drain=drain), b""))
 
     def _may_end(self) -> bool:
         if not self._leave_by:
@@ -164,33 +185,61 @@ class ModelServer:
             peer.ended.wait(0.5)
         return True
 
-    def _begin_leaving(self) -> None:
-        self._leave_by = time.monotonic() + DRAIN_SECONDS
+    def _begin_leaving(self, drain: float = 0.0) -> None:
+        self._leave_by = time.monotonic() + drain + END_SECONDS
         self._life.leave()
         self._board.close()
         self._loader.close()
-        self._synthesis.close()
         for voice in self._voices.values():
             if voice.peer is not None:
-                voice.peer.post(Shutdown())
+                voice.peer.post(Shutdown(drain=drain))
             for client in voice.waiting:
                 client.post(Failed(utterance="", code=6, text="the model server was shut down; say it again"))
 
     def _tick(self) -> None:
+        now = time.monotonic()
+        self._ticks += 1
         if self._leave_by:
             return
+        if stuck := self._synthesis.stuck(now, self._settings.stuck_timeout):
+            self._die(f"{stuck} made no progress for {self._settings.stuck_timeout:g} s")
         idle = not any(voice.open for voice in self._voices.values())
-        if not self._life.keep() and idle:
-            self._log.warning("the record cannot be kept: leaving")
-            self._begin_leaving()
-            return
-        now = time.monotonic()
+        if self._ticks % RECORD_TICKS == 0:
+            if not self._life.keep() and idle:
+                self._log.warning("the record cannot be kept: leaving")
+                self._begin_leaving()
+                return
+            self._watch_memory(idle=idle)
         for name, voice in list(self._voices.items()):
             if voice.peer is None and now > voice.deadline:
                 self._voice_unavailable(name, ServersUnreachable(f"voice server {name} did not register", "try again"))
-        if not self._voices and 0 <= self._settings.keep_alive < now - self._last_used:
+        unused = now - self._last_used
+        if idle and self._outdated:
+            self._log.info("a newer program has called: leaving")
+            self._begin_leaving(daemon.DRAIN_SECONDS)
+        elif not self._voices and 0 <= self._settings.keep_alive < unused:
             self._log.info("idle: leaving")
             self._begin_leaving()
+        elif idle and self._loader.engine is not None and 0 <= self._settings.unload_after < unused:
+            self._renew("idle", warm=False)
+
+    def _watch_memory(self, *, idle: bool) -> None:
+        limit = self._settings.memory_limit * 1_000_000
+        size = rss_bytes(os.getpid()) if limit and self._synthesis.chunks_done else 0  # else it would be as large again
+        if size > (limit if idle else limit * URGENT):
+            self._renew(f"{size / 1e6:.0f} MB of memory", warm=True)
+
+    def _renew(self, reason: str, *, warm: bool) -> NoReturn:
+        """Begins again in fresh memory; a graphics card's is freed as well. Voice servers register by themselves."""
+        self._log.info("going on in fresh memory", extra={"reason": reason})
+        self._sweep()
+        self._life.renew(*(["--warm"] if warm else []))
+
+    def _die(self, reason: str) -> NoReturn:
+        """Of what cannot be mended from within; whoever needs the server starts it again, and reads the reason."""
+        self._log.critical(reason)
+        print(f"model: {reason}", file=sys.stderr, flush=True)
+        os._exit(1)
 
     def _report(self, event: Record) -> None:
         """From any thread to the main one."""
@@ -205,7 +254,9 @@ class ModelServer:
         try:
             if not isinstance(message, allowed):
                 raise ProtocolError(f"{type(message).__name__} is not for the model server")
-            self._last_used = time.monotonic()
+            if not isinstance(message, (Ping, StatusRequest)):
+                self._last_used = time.monotonic()
+            self._outdated |= peer is not None and daemon.is_newer(peer.version)
             getattr(self, handler_name(message))(peer, message)
         except (KokoroError, ProtocolError) as error:
             self._log.warning("refused", extra={"message_type": type(message).__name__, "reason": str(error)})
@@ -223,7 +274,7 @@ class ModelServer:
             voice.waiting = [client for client in voice.waiting if client is not peer]
             if voice.peer is peer:
                 self._log.info("voice server gone", extra={"voice": name, "open": len(voice.open)})
-                self._ledger["failed"] += len(voice.open)
+                self._close_books(voice)
                 del self._voices[name]
         for key in self._floor.line:
             if cast("tuple[Peer, str]", key)[0] is peer:
@@ -264,12 +315,12 @@ class ModelServer:
     def handle_ping(self, peer: Peer, _: Ping) -> None:
         peer.post(Pong(done=self._synthesis.chunks_done))
 
-    def handle_shutdown(self, peer: Peer | None, _: Shutdown) -> None:
+    def handle_shutdown(self, peer: Peer | None, message: Shutdown) -> None:
         if peer is not None:
             peer.post(ShuttingDown(pid=os.getpid()))
             self._shutdown_asked.append(peer)
         if not self._leave_by:
-            self._begin_leaving()
+            self._begin_leaving(min(max(0.0, message.drain), daemon.DRAIN_SECONDS))
 
     # --- voice servers -----------------------------------------------------------------------------------------------
 
@@ -305,7 +356,7 @@ class ModelServer:
         log = self._log.info if code == 0 else self._log.error
         log("voice server exited", extra={"voice": name, "code": code})
         if code:
-            daemon.clear_away(self._runtime, f"voice-{name}", 0)
+            daemon.remove_stale_record(self._runtime, f"voice-{name}")
 
     def handle_voice_start_failed(self, _: None, message: VoiceStartFailed) -> None:
         self._voice_unavailable(message.voice, message.error)
@@ -323,9 +374,13 @@ class ModelServer:
         voice = self._voices.setdefault(message.voice, Voice())
         if voice.peer is not None:
             raise ProtocolError(f"{message.voice} has registered already")
-        voice.peer, voice.port, voice.pid = peer, message.port, message.pid
-        for name in self._ledger:
-            self._ledger[name] += getattr(message, name)
+        voice.peer, voice.port, voice.pid, voice.instance = peer, message.port, message.pid, message.instance
+        for name, count in self._gone.pop(message.instance, {}).items():
+            self._ledger[name] -= count
+        voice.counts = {name: getattr(message, name) for name in voice.counts}
+        voice.open = set(message.open)
+        for utterance in voice.open:
+            self._synthesis.open(peer, utterance)
         peer.post(self._loader.state)
         for client in voice.waiting:
             client.post(VoiceServerAt(voice=message.voice, port=message.port))
@@ -338,25 +393,40 @@ class ModelServer:
                 return voice
         raise ProtocolError("a voice server must register first")
 
+    def _close_books(self, voice: Voice) -> None:
+        """Of a voice server that is gone: what it had open has failed, unless it registers again and says otherwise."""
+        voice.counts["failed"] += len(voice.open)
+        for name, count in voice.counts.items():
+            self._ledger[name] += count
+        self._gone[voice.instance] = voice.counts
+        if len(self._gone) > MAX_GONE:
+            self._gone.popitem(last=False)
+
     def handle_model_wanted(self, _: Peer, __: ModelWanted) -> None:
         self._loader.want_model()
 
     def handle_utterance_opened(self, peer: Peer, message: UtteranceOpened) -> None:
         voice = self._voice_of(peer)
-        if message.utterance in voice.open:
-            raise ProtocolError("the utterance is open already")
-        voice.open[message.utterance] = message
+        if message.utterance not in voice.open:
+            if sum(len(each.open) for each in self._voices.values()) >= MAX_WAITING:
+                error = ServersBusy(RETRY_AFTER_SECONDS)
+                peer.post(failure(message.utterance, error))
+                return
+            voice.open.add(message.utterance)
+            voice.counts["accepted"] += 1
+            self._synthesis.open(peer, message.utterance)
         voice.last_used = time.monotonic()
-        self._ledger["accepted"] += 1
-        self._synthesis.open(peer, message.utterance)
+        peer.post(Admitted(utterance=message.utterance))
 
     def handle_utterance_ended(self, peer: Peer, message: UtteranceEnded) -> None:
         voice = self._voice_of(peer)
         voice.last_used = time.monotonic()
-        if message.utterance not in voice.open or message.outcome not in OUTCOMES:
-            raise ProtocolError(f"an utterance that was not open has {message.outcome}")
-        del voice.open[message.utterance]
-        self._ledger[message.outcome] += 1
+        if message.outcome not in OUTCOMES:
+            raise ProtocolError(f"an utterance has {message.outcome}")
+        if message.utterance not in voice.open:
+            return
+        voice.open.remove(message.utterance)
+        voice.counts[message.outcome] += 1
         self._synthesis.end(peer, message.utterance)
         self._underflows += message.underflows
         if message.first_audio:
@@ -371,10 +441,11 @@ class ModelServer:
     def handle_floor_request(self, peer: Peer, message: FloorRequest) -> None:
         if message.utterance not in self._voice_of(peer).open:
             return  # it has ended meanwhile
+        since = time.monotonic() - max(0.0, message.age)
         if not message.interrupt:
-            self._floor.request((peer, message.utterance))
+            self._floor.request((peer, message.utterance), since)
             return
-        for key in self._floor.interrupt((peer, message.utterance)):
+        for key in self._floor.interrupt((peer, message.utterance), since):
             other, utterance = cast("tuple[Peer, str]", key)
             other.post(Cancel(utterance=utterance))
 
@@ -392,6 +463,7 @@ class ModelServer:
     # --- from the loader ---------------------------------------------------------------------------------------------
 
     def handle_server_state(self, _: None, message: ServerState) -> None:
+        self._synthesis.model_changed()
         for voice in self._voices.values():
             if voice.peer is not None:
                 voice.peer.post(message)
@@ -418,6 +490,8 @@ class ModelServer:
         loader, now = self._loader, time.monotonic()
         neural = loader.engine is not None
         in_flight = sum(len(voice.open) for voice in self._voices.values())
+        books = (self._ledger, *(voice.counts for voice in self._voices.values()))
+        ledger = {name: sum(counts[name] for counts in books) for name in self._ledger}
         return {
             "version": __version__,
             "model_server": {
@@ -435,11 +509,14 @@ class ModelServer:
                 "g2p": self._synthesis.g2p_quality,
                 "queue": self._synthesis.waiting,
                 "rss_bytes": rss_bytes(os.getpid()),
-                "ledger": {**self._ledger, "in_flight": in_flight},
-                "rtf_p50": median(self._synthesis.real_time_factors),
-                "first_audio_ms_p50": median(seconds * 1000 for seconds in self._first_audio),
+                "busy_s": round(self._synthesis.busy(now), 1),
+                "ledger": {**ledger, "in_flight": in_flight},
+                "rtf_p50": percentile(self._synthesis.real_time_factors, 50),
+                "rtf_p95": percentile(self._synthesis.real_time_factors, 95),
+                "first_audio_ms_p50": percentile([seconds * 1000 for seconds in self._first_audio], 50),
+                "first_audio_ms_p95": percentile([seconds * 1000 for seconds in self._first_audio], 95),
                 "underflows": self._underflows,
-                "restarts": 0,
+                "restarts": daemon.deaths(self._runtime),
             },
             "voice_servers": [
                 {
@@ -465,16 +542,17 @@ def rss_bytes(pid: int) -> int:
         return 0
 
 
-def median(values: Iterable[float]) -> float | None:
+def percentile(values: Collection[float], percent: int) -> float | None:
     """None while nothing was measured."""
-    known = list(values)
-    return round(statistics.median(known), 3) if known else None
+    known = sorted(values)
+    return round(known[(len(known) - 1) * percent // 100], 3) if known else None
 
 
 EVENTS = (ServerState, VoiceLoaded, DownloadStep, DownloadEnded, VoiceStartFailed, Shutdown)
 FROM_CLIENT = (VoiceServerFor, Download, StatusRequest, Ping, Shutdown)
 FROM_VOICE = (
     Register,
+    Ping,
     ModelWanted,
     UtteranceOpened,
     UtteranceEnded,
@@ -489,7 +567,13 @@ def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelSe
     """Runs the model server; normally started by say.py. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="kokoro-model-server", description="The resident model of Kokoro Say.")
     parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
-    return daemon.serve("model", parser.parse_args(arguments).inherited, server)
+    parser.add_argument("--warm", action="store_true", help="load the model at once")
+    options = parser.parse_args(arguments)
+
+    def make(settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> ModelServer:
+        return server(settings, runtime, life, warm=options.warm)
+
+    return daemon.serve("model", options.inherited, make)
 
 
 if __name__ == "__main__":

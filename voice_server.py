@@ -6,10 +6,11 @@ Threads
     mouth      has the sound device and floor.lock, which may block for as long as speech lasts
     accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
     link       reads what the model server sends into the inbox
+    seek       looks for a model server, or starts one, when the connection was lost (kokoro_common/link.py)
     writers    one a connection, empty its outbox
 
 A request, in order
-    1. Speak: Accepted
+    1. Speak: UtteranceOpened to the model server; when it is Admitted: Accepted
     2. TextPart...: text chunks, as soon as each is complete; with the first words the floor is asked for (to interrupt,
        at once), unless the audio goes to the client
     3. the engine is decided, once; Synthesize to the model server, at most 30 s of audio ahead
@@ -17,16 +18,19 @@ A request, in order
        engine is slower than speech, a cushion is filled first
     5. all heard or relayed: Finished, the floor is released
 Cancel silences the device first and tells the others afterwards; what still arrives for the utterance is dropped.
+
+When the model server dies, what has been synthesized is played on; the next one gets Register with all counters, then
+what it must know of each utterance, and what was not answered is asked again.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import queue
 import re
 import sys
-import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -37,6 +41,7 @@ from kokoro_common import daemon
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.connection import Connection, Peer, Switchboard, handler_name
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
+from kokoro_common.link import Link, Linked, LinkFailed
 from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.place import Place
@@ -44,6 +49,7 @@ from kokoro_common.playback import Player
 from kokoro_common.protocol import (
     TEXT_CREDIT,
     Accepted,
+    Admitted,
     AudioChunk,
     Cancel,
     Cancelled,
@@ -93,6 +99,8 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 0.5  # between two Progress messages
 MIN_FOLLOW_SECONDS = 0.02  # between two Progress messages to who follows the words
 HANG_SECONDS = 4.0  # in one call of PortAudio: the sound server will not answer any more
+TEXT_BYTES = 8 << 20  # of text waiting here; beyond it each utterance has only
+MIN_TEXT_CREDIT = 64 << 10  # of its own, and the rest stays with its client
 RECORD_SECONDS = 10.0  # between two looks whether the record is still there
 
 
@@ -108,7 +116,8 @@ class VoiceServer:
         self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         preferred = settings.port + 1 if settings.port else 0
         self._board = Switchboard(runtime.token(), "voice", preferred, self._inbox, self._log)
-        self._model = Peer(link, "model", self._inbox, self._log)
+        self._link = Link(settings, runtime, self._inbox, self._log)
+        self._first_connection = link
         self._mouth = self._new_mouth()
         self._pace = Pace()
         self._state = ServerState(state="starting")
@@ -120,7 +129,11 @@ class VoiceServer:
         self._next_record = time.monotonic() + RECORD_SECONDS
         self._clients: set[Peer] = set()
         self._ended: deque[str] = deque(maxlen=1024)  # utterances: their ids are not to be used again
+        self._text_room = TEXT_BYTES  # that clients may send ahead and have not got credit for
+        self._instance = os.urandom(16).hex()
         self._leaving = False  # no longer accepts: ends when the last utterance has
+        self._cancel_by = math.inf  # time.monotonic() by which they have to
+        self._outdated = False  # a newer program has called: leaves when idle
 
     def make_player(self) -> Player:
         """The seam at which tests put their recorder."""
@@ -133,9 +146,9 @@ class VoiceServer:
 
     def run(self) -> None:
         """Blocks until the server has nothing left to do here."""
-        threading.Thread(target=self._model.serve, name="link", daemon=True).start()
+        self._link.adopt(self._first_connection)
         self._board.start()
-        self._model.post(Register(voice=self.voice, pid=os.getpid(), port=self._board.port, **self._counts))
+        self._register()
         self._life.announce(self._board.port)
         self._log.info("listening", extra={"port": self._board.port})
         while not (self._leaving and not self._places):
@@ -149,6 +162,19 @@ class VoiceServer:
         self._leave()
         self._log.info("ended")
 
+    def _register(self) -> None:
+        admitted = [place.utterance.id for place in self._places.values() if place.admitted]
+        self._link.post(
+            Register(
+                voice=self.voice,
+                pid=os.getpid(),
+                port=self._board.port,
+                instance=self._instance,
+                open=admitted,
+                **self._counts,
+            )
+        )
+
     def _leave(self) -> None:
         """In this order: no client finds us, none can call, who has called is told to call the next server."""
         self._life.leave()
@@ -156,22 +182,23 @@ class VoiceServer:
         self._mouth.close()
         while not self._inbox.empty():
             self._dispatch(*self._inbox.get())
-        for peer in (*self._clients, self._model):
+        peers = [*self._clients, *([self._link.peer] if self._link.peer else [])]
+        for peer in peers:
             peer.close()
-        for peer in (*self._clients, self._model):
+        for peer in peers:
             peer.ended.wait(0.5)  # its last message, the counts above all, is on its way
         self._mouth.join(1.0)  # a device that hangs does not hold us
 
-    def shut_down(self) -> None:
+    def shut_down(self, drain: float) -> None:
         """For a signal handler: the main thread will see it in its inbox."""
-        self._inbox.put((None, Shutdown(), b""))
+        self._inbox.put((None, Shutdown(drain=drain), b""))
 
     def _tick_time(self) -> float:
         """time.monotonic() at which something is due though nobody says anything."""
         now = time.monotonic()
         deadlines = [self._next_record]
         if self._places:
-            deadlines.append(self._next_progress)
+            deadlines += [self._next_progress, self._cancel_by]
         elif self._settings.idle_timeout >= 0:
             deadlines.append(self._last_used + self._settings.idle_timeout)
         for place in self._places.values():
@@ -189,6 +216,10 @@ class VoiceServer:
             if not self._life.keep():
                 self._log.warning("the record cannot be kept: leaving")
                 self._leaving = True
+        if self._places:
+            self._link.watch(now)
+        if now >= self._cancel_by:
+            self._cancel_all(list(self._places.values()))
         for place in list(self._places.values()):
             if place.started and (now >= self._next_progress or place.utterance.speak.follow):
                 self._tell_progress(place)
@@ -199,6 +230,9 @@ class VoiceServer:
             self._next_progress = now + PROGRESS_SECONDS
         if not self._places and 0 <= self._settings.idle_timeout <= now - self._last_used:
             self._log.info("idle: leaving")
+            self._leaving = True
+        if self._outdated and not self._places:
+            self._log.info("a newer program has called: leaving")
             self._leaving = True
 
     def _tell_progress(self, place: Place) -> None:
@@ -226,9 +260,12 @@ class VoiceServer:
         if message is None:
             self._peer_gone(peer)
             return
-        if peer is not None and peer is not self._model:
+        if peer is not None and peer.role == "client":
             self._clients.add(peer)
-        allowed = EVENTS if peer is None else FROM_MODEL if peer is self._model else FROM_CLIENT
+            self._outdated |= daemon.is_newer(peer.version)
+        if peer is self._link.peer:
+            self._link.heard()
+        allowed = EVENTS if peer is None else FROM.get(peer.role, ())
         try:
             if not isinstance(message, allowed):
                 raise ProtocolError(f"{type(message).__name__} is not for a voice server")
@@ -254,17 +291,47 @@ class VoiceServer:
     def _peer_gone(self, peer: Peer | None) -> None:
         assert peer is not None
         self._clients.discard(peer)
-        if peer is self._model:
-            self._leaving = True
-            error = ServersUnreachable("the model server ended", "say it again")
-            for place in list(self._places.values()):
-                self._fail(place, error)
-            return
+        if peer is self._link.peer:
+            self._model_lost()
         for place in [place for place in self._places.values() if place.client is peer]:
             if place.utterance.text_ended and not place.utterance.speak.wait:
                 place.client = None
             else:
                 self._cancel(place)
+
+    # --- the link ----------------------------------------------------------------------------------------------------
+
+    def _model_lost(self) -> None:
+        """What has been synthesized is played on meanwhile."""
+        self._log.warning("the model server was lost", extra={"open": len(self._places)})
+        self._state = ServerState(state="starting")
+        self._link.seek()
+        for place in list(self._places.values()):
+            try:
+                place.utterance.server_lost()
+            except KokoroError as error:
+                self._fail(place, error)
+        if self._places:
+            self._link.need()
+
+    def handle_linked(self, _: None, message: Linked, __: bytes) -> None:
+        self._link.adopt(message.connection)
+        self._register()
+        for place in self._places.values():
+            if not place.admitted:
+                self._link.post(UtteranceOpened(utterance=place.utterance.id))
+            if place.utterance.engine != "espeak":
+                self._link.post(ModelWanted())
+            if place.floor and place.mouth is self._mouth:
+                age = time.monotonic() - place.floor_asked
+                self._link.post(FloorRequest(utterance=place.utterance.id, age=age))
+        for place in list(self._places.values()):
+            self._pump(place)
+
+    def handle_link_failed(self, _: None, message: LinkFailed, __: bytes) -> None:
+        self._leaving = True
+        for place in list(self._places.values()):
+            self._fail(place, message.error)
 
     # --- from clients ------------------------------------------------------------------------------------------------
 
@@ -277,7 +344,8 @@ class VoiceServer:
         if known or not re.fullmatch("[0-9a-f]{32}", message.utterance):
             raise ProtocolError("an utterance needs a new id of 32 hex digits")
         try:
-            utterance = Utterance(message, self._pace)
+            room = max(MIN_TEXT_CREDIT, min(TEXT_CREDIT, self._text_room // 4))
+            utterance = Utterance(message, self._pace, room)
         except KokoroError as error:
             peer.post(Failed(utterance=message.utterance, code=error.exit_code, text=str(error)))
             return
@@ -286,12 +354,12 @@ class VoiceServer:
             mouth = self._new_mouth() if message.floor == "overlap" else self._mouth
         place = Place(utterance, peer, mouth)
         self._places[utterance.id] = place
-        self._counts["accepted"] += 1
-        self._model.post(UtteranceOpened(utterance=utterance.id, sink=message.sink))
-        place.tell(Accepted(utterance=utterance.id, text_credit=TEXT_CREDIT))
+        self._text_room -= utterance.text_credit
+        self._link.need()
+        self._link.post(UtteranceOpened(utterance=utterance.id))
         self._log.info("speak", extra={"utterance": utterance.id, "sink": message.sink, "floor": message.floor})
         if utterance.engine != "espeak":
-            self._model.post(ModelWanted())
+            self._link.post(ModelWanted())
             if self._state.state != "ready":
                 place.tell(self._state)
         if mouth is not None and message.floor == "interrupt":
@@ -314,7 +382,7 @@ class VoiceServer:
 
     def handle_cancel(self, peer: Peer, message: Cancel, _: bytes) -> None:
         """From the client, or from the model server when another one interrupts."""
-        place = self._places.get(message.utterance) if peer is self._model else self._own(peer, message.utterance)
+        place = self._places.get(message.utterance) if peer.role == "model" else self._own(peer, message.utterance)
         if place is not None:
             self._cancel(place)
 
@@ -361,11 +429,14 @@ class VoiceServer:
     def handle_ping(self, peer: Peer, _: Ping, __: bytes) -> None:
         peer.post(Pong(done=self._counts["finished"]))
 
-    def handle_shutdown(self, peer: Peer | None, _: Shutdown, __: bytes) -> None:
-        if peer is not None and peer is not self._model:
+    def handle_shutdown(self, peer: Peer | None, message: Shutdown, _: bytes) -> None:
+        if peer is not None and peer.role == "client":
             peer.post(ShuttingDown(pid=os.getpid()))
         self._leaving = True
-        self._cancel_all(list(self._places.values()))
+        if message.drain > 0:
+            self._cancel_by = time.monotonic() + min(message.drain, daemon.DRAIN_SECONDS)
+        else:
+            self._cancel_all(list(self._places.values()))
 
     def _own(self, peer: Peer, utterance: str) -> Place | None:
         """The utterance, if it is this client's. One that has ended is no error: the messages crossed."""
@@ -374,12 +445,22 @@ class VoiceServer:
 
     # --- from the model server ---------------------------------------------------------------------------------------
 
+    def handle_pong(self, _: Peer, __: Pong, ___: bytes) -> None:
+        """It lives, which is all that the link wants to know."""
+
     def handle_server_state(self, _: Peer, message: ServerState, __: bytes) -> None:
         self._state = message
         for place in list(self._places.values()):
             if not place.utterance.engine:
                 place.tell(message)
             self._decide_engine(place)
+
+    def handle_admitted(self, _: Peer, message: Admitted, __: bytes) -> None:
+        place = self._places.get(message.utterance)
+        if place is not None and not place.admitted:
+            place.admitted = True
+            self._counts["accepted"] += 1
+            place.tell(Accepted(utterance=place.utterance.id, text_credit=place.utterance.text_credit))
 
     def handle_audio_chunk(self, _: Peer, message: AudioChunk, payload: bytes) -> None:
         if place := self._places.get(message.utterance):  # else it was cancelled: its audio is stale
@@ -393,7 +474,11 @@ class VoiceServer:
             self._pump(place)
 
     def handle_failed(self, _: Peer, message: Failed, __: bytes) -> None:
-        if place := self._places.get(message.utterance):
+        place = self._places.get(message.utterance)
+        if place is not None and message.retry_after:
+            self._forget(place)
+            place.tell(message)
+        elif place is not None:
             self._end(place, "failed", message)
 
     def handle_floor_next(self, _: Peer, message: FloorNext, __: bytes) -> None:
@@ -402,7 +487,8 @@ class VoiceServer:
             self._pump(place)
 
     def handle_floor_granted(self, _: Peer, message: FloorGranted, __: bytes) -> None:
-        if place := self._places.get(message.utterance):
+        place = self._places.get(message.utterance)
+        if place is not None and place.floor in ("asked", "next"):  # not again, when another model server grants it too
             self._take_floor(place)
             self._pump(place)
 
@@ -413,9 +499,10 @@ class VoiceServer:
             self._take_floor(place)
             return
         place.floor = "asked"
+        place.floor_asked = time.monotonic()
         if policy == "interrupt":  # here at once; those of other servers hear it from the model server
             self._cancel_all([other for other in self._spoken_places() if other is not place])
-        self._model.post(FloorRequest(utterance=place.utterance.id, interrupt=policy == "interrupt"))
+        self._link.post(FloorRequest(utterance=place.utterance.id, interrupt=policy == "interrupt"))
 
     def _take_floor(self, place: Place) -> None:
         assert place.mouth is not None
@@ -449,7 +536,7 @@ class VoiceServer:
         wanted = utterance.speak.engine
         if utterance.engine == "espeak" or state.state == "ready":
             utterance.engine = utterance.engine or "kokoro"
-        elif state.state == "failed" or (state.state == "default" and wanted == "kokoro"):
+        elif state.state == "failed" or (state.state == "default" and "kokoro" in (wanted, utterance.engine)):
             self._end(place, "failed", Failed(utterance=utterance.id, code=state.exit_code, text=state.detail))
         elif state.state == "default" and not utterance.engine:
             utterance.engine = "espeak"
@@ -475,11 +562,11 @@ class VoiceServer:
         """Asks for the next text chunks: as far as the window is open for who has the floor, or takes a file."""
         utterance = place.utterance
         waits_for_model = not utterance.engine or (utterance.engine == "kokoro" and self._state.state != "ready")
-        if waits_for_model or (place.mouth is not None and place.floor in ("", "asked")):
+        if self._link.peer is None or waits_for_model or (place.mouth is not None and place.floor in ("", "asked")):
             return
         ahead = utterance.frames - place.taken
         while message := utterance.next_synthesize(ahead, only_first=place.floor == "next"):
-            self._model.post(message)
+            self._link.post(message)
 
     def _relay(self, place: Place) -> None:
         utterance = place.utterance
@@ -540,16 +627,11 @@ class VoiceServer:
         utterance = place.utterance
         if outcome != "finished":
             place.silence()  # first of all: the ear comes before the books
-            self._model.post(Cancel(utterance=utterance.id))
-        del self._places[utterance.id]
-        self._ended.append(utterance.id)
+            self._link.post(Cancel(utterance=utterance.id))
+        self._forget(place)
+        self._counts["accepted"] += not place.admitted
         self._counts[outcome] += 1
-        self._last_used = time.monotonic()
-        if place.mouth is self._mouth:
-            self._model.post(FloorReleased(utterance=utterance.id))
-        elif place.mouth is not None:
-            place.mouth.close()
-        self._model.post(
+        self._link.post(
             UtteranceEnded(
                 utterance=utterance.id,
                 outcome=outcome,
@@ -564,8 +646,20 @@ class VoiceServer:
             details["reason"] = message.text
         self._log.info(outcome, extra=details)
 
+    def _forget(self, place: Place) -> None:
+        """Takes it out of the line and gives back what it held."""
+        utterance = place.utterance
+        del self._places[utterance.id]
+        self._ended.append(utterance.id)
+        self._text_room += utterance.text_credit
+        self._last_used = time.monotonic()
+        if place.mouth is self._mouth:
+            self._link.post(FloorReleased(utterance=utterance.id))
+        elif place.mouth is not None:
+            place.mouth.close()
 
-EVENTS = (FloorTaken, Sounding, Heard, MouthFailed, Shutdown)
+
+EVENTS = (FloorTaken, Sounding, Heard, MouthFailed, Linked, LinkFailed, Shutdown)
 FROM_CLIENT = (
     Speak,
     TextPart,
@@ -580,7 +674,8 @@ FROM_CLIENT = (
     Ping,
     Shutdown,
 )
-FROM_MODEL = (ServerState, AudioChunk, Synthesized, Failed, FloorNext, FloorGranted, Cancel, Shutdown)
+FROM_MODEL = (ServerState, Pong, Admitted, AudioChunk, Synthesized, Failed, FloorNext, FloorGranted, Cancel, Shutdown)
+FROM: dict[str, tuple[type[Message], ...]] = {"client": FROM_CLIENT, "model": FROM_MODEL}  # by the peer's role
 
 
 def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceServer) -> int:

@@ -1,8 +1,8 @@
 """The whole of tests/faults: every promise under failure at its release figure, and the table of what was shown.
 
-    python benchmarks/faults.py            all; an hour or two
-    python benchmarks/faults.py B4 A1      these rows
-    python benchmarks/faults.py --tenth    what the test suite runs
+python benchmarks/faults.py            all; an hour or two
+python benchmarks/faults.py B4 A1      these rows
+python benchmarks/faults.py --tenth    what the test suite runs
 """
 
 from __future__ import annotations

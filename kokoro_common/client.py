@@ -10,9 +10,9 @@ import os
 import select
 import time
 
-from kokoro_common import daemon
-from kokoro_common.connection import Connection, ConnectionLost, NotOurServer, call
-from kokoro_common.errors import ServersUnreachable, UsageError, UtteranceCancelled, error_for
+from kokoro_common import daemon, process
+from kokoro_common.connection import Busy, Connection, ConnectionLost, NotOurServer, call
+from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import (
     SOUND_VARIABLES,
@@ -31,6 +31,7 @@ from kokoro_common.protocol import (
     Message,
     Notice,
     Pause,
+    Ping,
     Progress,
     ProtocolError,
     Resume,
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer", bound=Message)
 
+MODEL_PROGRAM = os.path.join(daemon.PROGRAMS, "model_server.py")
+PING_SECONDS = 1.0
+MAX_MISSES = 3  # pings without an answer; counted, not timed: the machine may have been asleep
 # Waits before another attempt while nothing was accepted; what was accepted and not begun gets one more attempt.
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 PART_CHARACTERS = 16_000  # at most 64 kB of UTF-8, below what one TextPart may hold
@@ -199,7 +203,8 @@ class Client:
                     raise ServersUnreachable(f"the voice server was lost: {error}", "say it again") from error
                 lost = lost or accepted
                 source.rewind()
-                time.sleep(wait)  # a server that was just leaving: its successor takes a moment
+                # A server that was just leaving: its successor takes a moment. Not all at the same one, after a crash.
+                time.sleep(wait * (1 + int.from_bytes(os.urandom(1)) / 256))
             finally:
                 if conversation is not None:
                     conversation.close()
@@ -215,6 +220,8 @@ class Client:
         try:
             model.send(VoiceServerFor(voice=name, engine=options.engine, environment=sound, device=options.device))
             return call(self._answer(model, VoiceServerAt).port, self._runtime.token(), "client")
+        except Busy as error:
+            raise ServersBusy(error.retry_after) from error
         finally:
             model.close()
 
@@ -294,45 +301,82 @@ class Client:
                 connection.send(Shutdown())
                 while True:
                     connection.receive(SHUTDOWN_SECONDS)
-            except ConnectionLost:
-                pass  # it has ended, which is what we asked for
-            except (TimeoutError, ProtocolError) as error:
-                raise ServersUnreachable(f"{name} does not end: {error}", "end its process yourself") from error
+            except (ConnectionLost, TimeoutError, ProtocolError):
+                pass  # it has ended, which is what we asked for; or else is looked at below
             finally:
                 connection.close()
         for name in servers:
-            if not daemon.clear_away(self._runtime, name, SHUTDOWN_SECONDS):
-                raise ServersUnreachable(f"{name} does not end", "end its process yourself")
+            if not daemon.clear_away(self._runtime, name):
+                raise ServersUnreachable(f"{name} goes on", "run say.py --shutdown again")
         return found
 
     def _model_server(self) -> Connection:
-        if connection := daemon.connect(self._runtime, "model"):
-            return connection
-        from kokoro_common.engine import ENVIRONMENT
-
-        try:
-            private_directory(self._settings.log_dir)
-        except OSError as error:
-            raise ServersUnreachable(
-                f"{self._settings.log_dir} cannot be made: {error.strerror}", "set KOKORO_CACHE_DIR or KOKORO_LOG_DIR"
-            ) from error
-        program = daemon.Program(
-            name="model",
-            path=os.path.join(daemon.PROGRAMS, "model_server.py"),
-            environment={**ENVIRONMENT, **os.environ, **self._settings.environment()},
-            stderr_path=os.path.join(self._settings.log_dir, "model_server.stderr"),
-        )
-        return daemon.ensure(self._runtime, program)
+        return daemon.connect(self._runtime, "model") or ensure_model_server(self._runtime, self._settings)
 
     def _answer(self, model: Connection, kind: type[Answer]) -> Answer:
+        watched = _Watched(model)
         while True:
-            message = model.receive()[0]
+            message = watched.receive()[0]
             if isinstance(message, kind):
                 return message
             if isinstance(message, Failed):
-                raise error_for(message.code, message.text)
+                raise _error(message)
             if isinstance(message, ServerState):
                 self._listener.state(message)
+
+
+def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connection:
+    """A connection to the model server, which is started if it does not run. Blocks as daemon.ensure does."""
+    from kokoro_common.engine import ENVIRONMENT
+
+    try:
+        private_directory(settings.log_dir)
+    except OSError as error:
+        raise ServersUnreachable(
+            f"{settings.log_dir} cannot be made: {error.strerror}", "set KOKORO_CACHE_DIR or KOKORO_LOG_DIR"
+        ) from error
+    program = daemon.Program(
+        name="model",
+        path=MODEL_PROGRAM,
+        environment={**ENVIRONMENT, **os.environ, **settings.environment()},
+        stderr_path=os.path.join(settings.log_dir, "model_server.stderr"),
+    )
+    return daemon.ensure(runtime, program)
+
+
+def _error(message: Failed) -> Exception:
+    return ServersBusy(message.retry_after) if message.retry_after else error_for(message.code, message.text)
+
+
+class _Watched:
+    """A connection to a server that may hang: whoever waits for it also looks whether it still answers, or works."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._misses = 0
+        self._signs = (0.0, "")
+
+    def receive(self) -> tuple[Message, bytes]:
+        """The next message, Pong included. Blocks. Raises ConnectionLost when the server hangs too."""
+        while True:
+            try:
+                message, payload = self.connection.receive(PING_SECONDS)
+            except TimeoutError:
+                self.missed()
+                continue
+            self._misses = 0
+            return message, payload
+
+    def missed(self) -> None:
+        """Nothing was heard for PING_SECONDS."""
+        if self._misses:
+            signs = process.signs_of_life(self.connection.pid)
+            if self._misses >= MAX_MISSES and not process.works(self._signs, signs):
+                self.connection.close()  # whoever asks for it next will end it
+                raise ConnectionLost("it hangs")
+            self._signs = signs
+        self._misses += 1
+        self.connection.send(Ping())
 
 
 class _Conversation:
@@ -342,6 +386,7 @@ class _Conversation:
         self.accepted = False
         self.started = False
         self._connection = connection
+        self._watched = _Watched(connection)
         self._source = source
         self._options = options
         self._listener = listener
@@ -376,7 +421,7 @@ class _Conversation:
             if self._may_send() and self._text_is_next():
                 self._send_text()
                 continue
-            message, payload = self._connection.receive()
+            message, payload = self._watched.receive()
             if isinstance(message, Finished):
                 self._ended = True
                 return message
@@ -405,7 +450,9 @@ class _Conversation:
             return False
         if self._source.fd is None:
             return not select.select(fds, [], [], 0)[0]
-        return not select.select([*fds, self._source.fd], [], [])[0].count(fds[0])
+        while not (ready := select.select([*fds, self._source.fd], [], [], PING_SECONDS)[0]):
+            self._watched.missed()
+        return fds[0] not in ready
 
     def _send_text(self) -> None:
         part = self._source.read()
@@ -439,7 +486,7 @@ class _Conversation:
             raise ConnectionLost(message.text)
         elif isinstance(message, Failed):
             self._ended = True
-            raise error_for(message.code, message.text)
+            raise _error(message)
         elif isinstance(message, Cancelled):
             self._ended = True
             raise UtteranceCancelled("the speech was cancelled", "say it again if it was not meant")

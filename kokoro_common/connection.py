@@ -54,6 +54,10 @@ class ConnectionLost(Exception):
     """The peer closed, vanished, or broke the protocol."""
 
 
+class Busy(ConnectionLost):
+    retry_after = 1.0
+
+
 class NotOurServer(Exception):
     """What listens on the port did not prove that it holds our token. Nothing but a Hello was sent to it."""
 
@@ -71,6 +75,7 @@ class Connection:
         self._decoder = Decoder(strict=strict)
         self._arrived: list[tuple[Message, bytes]] = []
         self._frame_began = 0.0
+        self.pid = 0  # of the server that was called, after the handshake
         sock.setblocking(True)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(WRITE_SECONDS), 0))
@@ -176,6 +181,7 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
         welcome = connection.receive(deadline - time.monotonic())[0]
         if not isinstance(welcome, Welcome):
             raise NotOurServer(f"port {port} answered {welcome!r:.200}")
+        connection.pid = welcome.pid
     except (ProtocolError, TimeoutError, ValueError) as error:
         connection.close()
         raise NotOurServer(f"what listens on port {port} does not speak our protocol: {error}") from error
@@ -227,6 +233,8 @@ class Peer:
         import threading
 
         self.role = role
+        self.pid = connection.pid
+        self.version = __version__
         self._connection = connection
         self._inbox = inbox
         self._log = log
@@ -251,6 +259,10 @@ class Peer:
     def close(self) -> None:
         """Ends the connection when what was posted before has been sent. Does not block; `ended` tells when."""
         self._outbox.put(None)
+
+    def drop(self) -> None:
+        """Ends the connection now, whatever was posted. Idempotent, does not block."""
+        self._connection.close()
 
     def serve(self) -> None:
         """Reads until the connection ends. Blocks: the calling thread is the reader; the writer is started here."""

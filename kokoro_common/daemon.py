@@ -1,9 +1,10 @@
-"""A daemon's life: found by its record, started once under locks, ready by a signal, ended by signals; its logs.
+"""A daemon's life: found by its record, started once under locks, ready by a signal, ended by signals, started again.
 
 Each server NAME has a record NAME.json ("listening on this port") and two locks in the runtime directory:
 
     NAME.start.lock   held from before a starter looks until the record is written: starters wait for each other
-    NAME.lock         held by the server for its life, inherited from its starter
+    NAME.lock         held by the server for its life, inherited from its starter; what is written in it (Note) tells
+                      the next starter whether the last server left, or died, and how often that happened of late
 
 Truth is the lock and the handshake, never the pid in the record.
 """
@@ -17,9 +18,9 @@ import signal
 import sys
 import time
 
-from kokoro_common import __version__
-from kokoro_common.connection import Connection, ConnectionLost, NotOurServer, call
-from kokoro_common.errors import KokoroError, ServersUnreachable, error_for
+from kokoro_common import __version__, process
+from kokoro_common.connection import HANDSHAKE_SECONDS, Busy, Connection, ConnectionLost, NotOurServer, call
+from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import PROTOCOL
 from kokoro_common.record import Record
@@ -29,16 +30,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
-    from typing import NoReturn, Protocol
+    from typing import Any, NoReturn, Protocol
 
     class Server(Protocol):
         def run(self) -> None: ...  # until it has ended
-        def shut_down(self) -> None: ...  # asks it to end; may be called by a signal handler
+        def shut_down(self, drain: float) -> None: ...  # asks it to end within so many seconds; for a signal handler
 
 
 READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light imports lie between
 MAX_STDERR_BYTES = 1 << 20  # of earlier servers, kept because the last words of a crash stand there
-LEAVING_SECONDS = 15.0  # an old server drains for 5 s at most
+DRAIN_SECONDS = 5.0  # for what is being spoken when a server is told to end politely
+LEAVING_SECONDS = 15.0  # from the record's removal to the end of the process
+BUSY_SECONDS = 30.0  # for a server that does not answer, yet works
+MAX_DEATHS, DEATH_SECONDS = 5, 60.0  # so many in so long, and the next starter gives up
+BACKOFF_SECONDS = (0.0, 1.0, 1.0, 2.0, 3.0)  # before a start, by the number of those deaths
 PROGRAMS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where the programs lie, installed or not
 
 
@@ -46,9 +51,26 @@ class ServerRecord(Record):
     """What NAME.json says. A hint where to call: the handshake decides."""
 
     pid: int
-    port: int
+    port: int  # 0 in a Note: it does not listen yet
+    started: str = ""  # process.start_of(pid)
     version: str = __version__
     protocol: int = PROTOCOL
+
+
+class Note(Record):
+    """What NAME.lock says of the last server, whoever asks; written by who holds the lock."""
+
+    record: ServerRecord | None = None  # None: it has left as it should
+    leaving: bool = False  # it answers nobody new
+    stderr_bytes: int = 0  # of its stderr file at its start: what follows are its own last words
+    deaths: tuple[
+        tuple[float, str], ...
+    ] = ()  # (time.monotonic(), reason) of those that did not leave, last MAX_DEATHS
+    died: int = 0  # such deaths in all
+
+    def recent_deaths(self) -> int:
+        now = time.monotonic()
+        return sum(now - DEATH_SECONDS < when <= now for when, _ in self.deaths)
 
 
 class Program(Record):
@@ -66,44 +88,79 @@ class Program(Record):
 
 
 def connect(runtime: RuntimeDirectory, name: str, role: str = "client", *, strict: bool = False) -> Connection | None:
-    """A connection to the running server, or None when there is none. Blocks for 3 s at most.
+    """A connection to the running server, or None when none answers. Blocks for 3 s at most. Raises ServersBusy.
 
     A live server keeps its record in its lock file too, so it is found although somebody removed NAME.json.
     """
-    for file in (f"{name}.json", f"{name}.lock"):
-        record = _parsed(runtime.read(file))
-        if record is not None:
+    tried = None
+    for record in (_parsed_record(_parsed(runtime.read(f"{name}.json"))), note_of(runtime, name).record):
+        if record is not None and record.port and record.port != tried:
+            tried = record.port
             try:
                 return call(record.port, runtime.token(), role, strict=strict)
+            except Busy as error:
+                raise ServersBusy(error.retry_after) from error
             except (ConnectionLost, NotOurServer):
                 continue
     return None
 
 
-def _parsed(data: bytes | None) -> ServerRecord | None:
+def note_of(runtime: RuntimeDirectory, name: str) -> Note:
+    """What NAME.lock says; an empty Note when that is nothing one could read."""
+    fields = _parsed(runtime.read(f"{name}.lock"))
     try:
-        record = ServerRecord(**json.loads(data)) if data else None
-    except (ValueError, TypeError, RecursionError):
+        deaths = tuple((float(when), str(reason)) for when, reason in fields.pop("deaths", ()))
+        return Note(**{**fields, "record": _parsed_record(fields.get("record")), "deaths": deaths})
+    except (TypeError, ValueError):
+        return Note()
+
+
+def _parsed(data: bytes | None) -> dict[str, Any]:
+    try:
+        fields = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _parsed_record(fields: object) -> ServerRecord | None:
+    try:
+        record = ServerRecord(**fields) if isinstance(fields, dict) and fields else None
+    except TypeError:
         return None
-    if record is None or type(record.port) is not int or not 0 < record.port < 65536:
+    if record is None or type(record.port) is not int or not 0 <= record.port < 65536 or type(record.pid) is not int:
         return None
     return record
+
+
+def _write_note(life_lock: int, note: Note) -> None:
+    """By the lock's holder. One write over the old text, then the rest of that goes: a reader sees one of the two."""
+    fields = note.as_dict() | {"record": note.record and note.record.as_dict()}
+    data = json.dumps(fields).encode()
+    os.pwrite(life_lock, data.ljust(os.fstat(life_lock).st_size), 0)
 
 
 def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
     """A connection to the server, which is started if it does not run. Many may call at once: one of them starts it.
 
-    Blocks until it listens. Raises ServersUnreachable with the reason, or the error with which the server refused.
+    Blocks until it listens: one that hangs is ended first, one of an older protocol drains first, one that dies is
+    started again after a pause. Raises ServersUnreachable with the reason of the last death, ServersBusy, or the error
+    with which the server refused.
     """
     start_lock = _lock_within(runtime, f"{program.name}.start.lock", READY_SECONDS + LEAVING_SECONDS)
     try:
-        if connection := connect(runtime, program.name):
-            return connection
-        life_lock = _lock_within(runtime, f"{program.name}.lock", LEAVING_SECONDS)
-        try:
-            port = _spawn(program, start_lock, life_lock)
-        finally:
-            os.close(life_lock)  # closed, never unlocked: an unlock would release the child's copy too
+        while True:
+            if connection := connect(runtime, program.name):
+                return connection
+            life_lock = _life_lock(runtime, program.name)
+            if life_lock is None:
+                continue
+            try:
+                port = _start(runtime, program, start_lock, life_lock)
+            finally:
+                os.close(life_lock)  # closed, never unlocked: an unlock would release the child's copy too
+            if port:
+                break
     finally:
         os.close(start_lock)
     try:
@@ -112,19 +169,107 @@ def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
         raise ServersUnreachable(f"{program.name} ended as soon as it was started: {error}", "try again") from error
 
 
-def clear_away(runtime: RuntimeDirectory, name: str, seconds: float) -> bool:
-    """Blocks until no process is that server, then removes the record that a killed one left behind.
+def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lock: int) -> int:
+    """The port of a new server; 0 when it died at its start. Raises ServersUnreachable when too many have died."""
+    note = note_of(runtime, program.name)
+    had_listened = False
+    if note.record is not None:
+        had_listened = note.record.port > 0
+        deaths = (*note.deaths, (time.monotonic(), _last_words(program.stderr_path, note.stderr_bytes)))
+        note = note.replace(record=None, deaths=deaths[-MAX_DEATHS:], died=note.died + 1)
+    recent = note.recent_deaths()
+    if recent >= MAX_DEATHS:
+        _write_note(life_lock, note)
+        raise ServersUnreachable(
+            f"{program.name} died {recent} times within {DEATH_SECONDS:.0f} s, the last time: {note.deaths[-1][1]}",
+            f"see {program.stderr_path}, then try again in a minute or after say.py --shutdown",
+        )
+    if not (had_listened and recent == 1):  # the first death of one that worked: no reason to keep anybody waiting
+        time.sleep(BACKOFF_SECONDS[recent])
+    child = ServerRecord(pid=0, port=0)  # until it has noted itself
+    _write_note(life_lock, note.replace(record=child, leaving=False, stderr_bytes=_size(program.stderr_path)))
+    return _spawn(program, start_lock, life_lock)
 
-    False when `seconds` were not enough.
+
+def _life_lock(runtime: RuntimeDirectory, name: str) -> int | None:
+    """The lock of a server that did not answer; None when one may look again.
+
+    It is ours when the server has died or left. One that hangs is ended: it answers nobody, and does not work either.
     """
+    fd = runtime.lock(f"{name}.lock", wait=False)
+    if fd is not None:
+        return fd
+    note = note_of(runtime, name)
+    record = note.record
+    if record is not None and not note.leaving:
+        if record.protocol > PROTOCOL:
+            raise ServersUnreachable(
+                f"the servers are newer (version {record.version}) than this program", "use the newer program"
+            )
+        if record.protocol == PROTOCOL:
+            return _lock_of_the_hung(runtime, name, record)
+        process.terminate(record.pid, record.started)  # it lets what is being spoken end, for 5 s
     try:
-        life_lock = _lock_within(runtime, f"{name}.lock", seconds)
+        return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
     except ServersUnreachable:
+        if record is None:
+            raise
+    process.end(record.pid, record.started)
+    return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
+
+
+def _lock_of_the_hung(runtime: RuntimeDirectory, name: str, record: ServerRecord) -> int | None:
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        before = process.signs_of_life(record.pid)
+        looked = time.monotonic()
+        if connection := connect(runtime, name):
+            connection.close()
+            return None
+        try:
+            return _lock_within(runtime, f"{name}.lock", max(0.0, looked + HANDSHAKE_SECONDS - time.monotonic()))
+        except ServersUnreachable:
+            if not process.works(before, process.signs_of_life(record.pid)):
+                process.end(record.pid, record.started)
+                return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
+            if time.monotonic() > deadline:
+                raise
+
+
+def clear_away(runtime: RuntimeDirectory, name: str) -> bool:
+    """Forgets a server that was told to end: its record and its deaths. Blocks until no process is that server.
+
+    One that hangs is ended. False when it goes on and answers. Raises ServersUnreachable when nothing helps.
+    """
+    life_lock = _life_lock(runtime, name)
+    if life_lock is None:
         return False
     runtime.remove(f"{name}.json")
     os.ftruncate(life_lock, 0)
     os.close(life_lock)
     return True
+
+
+def remove_stale_record(runtime: RuntimeDirectory, name: str) -> None:
+    """Of a server that has died, unless the next one has its place already. Does not block."""
+    life_lock = runtime.lock(f"{name}.lock", wait=False)
+    if life_lock is not None:
+        runtime.remove(f"{name}.json")
+        os.close(life_lock)
+
+
+def is_newer(version: str) -> bool:
+    """Whether that is the version of a newer program than this one."""
+    try:
+        return [int(part) for part in version.split(".")] > [int(part) for part in __version__.split(".")]
+    except ValueError:
+        return False
+
+
+def deaths(runtime: RuntimeDirectory) -> int:
+    """How often servers of this directory had to be replaced because they had died."""
+    names = (name.removesuffix(".lock") for name in runtime.names() if name.endswith(".lock"))
+    return sum(note_of(runtime, name).died for name in names)
 
 
 def _lock_within(runtime: RuntimeDirectory, name: str, seconds: float) -> int:
@@ -173,7 +318,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
         with open(stderr_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
             if stderr.tell() > MAX_STDERR_BYTES:
                 stderr.truncate(0)
-            process = subprocess.Popen(
+            child = subprocess.Popen(
                 [sys.executable, program.path, "--inherited", ",".join(map(str, fds)), *program.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -190,7 +335,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
         os.close(ready_write)
 
     def reap() -> None:
-        code = process.wait()
+        code = child.wait()
         if program.on_exit is not None:
             program.on_exit(code)
 
@@ -198,13 +343,14 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     try:
         return _ready_port(program, ready_read)
     except ServersUnreachable:
-        process.terminate()
+        child.kill()  # it may be stopped, and deaf to all else
         raise
     finally:
         os.close(ready_read)
 
 
 def _ready_port(program: Program, ready: int) -> int:
+    """0 when it died before it was ready."""
     answer = b""
     deadline = time.monotonic() + READY_SECONDS
     while not answer.endswith(b"\n"):
@@ -212,9 +358,7 @@ def _ready_port(program: Program, ready: int) -> int:
             raise ServersUnreachable(f"{program.name} was not ready within {READY_SECONDS:.0f} s", "try again")
         data = os.read(ready, 4096)
         if not data:
-            raise ServersUnreachable(
-                f"{program.name} died at its start: {_last_line(program.stderr_path)}", f"see {program.stderr_path}"
-            )
+            return 0
         answer += data
     report = json.loads(answer)
     if "error" in report:
@@ -222,13 +366,23 @@ def _ready_port(program: Program, ready: int) -> int:
     return int(report["port"])
 
 
-def _last_line(path: str) -> str:
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _last_words(path: str, begin: int) -> str:
+    """The last line that a dead server wrote to its stderr, which began at `begin`."""
     try:
         with open(path, "rb") as file:
-            lines = file.read()[-4096:].decode("utf-8", "replace").strip().splitlines()
-    except OSError as error:
-        return str(error)
-    return lines[-1] if lines else "it gave no reason"
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 4096, begin if begin <= size else 0))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1][:300] if lines else "it was killed, perhaps out of memory"
 
 
 # --- The server's side -----------------------------------------------------------------------------------------------
@@ -246,30 +400,35 @@ class Life:
         self._runtime = runtime
         self._record = b""
         self._start_lock: int | None
-        self._life_lock: int | None
         self._ready: int | None = None
+        life_lock: int | None
         if inherited:
-            self._start_lock, self._life_lock, self._ready = map(int, inherited.split(","))
-            for fd in (self._start_lock, self._life_lock, self._ready):
-                os.set_inheritable(fd, False)  # the lock must not live on in our own children
+            fds = [int(fd) if fd != "-" else None for fd in inherited.split(",")]
+            self._start_lock, life_lock, self._ready = fds
+            for fd in fds:
+                if fd is not None:
+                    os.set_inheritable(fd, False)  # the lock must not live on in our own children
         else:
             self._start_lock = runtime.lock(f"{name}.start.lock", wait=True)
-            self._life_lock = runtime.lock(f"{name}.lock", wait=False)
-        if self._life_lock is None:
+            life_lock = runtime.lock(f"{name}.lock", wait=False)
+        if life_lock is None:
             raise ServersUnreachable(f"{name} is already running", "use it, or run say.py --shutdown first")
+        self._life_lock = life_lock
+        self._own = ServerRecord(pid=os.getpid(), port=0, started=process.start_of(os.getpid()))
+        self._write_note(record=self._own, leaving=False)
         os.umask(0o077)
 
     def announce(self, port: int) -> None:
         """Publishes the record and tells the starter. Call when the port listens."""
-        self._record = json.dumps(ServerRecord(pid=os.getpid(), port=port).as_dict()).encode()
-        assert self._life_lock is not None
-        os.ftruncate(self._life_lock, 0)
-        os.pwrite(self._life_lock, self._record, 0)
+        self._own = self._own.replace(port=port)
+        self._write_note(record=self._own)
+        self._record = json.dumps(self._own.as_dict()).encode()
         self._runtime.write(f"{self.name}.json", self._record)
         self._tell({"port": port})
 
     def refuse(self, error: KokoroError) -> None:
         """Tells the starter why there will be no server."""
+        self._write_note(record=None)
         self._tell({"error": str(error), "code": error.exit_code})
 
     def keep(self) -> bool:
@@ -285,8 +444,33 @@ class Life:
         """Withdraws the record, so that no client calls any more. The lock goes when the process has ended."""
         if self._runtime.read(f"{self.name}.json") == self._record:
             self._runtime.remove(f"{self.name}.json")
-        assert self._life_lock is not None
-        os.ftruncate(self._life_lock, 0)
+        self._write_note(leaving=True)
+
+    def end(self) -> NoReturn:
+        """Ends the process, whose work is done. Not by returning: PortAudio's and torch's exit handlers may hang."""
+        import logging
+
+        self._write_note(record=None, leaving=False)
+        logging.shutdown()
+        os._exit(0)
+
+    def renew(self, *flags: str) -> NoReturn:
+        """The same server in fresh memory: the program begins again in this process, with its lock, pid and record.
+
+        Connections are closed by that; whoever holds one calls again.
+        """
+        import logging
+
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        if "--inherited" in arguments:
+            place = arguments.index("--inherited")
+            del arguments[place : place + 2]
+        os.set_inheritable(self._life_lock, True)
+        logging.shutdown()
+        os.execv(sys.executable, [*arguments, "--inherited", f"-,{self._life_lock},-", *flags])
+
+    def _write_note(self, **changes: object) -> None:
+        _write_note(self._life_lock, note_of(self._runtime, self.name).replace(**changes))
 
     def _tell(self, report: dict[str, object]) -> None:
         if self._ready is not None:
@@ -316,30 +500,22 @@ def serve(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory,
         return error.exit_code
     on_signals(server.shut_down)
     server.run()
-    return end_process()
+    return life.end()
 
 
-def on_signals(shutdown: Callable[[], None]) -> None:
-    """SIGTERM, SIGINT and SIGQUIT call `shutdown` on the main thread; the second one ends the process at once."""
+def on_signals(shut_down: Callable[[float], None]) -> None:
+    """SIGTERM lets what is being spoken end, for DRAIN_SECONDS; SIGINT and SIGQUIT do not; the second ends at once."""
     asked: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
         if asked:
             os._exit(128 + number)
         asked.append(number)
-        shutdown()
+        shut_down(DRAIN_SECONDS if number == signal.SIGTERM else 0.0)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, handle)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to fall silent
-
-
-def end_process() -> NoReturn:
-    """Ends a server whose work is done. Not by returning: PortAudio's and torch's exit handlers may wait for ever."""
-    import logging
-
-    logging.shutdown()
-    os._exit(0)
 
 
 def start_log(settings: Settings, component: str) -> logging.Logger:

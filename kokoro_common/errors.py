@@ -44,6 +44,15 @@ class ServersUnreachable(KokoroError):
     exit_code = 6
 
 
+class ServersBusy(ServersUnreachable):
+    """They run, and have too much to do to take anything more."""
+
+    def __init__(self, retry_after: float) -> None:
+        """`retry_after`: seconds."""
+        super().__init__("the servers are busy", f"try again in {retry_after:.0f} s")
+        self.retry_after = retry_after
+
+
 class UtteranceCancelled(KokoroError):
     """Somebody else cancelled the utterance."""
 

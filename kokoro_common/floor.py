@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class Floor:
-    """A line of keys: the first has the floor, the second is next. Callbacks tell each key once that it moved up."""
+    """A line of keys: the first has the floor, the second is next. Callbacks tell each key that it moved up."""
 
     def __init__(self, granted: Callable[[Hashable], None], next_in_line: Callable[[Hashable], None]) -> None:
         self._line: list[Hashable] = []
+        self._since: dict[Hashable, float] = {}  # seconds on any clock, but always the same one
         self._granted = granted
         self._next_in_line = next_in_line
 
@@ -23,14 +24,21 @@ class Floor:
     def line(self) -> tuple[Hashable, ...]:
         return tuple(self._line)
 
-    def request(self, key: Hashable) -> None:
-        """Goes to the end of the line. A key that is in it already keeps its place."""
-        if key not in self._line:
-            self._change([*self._line, key])
+    def request(self, key: Hashable, since: float) -> None:
+        """Goes behind all who asked before `since`. A key that is in the line already keeps its place.
 
-    def interrupt(self, key: Hashable) -> tuple[Hashable, ...]:
+        One that had asked an earlier model server may so come to stand before the first, who then is only next: as long
+        as that one has not begun to speak, floor.lock keeps the two apart.
+        """
+        if key not in self._line:
+            self._since[key] = since
+            place = sum(self._since[other] <= since for other in self._line)
+            self._change([*self._line[:place], key, *self._line[place:]])
+
+    def interrupt(self, key: Hashable, since: float) -> tuple[Hashable, ...]:
         """Goes to the head of an emptied line. Returns who was in it, whose speech is over."""
         before = tuple(other for other in self._line if other != key)
+        self._since[key] = since
         self._change([key])
         return before
 
@@ -40,6 +48,7 @@ class Floor:
 
     def _change(self, line: list[Hashable]) -> None:
         before, self._line = self._line, line
+        self._since = {key: self._since[key] for key in line}
         if line and line[:1] != before[:1]:
             self._granted(line[0])
         if len(line) > 1 and line[1] not in before[:2]:

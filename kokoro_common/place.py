@@ -24,6 +24,8 @@ class Place:
         self.floor = (
             ""  # "", "asked", "next", "granted" (the mouth is taking it) or "held" (the player takes its audio)
         )
+        self.floor_asked = 0.0  # time.monotonic() when it was asked for
+        self.admitted = False  # by the model server: it is in the ledger
         self.started = False
         self.fed = False
         self.credit = 0  # bytes of audio the client will take

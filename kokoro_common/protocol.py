@@ -111,7 +111,9 @@ class Status(Message):
 
 
 class Shutdown(Message):
-    """End the server: utterances are cancelled. Answered by ShuttingDown, then the connection is closed."""
+    """End the server. Answered by ShuttingDown; the connection is closed when it has ended."""
+
+    drain: float = 0.0  # seconds for utterances to end by themselves, at most 5; then they are cancelled
 
 
 class ShuttingDown(Message):
@@ -254,17 +256,20 @@ class Failed(Message):
     utterance: str  # empty when it answers VoiceServerFor or Download
     code: int  # exit code of say.py
     text: str  # one line with the remedy
+    retry_after: float = 0.0  # seconds, when the servers are busy: the utterance was not accepted
 
 
 # --- Voice server and model server -----------------------------------------------------------------------------------
 
 
 class Register(Message):
-    """First message of a voice server on its one connection. The counters are absolute since its start."""
+    """First message of a voice server on its one connection, and again when that was lost. Counters since its start."""
 
     voice: str
     pid: int
     port: int
+    instance: str  # 32 hex digits of its own: a server that registers again is not counted twice
+    open: list[str]  # utterances that it has accepted and that have not ended
     accepted: int = 0
     finished: int = 0
     cancelled: int = 0
@@ -298,9 +303,10 @@ class ModelWanted(Message):
 
 
 class FloorRequest(Message):
-    """May this utterance have the speakers? Answered by FloorNext and FloorGranted in the order of arrival."""
+    """May this utterance have the speakers? Answered by FloorNext and FloorGranted in the order of asking."""
 
     utterance: str
+    age: float = 0.0  # seconds since it asked first, when it has to ask another model server again
     interrupt: bool = False  # all that is before it in the line gets Cancel
 
 
@@ -319,13 +325,20 @@ class FloorReleased(Message):
 
 
 class UtteranceOpened(Message):
-    """For the ledger and the status."""
+    """May this utterance be accepted? Answered by Admitted, or Failed with `retry_after`."""
 
     utterance: str
-    sink: str
+
+
+class Admitted(Message):
+    """From now on it is in the ledger."""
+
+    utterance: str
 
 
 class UtteranceEnded(Message):
+    """For the ledger and the status. What was not open is ignored."""
+
     utterance: str
     outcome: str  # finished, cancelled or failed
     seconds: float = 0.0  # of audio

@@ -38,6 +38,9 @@ class Settings(Record):
     word_wait: float = 2.0  # the same for all of it
     lead_in: float = 0.0  # seconds of silence before the first sound of an idle device: some Bluetooth swallows it
     keep_alive: float = FOR_EVER  # seconds until an idle model server exits
+    unload_after: float = FOR_EVER  # seconds until an idle model server frees the model's memory
+    memory_limit: int = 4096  # MB of RSS at which the model server goes on in fresh memory; 0: never
+    stuck_timeout: float = 30.0  # seconds without a sign of progress after which work is taken for stuck
     manifest: str = ""  # path; empty: the built-in manifest of Kokoro-82M
     hub_retry: float = 60.0  # seconds between attempts to fetch a model that could not be had
     debug: bool = False  # servers log what is spoken
@@ -113,8 +116,17 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{name} is {values[name]!r}", f"choose one of {', '.join(choices)}")
     if not 0 <= values.get("port", 5000) <= 65000:
         raise UsageError(f"port is {values['port']}", "choose one from 1 to 65000, or 0 for any free port")
-    for name in ("idle_timeout", "keep_alive", "hub_retry", "clause_wait", "word_wait", "lead_in"):
-        least = FOR_EVER if name in ("idle_timeout", "keep_alive") else 0.0
+    for name in (
+        "idle_timeout",
+        "keep_alive",
+        "unload_after",
+        "stuck_timeout",
+        "hub_retry",
+        "clause_wait",
+        "word_wait",
+        "lead_in",
+    ):
+        least = FOR_EVER if name in ("idle_timeout", "keep_alive", "unload_after") else 0.0
         if not (math.isfinite(values.get(name, 0.0)) and values.get(name, 0.0) >= least):
             raise UsageError(f"{name} is {values[name]}", f"give a number of seconds, at least {least:g}")
     for name in ("runtime_dir", "cache_dir", "log_dir", "manifest"):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.connection import Peer
 from kokoro_common.engine import Phrase
-from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.errors import KokoroError, ModelUnavailable, ServersBusy
 from kokoro_common.espeak import EspeakEngine
 from kokoro_common.g2p import G2P, Spoken, split_spoken, word_frames
 from kokoro_common.loader import Loader, VoiceLoaded
@@ -54,10 +54,42 @@ def piece_seed(seed: int, index: int, part: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{part}".encode()).digest()[:4], "big")
 
 
+class Work:
+    """What one thread is at, for who watches it from another."""
+
+    def __init__(self) -> None:
+        self.began: float | None = None  # time.monotonic(); None: it waits for work
+        self.done = 0
+        self._thread: int | None = None
+        self._signs: tuple[int, float] = (0, 0.0)
+        self._since = 0.0  # time.monotonic() of the last sign of progress
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.began = None
+        self.done += 1
+
+    def still_for(self, now: float) -> float:
+        """Seconds without a sign of progress while there is work: nothing done, and no CPU time used on it either."""
+        signs = (self.done, self._cpu_seconds())
+        if self.began is None or signs != self._signs:
+            self._signs, self._since = signs, now
+        return now - self._since
+
+    def _cpu_seconds(self) -> float:
+        if self._thread is None or not hasattr(time, "pthread_getcpuclockid"):
+            return time.process_time()  # macOS: any thread that works is a sign
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
+
+
 def failure(utterance: str, error: Exception) -> Failed:
     """What a client is told of an error, expected or not."""
     if isinstance(error, KokoroError):
-        return Failed(utterance=utterance, code=error.exit_code, text=str(error))
+        retry_after = error.retry_after if isinstance(error, ServersBusy) else 0.0
+        return Failed(utterance=utterance, code=error.exit_code, text=str(error), retry_after=retry_after)
     text = str(error) if isinstance(error, ProtocolError) else f"{error!r}; see the log of the model server"
     return Failed(utterance=utterance, code=1, text=text)
 
@@ -76,6 +108,8 @@ class Synthesis:
         self._espeak = EspeakEngine()
         self._open: set[tuple[Peer, str]] = set()  # changed by the main thread, looked at by the others
         self._parked: dict[str, list[tuple[Peer, Synthesize]]] = {}  # by the voice whose pack is on its way
+        self._early: list[tuple[Peer, Synthesize]] = []  # that came before the model was ready
+        self._work = {"g2p": Work(), "synthesis": Work()}
         self._pack = functools.lru_cache(maxsize=MAX_PACKS)(self._blended)
         self.chunks_done = 0
         self.real_time_factors: deque[float] = deque(maxlen=MEASURED)  # seconds of engine per second of audio
@@ -96,6 +130,16 @@ class Synthesis:
     @property
     def g2p_quality(self) -> dict[str, str]:
         return self._g2p.quality if self._g2p is not None else {}
+
+    def busy(self, now: float) -> float:
+        """Seconds that the engine has been at its present batch."""
+        began = self._work["synthesis"].began
+        return now - began if began is not None else 0.0
+
+    def stuck(self, now: float, seconds: float) -> str:
+        """The name of a thread that has shown no sign of progress for so long, or nothing. To be asked regularly."""
+        still = [name for name, work in self._work.items() if work.still_for(now) > seconds]
+        return still[0] if still else ""
 
     # --- on the main thread ------------------------------------------------------------------------------------------
 
@@ -121,8 +165,13 @@ class Synthesis:
         if message.engine == "espeak":
             self._scheduler.add(_piece(peer, message, message.text))
             return
-        if self._loader.state.state != "ready":
-            raise ModelUnavailable("the model is not loaded", "say it again")
+        state = self._loader.state
+        if state.state in ("default", "failed"):
+            raise ModelUnavailable(state.detail)
+        if state.state != "ready":
+            self._early.append((peer, message))
+            self._loader.want_model()
+            return
         for name, _ in parse_voice(message.voice).parts:
             # A pack may be there already while earlier requests for it still wait for word of it: keep their order.
             if name in self._parked or name not in self._loader.packs:
@@ -130,6 +179,16 @@ class Synthesis:
                 self._loader.want_voice(name)
                 return
         self._g2p_jobs.put((peer, message))
+
+    def model_changed(self) -> None:
+        """The loader has a new state: what came early may have its turn now."""
+        if self._early and self._loader.state.state in ("ready", "default", "failed"):
+            early, self._early = self._early, []
+            for peer, request in early:
+                try:
+                    self.request(peer, request)
+                except KokoroError as error:
+                    peer.post(failure(request.utterance, error))
 
     def voice_loaded(self, message: VoiceLoaded) -> None:
         for peer, request in self._parked.pop(message.voice, []):
@@ -147,7 +206,8 @@ class Synthesis:
                 continue
             began = time.monotonic()
             try:
-                pieces = self._phonemes(message)
+                with self._work["g2p"]:
+                    pieces = self._phonemes(message)
             except KokoroError as error:
                 peer.post(failure(message.utterance, error))
                 continue
@@ -172,7 +232,8 @@ class Synthesis:
         while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
             began = time.monotonic()
             try:
-                sounds = self.synthesize(batch)
+                with self._work["synthesis"]:
+                    sounds = self.synthesize(batch)
             except Exception as error:
                 log.exception("synthesis failed", extra={"utterance": batch[0].utterance})
                 for piece in batch:

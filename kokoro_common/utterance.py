@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common.audio import SAMPLE_RATE
-from kokoro_common.errors import UsageError
+from kokoro_common.errors import ServersUnreachable, UsageError
 from kokoro_common.protocol import (
     MAX_SPEED,
     MAX_TEXT_PART_BYTES,
@@ -35,6 +35,7 @@ CUSHION_SECONDS = 25.0  # at the most, where the engine is slower than speech: l
 SLICE_CHARACTERS = 4_000  # of text cut at once: some 15 ms
 MIN_PART_CHARACTERS = 40  # of a text chunk that is parted: a clause
 SECONDS_PER_CHARACTER = 0.07  # of English at speed 1, until an utterance has measured its own
+MAX_LOSSES = 3  # of model servers while the same text chunk was with them: then it is the text that kills them
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
 
 
@@ -59,7 +60,8 @@ class Pace:
 class Utterance:
     """Raises a KokoroError for a Speak whose fields make no sense."""
 
-    def __init__(self, speak: Speak, pace: Pace) -> None:
+    def __init__(self, speak: Speak, pace: Pace, text_credit: int = TEXT_CREDIT) -> None:
+        """`text_credit`: UTF-8 bytes of text that may wait here."""
         if not MIN_SPEED <= speak.speed <= MAX_SPEED:  # NaN is not in the range either
             raise UsageError(f"speed is {speak.speed}", f"choose {MIN_SPEED} to {MAX_SPEED}")
         for name, choices in (("sink", SINKS), ("engine", ENGINES), ("floor", FLOORS)):
@@ -87,13 +89,17 @@ class Utterance:
         self._raw: deque[str] = deque()  # text not yet cut into chunks
         self._cut = False  # all of it is
         self._unsent: deque[TextChunk] = deque()
-        self._in_flight: deque[TextChunk] = deque()  # asked of the model server, in order
+        self._in_flight: deque[tuple[TextChunk, Synthesize]] = deque()  # asked of the model server, in order
+        self._again: deque[Synthesize] = deque()  # of those, to be asked again: that model server is no more
+        self._losses = 0  # of model servers, since a text chunk was last completed
+        self._received = 0  # frames of the text chunk that comes now
+        self._skip = 0  # frames of it that come once more
         self._sent = 0  # text chunks asked for: the next index
         self._spoken = 0  # characters whose audio is complete
         self._seconds_before = 0.0  # of audio, before the text chunk that comes now
         self._parts: deque[tuple[int, int]] = deque()  # of the text not yet synthesized: (end in characters, bytes)
         self._characters = 0
-        self._credit = TEXT_CREDIT
+        self._credit = self.text_credit = text_credit
 
     def add_text(self, text: str) -> int:
         """Returns the credit to give back at once. Raises ProtocolError for more text than there was credit for."""
@@ -145,6 +151,8 @@ class Utterance:
         `frames_ahead`: received and not yet taken. For the speakers, a chunk that would take longer to synthesize than
         the audio ahead lasts is parted where a speaker would breathe.
         """
+        if self._again:
+            return self._again.popleft()
         enough = frames_ahead >= AHEAD_FRAMES or len(self._in_flight) >= CHUNKS_IN_FLIGHT
         if enough or not self._unsent or (only_first and self._sent):
             return None
@@ -154,10 +162,9 @@ class Utterance:
             chunk, rest = parted(chunk, self._characters_in_time(frames_ahead))
             if rest is not None:
                 self._unsent.appendleft(rest)
-        self._in_flight.append(chunk)
         index, self._sent = self._sent, self._sent + 1
         speak = self.speak
-        return Synthesize(
+        message = Synthesize(
             utterance=self.id,
             index=index,
             text=chunk.text,
@@ -168,24 +175,41 @@ class Utterance:
             seed=speak.seed,
             debug=speak.debug,
         )
+        self._in_flight.append((chunk, message))
+        return message
+
+    def server_lost(self) -> None:
+        """What it was asked for and has not answered is asked again; audio that came already is not taken twice.
+
+        Raises ServersUnreachable when model servers die of this text.
+        """
+        self._again = deque(message for _, message in self._in_flight)
+        self._skip = self._received
+        self._losses += bool(self._in_flight)
+        if self._losses > MAX_LOSSES:
+            raise ServersUnreachable(f"the model server died {self._losses} times at the same text", "see its log")
 
     def cushion_is_filled(self) -> bool:
         """Whether playing may begin: at once, or where the engine is slower than speech, with what it will lack."""
         factor = self._pace.real_time_factor.get(self.engine, 0.0)
-        missing = self._seconds_of(self._unsent) + self._seconds_of(self._in_flight)
+        missing = self._seconds_of(self._unsent) + self._seconds_in_flight
         cushion = min(CUSHION_SECONDS, missing * (factor - 1.0))
         return self.complete or self.seconds >= cushion
 
     def _characters_in_time(self, frames_ahead: int) -> int:
         """How much text the engine can speak before the ear has caught up."""
-        ahead = frames_ahead / SAMPLE_RATE + self._seconds_of(self._in_flight)
+        ahead = frames_ahead / SAMPLE_RATE + self._seconds_in_flight
         factor = max(self._pace.real_time_factor.get(self.engine, 0.0), 0.01)
-        work_waiting = self._seconds_of(self._in_flight) * factor
+        work_waiting = self._seconds_in_flight * factor
         return max(MIN_PART_CHARACTERS, int((ahead - work_waiting) / factor / self._seconds_per_character))
 
     def _seconds_of(self, chunks: Iterable[TextChunk]) -> float:
         """Of audio, as far as one can tell."""
         return self._seconds_per_character * sum(len(chunk.text) for chunk in chunks)
+
+    @property
+    def _seconds_in_flight(self) -> float:
+        return self._seconds_of(chunk for chunk, _ in self._in_flight)
 
     @property
     def _seconds_per_character(self) -> float:
@@ -196,13 +220,23 @@ class Utterance:
         expected = self._sent - len(self._in_flight)
         if not self._in_flight or message.index != expected:
             raise ProtocolError(f"audio of text chunk {message.index}, expected {expected}")
-        places = self._in_flight[0].places
+        places = self._in_flight[0][0].places
         if any(not 0 <= start < end <= len(places) for start, end, *_ in message.words):
             raise ProtocolError(f"words beyond text chunk {message.index}")
-        words = [[places[start], places[end - 1] + 1, *frames] for start, end, *frames in message.words]
+        skip = min(self._skip, len(payload) // 4)
+        self._skip -= skip
+        payload = payload[4 * skip :]
+        words = [
+            [places[start], places[end - 1] + 1, first - skip, last - skip]
+            for start, end, first, last in message.words
+            if first >= skip
+        ]
+        if not payload:
+            return
         self._words += ((self.frames + first, start, end) for start, end, first, _ in words)
-        self.audio.append((message.replace(words=words), payload))
+        self.audio.append((message.replace(words=words, payload_bytes=len(payload)), payload))
         self.frames += len(payload) // 4
+        self._received += len(payload) // 4
 
     def word_at(self, frame: int) -> tuple[int, int]:
         """Where in the text the word stands that is heard at this frame, or was last; frames may not go back far."""
@@ -222,7 +256,8 @@ class Utterance:
             raise ProtocolError(f"text chunk {message.index} is done, expected {self._sent - len(self._in_flight)}")
         if self.first_chunk is None:
             self.first_chunk = message
-        chunk = self._in_flight.popleft()
+        chunk, _ = self._in_flight.popleft()
+        self._losses = self._received = self._skip = 0
         self._spoken += len(chunk.text)
         self._pace.measure(self.engine, message.model, self.seconds - self._seconds_before)
         self._seconds_before = self.seconds

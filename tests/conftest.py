@@ -34,6 +34,7 @@ class World:
         self.path = path
         self.runtime = path / "runtime"
         self.cache = path / "cache"
+        self.program = ROOT / "say.py"
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("KOKORO_", "HF_"))},
             "HOME": str(path / "home"),
@@ -50,7 +51,7 @@ class World:
     def popen(self, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "say.py"), *arguments],
+            [sys.executable, str(self.program), *arguments],
             cwd=self.path,
             env=self.environment,
             **{**pipes, **options},  # type: ignore[call-overload]
@@ -61,7 +62,7 @@ class World:
     ) -> subprocess.CompletedProcess[str]:
         """Runs say.py to its end; environment variables in addition by keyword."""
         done = subprocess.run(
-            [sys.executable, str(ROOT / "say.py"), *arguments],
+            [sys.executable, str(self.program), *arguments],
             cwd=self.path,
             env={**self.environment, **environment},
             input=stdin if stdin is not None else b"",
@@ -78,8 +79,9 @@ class World:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def start_stub_server(self) -> None:
-        """The stub model server with this world's environment as it is now."""
-        (self.cache / "logs").mkdir(parents=True)
+        """The stub model server with this world's environment as it is now; a later one will be the same."""
+        self.program = ROOT / "tests" / "stub_say.py"
+        (self.cache / "logs").mkdir(parents=True, exist_ok=True)
         program = daemon.Program(
             name="model",
             path=str(ROOT / "tests" / "stub_model_server.py"),

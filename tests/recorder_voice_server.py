@@ -10,8 +10,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 
 import voice_server
+from kokoro_common import client
 from kokoro_common.playback import Player
 from tests.recorder import Recorder
+
+client.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
 
 
 class RecordedVoiceServer(voice_server.VoiceServer):

@@ -1,0 +1,118 @@
+"""A voice server's one connection to the model server: watched while something is waited for, made again when lost.
+
+The methods are the main thread's and never block; what comes of a search arrives in its inbox as Linked or LinkFailed.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from kokoro_common import daemon, process
+from kokoro_common.client import ensure_model_server
+from kokoro_common.connection import Connection, Peer
+from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable
+from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.protocol import Message, Ping
+from kokoro_common.record import Record
+from kokoro_common.settings import Settings
+
+if TYPE_CHECKING:
+    import logging
+    import queue
+
+    from kokoro_common.connection import Delivery
+
+PING_SECONDS = 1.0
+MAX_MISSES = 2  # pings without an answer; counted, not timed: a machine that was asleep is given another chance
+FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0  # seconds between two attempts, doubling
+SEEK_SECONDS = 10.0  # for a model server that nobody needs; one that is needed is started
+
+
+class Linked(Record):
+    connection: Connection
+
+
+class LinkFailed(Record):
+    error: KokoroError
+
+
+class Link:
+    def __init__(
+        self, settings: Settings, runtime: RuntimeDirectory, inbox: queue.SimpleQueue[Delivery], log: logging.Logger
+    ) -> None:
+        self.peer: Peer | None = None  # while there is none, what is posted is dropped: Register says it all again
+        self._settings = settings
+        self._runtime = runtime
+        self._inbox = inbox
+        self._log = log
+        self._needed = threading.Event()
+        self._signs = (0.0, "")
+        self._misses = 0
+        self._next_ping = 0.0
+
+    def adopt(self, connection: Connection) -> None:
+        """From now on this is the connection; what comes through it arrives in the inbox."""
+        self._needed.clear()
+        self._misses = 0
+        self._next_ping = 0.0
+        self.peer = Peer(connection, "model", self._inbox, self._log)
+        threading.Thread(target=self.peer.serve, name="link", daemon=True).start()
+
+    def post(self, message: Message, payload: bytes = b"") -> None:
+        if self.peer is not None:
+            self.peer.post(message, payload)
+
+    def seek(self) -> None:
+        """The connection is lost: looks for a model server, and starts one if it is needed."""
+        self.peer = None
+        threading.Thread(target=self._seek, name="seek", daemon=True).start()
+
+    def need(self) -> None:
+        """Somebody waits for the model server. Nothing while there is one."""
+        if self.peer is None:
+            self._needed.set()
+
+    def watch(self, now: float) -> None:
+        """To be called about once a second while the model server owes us something: pings it, drops one that hangs."""
+        if self.peer is None or now < self._next_ping:
+            return
+        self._next_ping = now + PING_SECONDS
+        if self._misses:
+            signs = process.signs_of_life(self.peer.pid)
+            hangs = self._misses >= MAX_MISSES and not process.works(self._signs, signs)
+            self._signs = signs
+            if hangs:
+                self._log.error("the model server hangs", extra={"server_pid": self.peer.pid})
+                self.peer.drop()
+                return
+        self._misses += 1
+        self.peer.post(Ping())
+
+    def heard(self) -> None:
+        """It has said something."""
+        self._misses = 0
+
+    def _seek(self) -> None:
+        """On a thread of its own."""
+        deadline = time.monotonic() + SEEK_SECONDS
+        pause = FIRST_PAUSE
+        event: Record | None = None
+        while event is None:
+            try:
+                connection = daemon.connect(self._runtime, "model", "voice")
+                if connection is not None:
+                    event = Linked(connection=connection)
+                elif self._needed.is_set():
+                    ensure_model_server(self._runtime, self._settings).close()
+                elif time.monotonic() > deadline:
+                    raise ServersUnreachable("the model server has ended", "say it again")
+            except ServersBusy:
+                pass  # it runs
+            except KokoroError as error:
+                event = LinkFailed(error=error)
+            if event is None and not self._needed.wait(random.uniform(0.5, 1.0) * pause):
+                pause = min(2 * pause, LAST_PAUSE)
+        self._inbox.put((None, event, b""))

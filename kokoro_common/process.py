@@ -1,0 +1,74 @@
+"""Other processes of ours, looked at from outside: is it the one we mean, does it still do anything, end it.
+
+A pid alone says nothing: it may be anybody's by now. What a server noted of itself (pid and start) has to match, and
+the lock it holds tells that it lives.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+TERMINATE_SECONDS = 2.0  # between the polite signal and the other one
+
+
+def start_of(pid: int) -> str:
+    """When the process began, in a form that only equality may be asked of; empty when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # in ticks since boot: a clock that is set does not change it
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        pass
+    if os.path.isdir("/proc/self"):
+        return ""
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return ""
+
+
+def signs_of_life(pid: int) -> tuple[float, str]:
+    """(seconds of CPU time so far, state): a process that works changes the first; one that waits for a disk says so.
+
+    (0.0, "gone") when there is no such process.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return times.user + times.system, process.status()
+    except psutil.Error:
+        return 0.0, "gone"
+
+
+def works(before: tuple[float, str], now: tuple[float, str]) -> bool:
+    """Whether a process that does not answer was at least busy between two looks at its signs of life."""
+    return now[0] > before[0] or now[1] == "disk-sleep"
+
+
+def terminate(pid: int, started: str) -> None:
+    """Asks exactly that process to end; one that is gone, or another by now, is left alone."""
+    if started and start_of(pid) == started:
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+
+
+def end(pid: int, started: str) -> None:
+    """Ends exactly that process, politely first. Blocks until it is gone. A pid that is another's by now is left."""
+    import psutil
+
+    if not started or start_of(pid) != started:
+        return
+    try:
+        process = psutil.Process(pid)
+        process.send_signal(signal.SIGTERM)
+        if process.status() == "stopped" or psutil.wait_procs([process], timeout=TERMINATE_SECONDS)[1]:
+            process.kill()
+            process.wait(TERMINATE_SECONDS)
+    except (psutil.NoSuchProcess, psutil.TimeoutExpired):
+        pass  # gone, or a zombie that its parent has not looked at yet
