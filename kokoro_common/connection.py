@@ -46,8 +46,20 @@ OUTBOX_BYTES = {  # by the peer's role: one that is so far behind is dropped
     "model": 8 << 20,
     "voice": 256 << 20,  # two text chunks of digits, spoken slowly, are 20 minutes of audio
 }
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS = 1024  # that have proved themselves
+MAX_UNPROVEN = 256  # at once, and each for HANDSHAKE_SECONDS
+MAX_TURNED_AWAY = 256  # that have been told so and have not closed yet
+TURNED_AWAY_SECONDS = 2.0  # for a caller to hear it
+RETRY_SECONDS = 0.5  # after which a caller may try again: a handshake takes 2 s at most, and mostly 2 ms
+MAX_RETRY_SECONDS = 10.0  # that a caller heeds: who said it has not proved itself
+BACKLOG = 2048  # connections that the kernel takes before accept() does; it allows 4096 by default
+SPARE_DESCRIPTORS = 16  # kept free of connections: for the record, the logs, and servers to be started
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 1.0  # before accept() is tried again when it fails
+WARNING_SECONDS = 60.0  # between two log lines that say so
 PORTS_TRIED = 100  # from the preferred one up, then any free one
+
+
+BUSY = Denied(text="busy: too many callers", retry_after=RETRY_SECONDS)
 
 
 class ConnectionLost(Exception):
@@ -55,11 +67,24 @@ class ConnectionLost(Exception):
 
 
 class Busy(ConnectionLost):
-    retry_after = 1.0
+    """What listens says that it has no place now. It may not have proved itself: a reason to wait, not to trust."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("the server is busy")
+        self.retry_after = retry_after  # seconds
 
 
 class NotOurServer(Exception):
     """What listens on the port did not prove that it holds our token. Nothing but a Hello was sent to it."""
+
+
+class OtherProtocol(NotOurServer):
+    """It has proved that it holds our token, and speaks another protocol: our server in another version."""
+
+    def __init__(self, protocol: int, version: str) -> None:
+        super().__init__(f"the server is version {version!r:.40} and speaks protocol {protocol}, not {PROTOCOL}")
+        self.protocol = protocol
+        self.version = version
 
 
 def _proof(token: bytes, side: str, role: str, port: int, nonce_c: str, nonce_s: str) -> str:
@@ -76,6 +101,7 @@ class Connection:
         self._arrived: list[tuple[Message, bytes]] = []
         self._frame_began = 0.0
         self.pid = 0  # of the server that was called, after the handshake
+        self.version = ""  # of the peer's product, as its Hello or Challenge says
         sock.setblocking(True)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(WRITE_SECONDS), 0))
@@ -136,6 +162,17 @@ class Connection:
         left = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) * 1000
         return bool(poller.poll(left))
 
+    def turn_away(self, message: Denied) -> None:
+        """Sends the last message and closes when the peer has. Blocks for TURNED_AWAY_SECONDS at most."""
+        deadline = time.monotonic() + TURNED_AWAY_SECONDS
+        try:
+            self.send(message)
+            self._socket.shutdown(socket.SHUT_WR)
+            while True:
+                self.receive(deadline - time.monotonic())
+        except (ConnectionLost, ProtocolError, OSError):
+            self.close()
+
     def close(self) -> None:
         """Idempotent, from any thread: a blocked receive() or send() ends with ConnectionLost."""
         try:
@@ -154,7 +191,8 @@ def handler_name(message: object) -> str:
 def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connection:
     """Connects to a server on loopback and proves each side to the other. Blocks for 3 s at most.
 
-    Raises ConnectionLost when nothing listens, NotOurServer when it cannot prove itself or speaks another protocol.
+    Raises ConnectionLost when nothing listens, Busy when it has no place for us now, NotOurServer when it cannot prove
+    itself, OtherProtocol when it can and speaks another protocol.
     """
     sock = socket.socket(
         socket.AF_INET, socket.SOCK_STREAM
@@ -171,16 +209,19 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
     try:
         connection.send(Hello(role=role, protocol=PROTOCOL, version=__version__, nonce=nonce))
         challenge = connection.receive(deadline - time.monotonic())[0]
-        if not isinstance(challenge, Challenge) or challenge.protocol != PROTOCOL:
-            raise NotOurServer(f"port {port} answered {challenge!r:.200}")
+        if not isinstance(challenge, Challenge):
+            raise _turned_away(port, challenge)
         expected = _proof(token, "server", challenge.role, port, nonce, challenge.nonce)
         if not hmac.compare_digest(challenge.proof.encode(), expected.encode()):
             raise NotOurServer(f"what listens on port {port} does not hold our token")
+        if challenge.protocol != PROTOCOL:
+            raise OtherProtocol(challenge.protocol, challenge.version)
+        connection.version = challenge.version
         connection.send(Proof(proof=_proof(token, "client", role, port, nonce, challenge.nonce)))
         connection.trust()
         welcome = connection.receive(deadline - time.monotonic())[0]
         if not isinstance(welcome, Welcome):
-            raise NotOurServer(f"port {port} answered {welcome!r:.200}")
+            raise _turned_away(port, welcome)
         connection.pid = welcome.pid
     except (ProtocolError, TimeoutError, ValueError) as error:
         connection.close()
@@ -191,10 +232,18 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
     return connection
 
 
+def _turned_away(port: int, message: Message) -> ConnectionLost | NotOurServer:
+    """What an answer means that is neither Challenge nor Welcome."""
+    if isinstance(message, Denied) and message.retry_after > 0:
+        return Busy(min(message.retry_after, MAX_RETRY_SECONDS))
+    return NotOurServer(f"port {port} answered {message!r:.200}")
+
+
 def answer(sock: socket.socket, token: bytes, role: str, port: int) -> tuple[Connection, str]:
     """The server's side of the handshake: the connection and the caller's role. Blocks for HANDSHAKE_SECONDS at most.
 
-    Raises ConnectionLost, ProtocolError or TimeoutError; the socket is closed then.
+    The caller waits for Welcome or Denied then. Raises ConnectionLost, ProtocolError or TimeoutError when it has not
+    proved itself, or speaks another protocol; the socket is closed then.
     """
     connection = Connection(sock, strict=True)
     deadline = time.monotonic() + HANDSHAKE_SECONDS
@@ -213,7 +262,7 @@ def answer(sock: socket.socket, token: bytes, role: str, port: int) -> tuple[Con
             connection.send(Denied(text="denied"))
             raise ProtocolError("the caller does not hold our token")
         connection.trust()
-        connection.send(Welcome(pid=os.getpid()))
+        connection.version = hello.version
     except (ConnectionLost, ProtocolError, TimeoutError):
         connection.close()
         raise
@@ -234,7 +283,7 @@ class Peer:
 
         self.role = role
         self.pid = connection.pid
-        self.version = __version__
+        self.version = connection.version  # of the peer's product
         self._connection = connection
         self._inbox = inbox
         self._log = log
@@ -266,8 +315,8 @@ class Peer:
 
     def serve(self) -> None:
         """Reads until the connection ends. Blocks: the calling thread is the reader; the writer is started here."""
-        self._writer.start()
         try:
+            self._start_writer()
             while True:
                 message, payload = self._connection.receive()
                 self._inbox.put((self, message, payload))
@@ -276,9 +325,16 @@ class Peer:
         finally:
             self._connection.close()
             self.close()
-            self._writer.join()
+            if self._writer.is_alive():
+                self._writer.join()
             self._inbox.put((self, None, b""))
             self.ended.set()
+
+    def _start_writer(self) -> None:
+        try:
+            self._writer.start()
+        except RuntimeError as error:
+            raise ConnectionLost(f"no thread to write: {error}") from error
 
     def _write(self) -> None:
         try:
@@ -297,7 +353,10 @@ if TYPE_CHECKING:
 
 
 class Switchboard:
-    """Listens on loopback and turns every caller that proves itself into a Peer of the one inbox."""
+    """Listens on loopback and turns every caller that proves itself into a Peer of the one inbox.
+
+    One more thread for each caller; the thread `accept` takes them, and tells those that there is no place for.
+    """
 
     def __init__(
         self, token: bytes, role: str, preferred_port: int, inbox: queue.SimpleQueue[Delivery], log: logging.Logger
@@ -311,56 +370,165 @@ class Switchboard:
         self._log = log
         self._socket = _listen(preferred_port)
         self.port: int = self._socket.getsockname()[1]
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._unproven = threading.BoundedSemaphore(MAX_UNPROVEN)
+        self._proven = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._closing = threading.Event()
+        self._wake, self._waker = socket.socketpair()
+        self._pause = 0.0  # seconds, while accept() fails
+        self._next_warning = 0.0
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def _accept(self) -> None:
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        turned_away = _TurnedAway(poller)
+        resume_at = 0.0  # when accept() is tried again; 0: it is listened for
+        poller.register(self._socket, select.POLLIN)
+        listener = self._socket.fileno()
+        while not self._closing.is_set():
+            for fd, _ in poller.poll(_milliseconds_until(min(resume_at or math.inf, turned_away.deadline))):
+                if fd == listener and self._take(turned_away):
+                    poller.unregister(fd)  # it stays readable
+                    resume_at = time.monotonic() + self._pause
+                elif fd != listener:
+                    turned_away.hear(fd)
+            turned_away.close_overdue()
+            if 0 < resume_at <= time.monotonic() and not self._closing.is_set():
+                poller.register(listener, select.POLLIN)
+                resume_at = 0.0
+        turned_away.close()
+
+    def _take(self, turned_away: _TurnedAway) -> bool:
+        """Accepts one caller. True: accept() fails, let it be for `_pause` seconds."""
         import threading
 
-        while not self._closing.is_set():
-            try:
-                sock, _ = self._socket.accept()
-            except OSError as error:
-                if self._closing.is_set():
-                    return
-                self._log.warning("cannot accept", extra={"reason": str(error)})
-                self._closing.wait(0.1)  # out of descriptors: somebody has to close one first
-                continue
-            if not self._places.acquire(blocking=False):
-                sock.close()
-                continue
-            try:
-                threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
-            except RuntimeError as error:  # no more threads
-                self._log.warning("cannot accept", extra={"reason": str(error)})
-                self._places.release()
-                sock.close()
+        try:
+            sock, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False  # it has gone again
+        except OSError as error:  # out of descriptors: somebody has to close one first
+            self._pause = min(max(2 * self._pause, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+            self._warn(str(error))
+            return True
+        self._pause = 0.0
+        if sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS or not self._unproven.acquire(blocking=False):
+            turned_away.tell(sock)
+            return False
+        try:
+            threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            self._warn(str(error))
+            self._unproven.release()
+            turned_away.tell(sock)
+        return False
+
+    def _warn(self, reason: str) -> None:
+        if time.monotonic() >= self._next_warning and not self._closing.is_set():
+            self._next_warning = time.monotonic() + WARNING_SECONDS
+            self._log.warning("cannot take callers", extra={"reason": reason})
 
     def _welcome(self, sock: socket.socket) -> None:
+        """The thread of one caller, from its first byte to its last."""
         try:
-            try:
-                connection, role = answer(sock, self._token, self._role, self.port)
-            except (ConnectionLost, ProtocolError, OSError) as error:
-                sock.close()
-                self._log.info("caller turned away", extra={"reason": str(error)})
-                return
-            self._log.info("connection", extra={"role": role})
-            Peer(connection, role, self._inbox, self._log).serve()
+            peer = self._proven_peer(sock)
         finally:
-            self._places.release()
+            self._unproven.release()
+        if peer is not None:
+            try:
+                peer.serve()
+            finally:
+                self._proven.release()
+
+    def _proven_peer(self, sock: socket.socket) -> Peer | None:
+        """Who calls, if it proves itself and there is a place among the proven, which it has then."""
+        try:
+            connection, role = answer(sock, self._token, self._role, self.port)
+        except (ConnectionLost, ProtocolError, OSError) as error:
+            sock.close()
+            self._log.info("caller turned away", extra={"reason": str(error)})
+            return None
+        if not self._proven.acquire(blocking=False):
+            connection.turn_away(BUSY)
+            return None
+        self._log.info("connection", extra={"role": role, "version": connection.version})
+        peer = Peer(connection, role, self._inbox, self._log)
+        peer.post(Welcome(pid=os.getpid()))
+        return peer
 
     def close(self) -> None:
         """Stops accepting. Connections that exist go on. Idempotent."""
         self._closing.set()
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
-        except OSError:
-            pass  # macOS refuses it on a listening socket; closing wakes accept() there
+        self._waker.close()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._wake.close()
         self._socket.close()
+
+
+class _TurnedAway:
+    """Callers for whom there is no place: told so, and closed when they have closed. Used by the thread `accept`.
+
+    Closed at once, with their Hello unread, the kernel would send a reset, and they might never read the answer.
+    """
+
+    def __init__(self, poller: select.poll) -> None:
+        self._poller = poller
+        self._sockets: dict[int, tuple[socket.socket, float]] = {}  # by descriptor, the oldest first; with its deadline
+
+    @property
+    def deadline(self) -> float:
+        return next((deadline for _, deadline in self._sockets.values()), math.inf)
+
+    def tell(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        try:
+            sock.send(encode(BUSY))
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return
+        if len(self._sockets) >= MAX_TURNED_AWAY or sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS // 2:
+            self._close(next(iter(self._sockets), -1))
+        self._sockets[sock.fileno()] = sock, time.monotonic() + TURNED_AWAY_SECONDS
+        self._poller.register(sock, select.POLLIN)
+
+    def hear(self, fd: int) -> None:
+        try:
+            if fd not in self._sockets or self._sockets[fd][0].recv(4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # a reset is an end as well
+        self._close(fd)
+
+    def close_overdue(self) -> None:
+        while self.deadline <= time.monotonic():
+            self._close(next(iter(self._sockets)))
+
+    def close(self) -> None:
+        while self._sockets:
+            self._close(next(iter(self._sockets)))
+
+    def _close(self, fd: int) -> None:
+        if fd in self._sockets:
+            self._poller.unregister(fd)
+            self._sockets.pop(fd)[0].close()
+
+
+def _descriptors() -> int:
+    """How many this process may have; somebody may change it while it runs."""
+    import resource  # servers only
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _milliseconds_until(deadline: float) -> float | None:
+    """For poll(), which reads 0 as "do not wait" and None as "for ever"; rounded up, lest it returns too early."""
+    return None if deadline == math.inf else math.ceil(max(0.0, deadline - time.monotonic()) * 1000)
 
 
 def _listen(preferred_port: int) -> socket.socket:
@@ -372,7 +540,8 @@ def _listen(preferred_port: int) -> socket.socket:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
             sock.bind((LOOPBACK, port))
-            sock.listen(128)
+            sock.listen(BACKLOG)
+            sock.setblocking(False)  # who has gone again before accept() must not hold up the others
             return sock
         except OSError as error:
             problem = error

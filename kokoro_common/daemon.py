@@ -99,10 +99,18 @@ def connect(runtime: RuntimeDirectory, name: str, role: str = "client", *, stric
             try:
                 return call(record.port, runtime.token(), role, strict=strict)
             except Busy as error:
-                raise ServersBusy(error.retry_after) from error
+                if _runs(runtime, name):  # else a stranger has its port
+                    raise ServersBusy(error.retry_after) from error
             except (ConnectionLost, NotOurServer):
                 continue
     return None
+
+
+def _runs(runtime: RuntimeDirectory, name: str) -> bool:
+    life_lock = runtime.lock(f"{name}.lock", wait=False)
+    if life_lock is not None:
+        os.close(life_lock)
+    return life_lock is None
 
 
 def note_of(runtime: RuntimeDirectory, name: str) -> Note:

@@ -45,6 +45,9 @@ class Message(Record):
 # --- Handshake: mutual proof of the token, which never travels itself ------------------------------------------------
 
 
+# Hello and Challenge are the part that every protocol shares: who speaks another one can still say so, and prove it.
+
+
 class Hello(Message):
     role: str  # "client" or "voice": who is calling
     protocol: int
@@ -72,6 +75,7 @@ class Denied(Message):
     """Last message before a close, before the handshake is done or when a server is full or leaving."""
 
     text: str
+    retry_after: float = 0.0  # seconds; 0: time will not change the answer
 
 
 # --- Client to model server ------------------------------------------------------------------------------------------
@@ -409,7 +413,7 @@ class Decoder:
             message = self._parse(bytes(self._buffer[_LENGTH.size : _LENGTH.size + length]))
             del self._buffer[: _LENGTH.size + length]
             self._wanted = getattr(message, "payload_bytes", 0)
-            if not 0 <= self._wanted <= (MAX_PAYLOAD_BYTES if self._trusted else 0):
+            if type(self._wanted) is not int or not 0 <= self._wanted <= (MAX_PAYLOAD_BYTES if self._trusted else 0):
                 raise ProtocolError(f"a payload of {self._wanted} bytes")
             self._pending = message
         if len(self._buffer) < self._wanted:
@@ -421,12 +425,21 @@ class Decoder:
 
 
 def _parse_plain(body: bytes) -> Message:
-    """For a peer that has proved itself: checks names, not types."""
+    """For a peer that has proved itself: checks names, and types only where it has yet to prove itself."""
     try:
         fields = json.loads(body)
-        return MESSAGES[fields.pop("type")](**fields)
+        message = MESSAGES[fields.pop("type")](**fields)
+        if isinstance(message, (Challenge, Welcome, Denied)):
+            _check_types(message)
+        return message
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(f"not a message: {error!r}") from error
+
+
+def _check_types(message: Message) -> None:
+    for name, kind in type(message).__annotations__.items():
+        if type(getattr(message, name)).__name__ not in (("float", "int") if kind == "float" else (kind,)):
+            raise TypeError(f"{type(message).__name__}.{name} is no {kind}")
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -14,8 +15,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kokoro_common.connection import Connection, ConnectionLost, NotOurServer, Peer, Switchboard, call
-from kokoro_common.protocol import PROTOCOL, Challenge, Hello, Ping, Pong, Proof, Speak, encode
+from kokoro_common import connection as connections
+from kokoro_common.connection import (
+    Busy,
+    Connection,
+    ConnectionLost,
+    NotOurServer,
+    OtherProtocol,
+    Peer,
+    Switchboard,
+    call,
+)
+from kokoro_common.protocol import PROTOCOL, Challenge, Denied, Hello, Ping, Pong, Proof, Speak, encode
 
 if TYPE_CHECKING:
     from kokoro_common.connection import Delivery
@@ -30,6 +41,7 @@ class Server:
         self.inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self.board = Switchboard(TOKEN, "model", 0, self.inbox, logging.getLogger("kokoro.test"))
         self.received: list[object] = []
+        self.peers: list[Peer] = []
         self._thread = threading.Thread(target=self._answer)
         self.board.start()
         self._thread.start()
@@ -44,6 +56,7 @@ class Server:
             if peer is None:
                 return
             self.received.append(message)
+            self.peers.append(peer)
             if isinstance(message, Ping):
                 peer.post(Pong(done=0))
 
@@ -105,6 +118,118 @@ def test_a_servers_own_proof_is_no_ticket(server: Server) -> None:
     connection.send(Proof(proof=challenge.proof))
     assert type(connection.receive(5)[0]).__name__ == "Denied"
     connection.close()
+
+
+def impostor(*answers: bytes) -> tuple[socket.socket, threading.Thread, bytearray]:
+    """Listens once, sends the answers to whoever calls, and notes what it is sent."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    seen = bytearray()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with listener, connection:
+            connection.settimeout(5)
+            connection.sendall(b"".join(answers))
+            while data := connection.recv(9999):
+                seen.extend(data)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return listener, thread, seen
+
+
+def test_a_server_that_is_busy_is_told_from_one_that_is_not_there(server: Server) -> None:
+    busy = Denied(text="busy", retry_after=0.25)
+    for answers in ([busy], [busy, Ping()]):
+        listener, thread, _ = impostor(*map(encode, answers))
+        with pytest.raises(Busy) as caught:
+            call(listener.getsockname()[1], TOKEN, "client")
+        thread.join(10)
+        assert caught.value.retry_after == 0.25
+
+
+def test_nobody_is_made_to_wait_for_ever() -> None:
+    listener, thread, _ = impostor(encode(Denied(text="busy", retry_after=1e300)))
+    with pytest.raises(Busy) as caught:
+        call(listener.getsockname()[1], TOKEN, "client")
+    thread.join(10)
+    assert caught.value.retry_after == connections.MAX_RETRY_SECONDS
+
+
+CHALLENGE = {"type": "Challenge", "role": "model", "protocol": PROTOCOL, "version": "x", "nonce": "1" * 32}
+ODD_ANSWERS = [
+    {**CHALLENGE, "proof": 5},
+    {**CHALLENGE, "proof": "2" * 64, "role": ["model"]},
+    {**CHALLENGE, "proof": "2" * 64, "nonce": {"a": 1}},
+    {**CHALLENGE, "proof": "\ud800"},
+    {"type": "Denied", "text": "busy", "retry_after": "soon"},
+    {"type": "Denied", "text": "busy", "retry_after": float("nan")},
+    {"type": "Denied", "text": "no"},
+    {"type": "Welcome", "pid": "1"},
+    {"type": "AudioChunk", "utterance": "u", "index": 0, "payload_bytes": "4"},
+    {"type": "AudioChunk", "utterance": "u", "index": 0, "payload_bytes": 1.5},
+]
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS, ids=str)
+def test_what_an_impostor_answers_is_an_impostors_and_no_crash(answer: dict[str, object]) -> None:
+    body = json.dumps(answer).encode()
+    listener, thread, seen = impostor(struct.pack(">I", len(body)) + body)
+    with pytest.raises(NotOurServer):
+        call(listener.getsockname()[1], TOKEN, "client")
+    thread.join(10)
+    assert seen.count(b'"type"') == 1
+
+
+def test_each_side_knows_the_others_version(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "__version__", "7.8.9")
+    caller = call(server.port, TOKEN, "client")
+    assert caller.version == "7.8.9"
+    caller.send(Ping())
+    caller.receive(5)
+    assert server.peers[0].version == "7.8.9"
+    caller.close()
+
+
+def test_a_caller_of_another_protocol_hears_who_we_are_and_no_more(server: Server) -> None:
+    caller = Connection(socket.create_connection(("127.0.0.1", server.port)), strict=False)
+    caller.send(Hello(role="client", protocol=PROTOCOL + 1, version="x", nonce="0" * 32))
+    challenge = caller.receive(5)[0]
+    assert isinstance(challenge, Challenge)
+    assert challenge.protocol == PROTOCOL
+    with pytest.raises(ConnectionLost):
+        caller.receive(5)
+    caller.close()
+    assert server.received == []
+
+
+@pytest.mark.parametrize("token", [TOKEN, TOKEN[::-1]], ids=["ours", "a stranger's"])
+def test_our_server_of_another_protocol_is_told_from_a_stranger(token: bytes) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with listener, sock:
+            caller = Connection(sock, strict=True)
+            hello = caller.receive(5)[0]
+            assert isinstance(hello, Hello)
+            proof = connections._proof(token, "server", "model", port, hello.nonce, "1" * 32)
+            answer = Challenge(role="model", protocol=PROTOCOL + 1, version="9.9", nonce="1" * 32, proof=proof)
+            caller.send(answer)
+            with pytest.raises(ConnectionLost):
+                caller.receive(5)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(NotOurServer) as caught:
+        call(port, TOKEN, "client")
+    thread.join(10)
+    if token == TOKEN:
+        assert isinstance(caught.value, OtherProtocol)
+        assert (caught.value.protocol, caught.value.version) == (PROTOCOL + 1, "9.9")
+    else:
+        assert type(caught.value) is NotOurServer
 
 
 @pytest.mark.parametrize("kind", ["echo", "relay", "http", "closes", "silent", "random proof"])

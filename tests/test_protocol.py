@@ -103,6 +103,14 @@ def test_malformed_frames_are_refused(data: bytes) -> None:
         trusted(strict=True).feed(data)
 
 
+@pytest.mark.parametrize("size", ["-1", "1048577", '"4"', "1.5", "true", "null", "[4]", "1e3", "9" * 25])
+def test_a_payload_without_a_sensible_size_is_refused_by_both_decoders(size: str) -> None:
+    frame = frame_of(b'{"type":"AudioChunk","utterance":"u","index":0,"payload_bytes":%s}' % size.encode())
+    for strict in (True, False):
+        with pytest.raises(ProtocolError):
+            trusted(strict=strict).feed(frame)
+
+
 def test_before_the_handshake_long_frames_and_payloads_are_refused() -> None:
     with pytest.raises(ProtocolError, match="frame"):
         Decoder(strict=True).feed(struct.pack(">I", protocol.MAX_HELLO_BYTES + 1))
