@@ -37,6 +37,7 @@ from kokoro_common.engine import device_problem
 from kokoro_common.errors import KokoroError, ModelUnavailable, ServersUnreachable, UnknownVoice, UsageError
 from kokoro_common.floor import Floor
 from kokoro_common.loader import DownloadEnded, DownloadStep, Loader, VoiceLoaded
+from kokoro_common.logs import is_line, log_file, start_log
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
     SOUND_VARIABLES,
@@ -48,6 +49,7 @@ from kokoro_common.protocol import (
     FloorNext,
     FloorReleased,
     FloorRequest,
+    LogLine,
     ModelWanted,
     Ping,
     Pong,
@@ -108,7 +110,8 @@ class ModelServer:
         self._settings = settings
         self._runtime = runtime
         self._life = life
-        self._log = daemon.start_log(settings, "model_server")
+        self._central_log = log_file(settings, "kokoro")
+        self._log = start_log(settings, "model_server", self._central_log.append)
         self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._temporary_directory = os.path.join(runtime.path, "espeak")
         self._sweep()  # a killed one could not
@@ -381,6 +384,11 @@ class ModelServer:
     def handle_floor_released(self, peer: Peer, message: FloorReleased) -> None:
         self._floor.release((peer, message.utterance))
 
+    def handle_log_line(self, _: Peer, message: LogLine) -> None:
+        if not is_line(message.line):
+            raise ProtocolError("a log line must be one JSON object")
+        self._central_log.append(message.line)
+
     def _floor_granted(self, key: Hashable) -> None:
         peer, utterance = cast("tuple[Peer, str]", key)
         peer.post(FloorGranted(utterance=utterance))
@@ -482,6 +490,7 @@ FROM_VOICE = (
     Cancel,
     FloorRequest,
     FloorReleased,
+    LogLine,
 )
 
 

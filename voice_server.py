@@ -37,6 +37,7 @@ from kokoro_common import daemon
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.connection import Connection, Peer, Switchboard, handler_name
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
+from kokoro_common.logs import Forwarding, start_log
 from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.place import Place
@@ -57,6 +58,7 @@ from kokoro_common.protocol import (
     FloorNext,
     FloorReleased,
     FloorRequest,
+    LogLine,
     Message,
     ModelWanted,
     Notice,
@@ -104,7 +106,8 @@ class VoiceServer:
         self._life = life
         self._runtime = runtime
         self._settings = settings
-        self._log = daemon.start_log(settings, f"voice_server-{voice}")
+        self._forwarding = Forwarding(f"voice_server-{voice}", self._forward)
+        self._log = start_log(settings, f"voice_server-{voice}", self._forwarding.append)
         self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         preferred = settings.port + 1 if settings.port else 0
         self._board = Switchboard(runtime.token(), "voice", preferred, self._inbox, self._log)
@@ -129,6 +132,13 @@ class VoiceServer:
     def _new_mouth(self) -> Mouth:
         return Mouth(self._runtime, self.make_player(), lambda event: self._inbox.put((None, event, b"")))
 
+    def _forward(self, line: str) -> bool:
+        """From any thread: a line for the central log, if there is a model server to take it."""
+        if self._model.ended.is_set():
+            return False
+        self._model.post(LogLine(line=line))
+        return True
+
     # --- life --------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -147,7 +157,6 @@ class VoiceServer:
                 self._tick()
             self._next_tick = self._tick_time()
         self._leave()
-        self._log.info("ended")
 
     def _leave(self) -> None:
         """In this order: no client finds us, none can call, who has called is told to call the next server."""
@@ -156,6 +165,7 @@ class VoiceServer:
         self._mouth.close()
         while not self._inbox.empty():
             self._dispatch(*self._inbox.get())
+        self._log.info("ended")
         for peer in (*self._clients, self._model):
             peer.close()
         for peer in (*self._clients, self._model):
@@ -240,7 +250,8 @@ class VoiceServer:
                 peer.close()
         except Exception as error:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
-            self._answer_failure(peer, message, KokoroError(f"the voice server failed: {error!r}", "see its log"))
+            problem = KokoroError(f"{type(error).__name__} in the voice server", "see its log")
+            self._answer_failure(peer, message, problem)
 
     def _answer_failure(self, peer: Peer | None, message: Record, error: KokoroError) -> None:
         """To the utterance that the message is about, unless it is another client's; else to who sent it."""
@@ -300,8 +311,8 @@ class VoiceServer:
 
     def handle_text_part(self, peer: Peer, message: TextPart, _: bytes) -> None:
         if place := self._own(peer, message.utterance):
-            if place.utterance.speak.debug:
-                self._log.info("text", extra={"utterance": message.utterance, "text": message.text})
+            if place.utterance.speak.debug or self._settings.debug:
+                self._log.info("text", extra={"utterance": message.utterance, "text": message.text, "debug": True})
             if credit := place.utterance.add_text(message.text):
                 place.tell(Credit(utterance=message.utterance, bytes=credit))
             self._pump(place)

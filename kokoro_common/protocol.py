@@ -333,6 +333,12 @@ class UtteranceEnded(Message):
     underflows: int = 0
 
 
+class LogLine(Message):
+    """For the central log, whose one writer is the model server."""
+
+    line: str  # a JSON object as ASCII without control characters, at most 65,536 bytes
+
+
 def _leaves(kind: type[Message]) -> dict[str, type[Message]]:
     return {sub.__name__: sub for sub in kind.__subclasses__()}
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"record"},
     {"errors", "settings", "audio", "protocol", "tagger", "status"},
     {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback"},
-    {"daemon", "scheduler", "engine", "floor", "utterance", "mouth"},
+    {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth"},
     {"client", "loader", "place"},
     {"synthesis", "follower"},
 ]
