@@ -44,6 +44,7 @@ from kokoro_common.errors import (
 )
 from kokoro_common.floor import Floor
 from kokoro_common.loader import DownloadEnded, DownloadStep, Loader, VoiceLoaded
+from kokoro_common.logs import is_line, log_file, start_log
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
     SOUND_VARIABLES,
@@ -56,6 +57,7 @@ from kokoro_common.protocol import (
     FloorNext,
     FloorReleased,
     FloorRequest,
+    LogLine,
     ModelWanted,
     Ping,
     Pong,
@@ -125,7 +127,8 @@ class ModelServer:
         self._settings = settings
         self._runtime = runtime
         self._life = life
-        self._log = daemon.start_log(settings, "model_server")
+        self._central_log = log_file(settings, "kokoro")
+        self._log = start_log(settings, "model_server", self._central_log.append)
         self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._temporary_directory = os.path.join(runtime.path, "espeak")
         self._sweep()  # a killed one could not
@@ -254,7 +257,7 @@ class ModelServer:
         try:
             if not isinstance(message, allowed):
                 raise ProtocolError(f"{type(message).__name__} is not for the model server")
-            if not isinstance(message, (Ping, StatusRequest)):
+            if not isinstance(message, (Ping, StatusRequest, LogLine)):
                 self._last_used = time.monotonic()
             self._outdated |= peer is not None and daemon.is_newer(peer.version)
             getattr(self, handler_name(message))(peer, message)
@@ -452,6 +455,11 @@ class ModelServer:
     def handle_floor_released(self, peer: Peer, message: FloorReleased) -> None:
         self._floor.release((peer, message.utterance))
 
+    def handle_log_line(self, _: Peer, message: LogLine) -> None:
+        if not is_line(message.line):
+            raise ProtocolError("a log line must be one JSON object")
+        self._central_log.append(message.line)
+
     def _floor_granted(self, key: Hashable) -> None:
         peer, utterance = cast("tuple[Peer, str]", key)
         peer.post(FloorGranted(utterance=utterance))
@@ -560,6 +568,7 @@ FROM_VOICE = (
     Cancel,
     FloorRequest,
     FloorReleased,
+    LogLine,
 )
 
 

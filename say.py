@@ -435,11 +435,11 @@ def _shutdown(settings: Settings, *, quiet: bool) -> int:
 
 def _control(settings: Settings, verb: str, *, quiet: bool) -> int:
     from kokoro_common.client import Client
-    from kokoro_common.protocol import Pause, Resume, Skip, Stop
+    from kokoro_common.protocol import Pause, Resume, Stop
 
-    messages: dict[str, Stop | Skip | Pause | Resume]
-    messages = {"stop": Stop(), "skip": Skip(), "pause": Pause(), "resume": Resume()}
-    if not Client(settings).control(messages[verb]):
+    client = Client(settings)
+    messages: dict[str, Stop | Pause | Resume] = {"stop": Stop(), "pause": Pause(), "resume": Resume()}
+    if not (client.skip() if verb == "skip" else client.control(messages[verb])):
         _note(f"there was nothing to {verb}", quiet=quiet)
     return 0
 

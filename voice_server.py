@@ -42,6 +42,7 @@ from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.connection import Connection, Peer, Switchboard, handler_name
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
 from kokoro_common.link import Link, Linked, LinkFailed
+from kokoro_common.logs import Forwarding, start_log
 from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.place import Place
@@ -112,11 +113,12 @@ class VoiceServer:
         self._life = life
         self._runtime = runtime
         self._settings = settings
-        self._log = daemon.start_log(settings, f"voice_server-{voice}")
         self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._link = Link(settings, runtime, self._inbox)
+        self._forwarding = Forwarding(f"voice_server-{voice}", self._link.forward)
+        self._log = start_log(settings, f"voice_server-{voice}", self._forwarding.append)
         preferred = settings.port + 1 if settings.port else 0
         self._board = Switchboard(runtime.token(), "voice", preferred, self._inbox, self._log)
-        self._link = Link(settings, runtime, self._inbox, self._log)
         self._first_connection = link
         self._mouth = self._new_mouth()
         self._pace = Pace()
@@ -160,7 +162,6 @@ class VoiceServer:
                 self._tick()
             self._next_tick = self._tick_time()
         self._leave()
-        self._log.info("ended")
 
     def _register(self) -> None:
         admitted = [place.utterance.id for place in self._places.values() if place.admitted]
@@ -174,6 +175,7 @@ class VoiceServer:
                 **self._counts,
             )
         )
+        self._forwarding.flush()
 
     def _leave(self) -> None:
         """In this order: no client finds us, none can call, who has called is told to call the next server."""
@@ -182,6 +184,7 @@ class VoiceServer:
         self._mouth.close()
         while not self._inbox.empty():
             self._dispatch(*self._inbox.get())
+        self._log.info("ended")
         peers = [*self._clients, *([self._link.peer] if self._link.peer else [])]
         for peer in peers:
             peer.close()
@@ -277,7 +280,8 @@ class VoiceServer:
                 peer.close()
         except Exception as error:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
-            self._answer_failure(peer, message, KokoroError(f"the voice server failed: {error!r}", "see its log"))
+            problem = KokoroError(f"{type(error).__name__} in the voice server", "see its log")
+            self._answer_failure(peer, message, problem)
 
     def _answer_failure(self, peer: Peer | None, message: Record, error: KokoroError) -> None:
         """To the utterance that the message is about, unless it is another client's; else to who sent it."""
@@ -368,8 +372,8 @@ class VoiceServer:
 
     def handle_text_part(self, peer: Peer, message: TextPart, _: bytes) -> None:
         if place := self._own(peer, message.utterance):
-            if place.utterance.speak.debug:
-                self._log.info("text", extra={"utterance": message.utterance, "text": message.text})
+            if place.utterance.speak.debug or self._settings.debug:
+                self._log.info("text", extra={"utterance": message.utterance, "text": message.text, "debug": True})
             if credit := place.utterance.add_text(message.text):
                 place.tell(Credit(utterance=message.utterance, bytes=credit))
             self._pump(place)
@@ -389,8 +393,9 @@ class VoiceServer:
     def handle_stop(self, peer: Peer, _: Stop, __: bytes) -> None:
         peer.post(Controlled(utterances=self._cancel_all(self._spoken_places())))
 
-    def handle_skip(self, peer: Peer, _: Skip, __: bytes) -> None:
-        speaking = [place for place in self._spoken_places() if place.floor == "held"]
+    def handle_skip(self, peer: Peer, message: Skip, _: bytes) -> None:
+        held = [place for place in self._spoken_places() if place.floor == "held"]
+        speaking = [place for place in held if place.utterance.id in message.utterances]
         peer.post(Controlled(utterances=self._cancel_all(speaking)))
 
     def handle_pause(self, peer: Peer, _: Pause, __: bytes) -> None:

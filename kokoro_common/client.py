@@ -254,6 +254,13 @@ class Client:
         states = {"speaking": ("speaking", "paused"), "waiting": ("waiting",), "writing": ("writing",)}
         return report | {key: [each for each in utterances if each["state"] in states[key]] for key in states}
 
+    def skip(self) -> int:
+        """Cancels what is being spoken now, and not what follows it. Returns how many utterances that were."""
+        answers = self._ask_all(StatusRequest(), self._voice_server_names()).values()
+        known = [each for answer in answers if isinstance(answer, Status) for each in answer.report["utterances"]]
+        spoken = [each["utterance"] for each in known if each["state"] in ("speaking", "paused")]
+        return self.control(Skip(utterances=spoken)) if spoken else 0
+
     def control(self, verb: Stop | Skip | Pause | Resume) -> int:
         """Sends the verb straight to all voice servers. Returns how many utterances it took effect on."""
         answers = self._ask_all(verb, self._voice_server_names())

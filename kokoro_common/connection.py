@@ -288,7 +288,7 @@ class Peer:
         self._inbox = inbox
         self._log = log
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._unsent = 0  # bytes in the outbox
+        self.unsent = 0  # bytes in the outbox
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write, name=f"{role}-writer", daemon=True)
         self.ended = threading.Event()
@@ -297,8 +297,8 @@ class Peer:
         """Queues a message. Never blocks, from any thread. A peer too far behind is dropped, a closed one ignored."""
         frame = encode(message, payload)
         with self._lock:
-            self._unsent += len(frame)
-            overflow = self._unsent > OUTBOX_BYTES[self.role]
+            self.unsent += len(frame)
+            overflow = self.unsent > OUTBOX_BYTES[self.role]
         if overflow:
             self._log.warning("peer dropped: it does not read", extra={"role": self.role})
             self._connection.close()
@@ -341,7 +341,7 @@ class Peer:
             while (frame := self._outbox.get()) is not None:
                 self._connection.send_frame(frame)
                 with self._lock:
-                    self._unsent -= len(frame)
+                    self.unsent -= len(frame)
         except ConnectionLost as error:
             self._log.info("cannot write", extra={"role": self.role, "reason": str(error)})
         finally:

@@ -28,7 +28,6 @@ from kokoro_common.settings import Settings, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
     from typing import Any, NoReturn, Protocol
 
@@ -524,62 +523,3 @@ def on_signals(shut_down: Callable[[float], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, handle)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to fall silent
-
-
-def start_log(settings: Settings, component: str) -> logging.Logger:
-    """The logger "kokoro", writing JSON lines to the component's log and to the central kokoro.log."""
-    import logging
-    import threading
-
-    logger = logging.getLogger("kokoro")
-    logger.setLevel(logging.DEBUG if settings.debug else logging.INFO)
-    logger.propagate = False
-    logger.addHandler(_log_handler(private_directory(settings.log_dir), component))
-
-    def thread_died(problem: threading.ExceptHookArgs) -> None:
-        """A server that has lost a thread only looks alive: let it be seen, and started again by who needs it."""
-        assert problem.exc_value is not None
-        logger.critical("thread died: the server ends", exc_info=problem.exc_value)
-        os._exit(1)
-
-    threading.excepthook = thread_died
-    return logger
-
-
-def _log_handler(directory: str, component: str) -> logging.Handler:
-    import logging
-
-    plain = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-
-    class JsonLines(logging.Handler):
-        """One O_APPEND write per record and file, so lines never mix; json escapes what could forge one."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._fds = [
-                os.open(os.path.join(directory, f"{name}.log"), flags, 0o600) for name in (component, "kokoro")
-            ]
-
-        def emit(self, record: logging.LogRecord) -> None:
-            entry = {
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created)) + f".{record.msecs:03.0f}",
-                "component": component,
-                "pid": os.getpid(),
-                "level": record.levelname.lower(),
-                "room": record.name,
-                "event": record.getMessage(),
-                **{key: value for key, value in vars(record).items() if key not in plain},
-            }
-            if record.exc_info:
-                import traceback
-
-                entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-            line = json.dumps(entry, default=str).encode() + b"\n"
-            for fd in self._fds:
-                try:
-                    os.write(fd, line)
-                except OSError:
-                    self.handleError(record)  # a full disk: speech goes on, stderr keeps a trace
-
-    return JsonLines()

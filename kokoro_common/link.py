@@ -5,6 +5,7 @@ The methods are the main thread's and never block; what comes of a search arrive
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -15,17 +16,19 @@ from kokoro_common.client import ensure_model_server
 from kokoro_common.connection import Connection, Peer
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable
 from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import Message, Ping
+from kokoro_common.protocol import LogLine, Message, Ping
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 
 if TYPE_CHECKING:
-    import logging
     import queue
 
     from kokoro_common.connection import Delivery
 
+log = logging.getLogger("kokoro.link")
+
 PING_SECONDS = 1.0
+MAX_UNSENT_BYTES = 1 << 20  # beyond it log lines wait, so that they never cost us the connection
 MAX_MISSES = 2  # pings without an answer; counted, not timed: a machine that was asleep is given another chance
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0  # seconds between two attempts, doubling
 SEEK_SECONDS = 10.0  # for a model server that nobody needs; one that is needed is started
@@ -40,14 +43,11 @@ class LinkFailed(Record):
 
 
 class Link:
-    def __init__(
-        self, settings: Settings, runtime: RuntimeDirectory, inbox: queue.SimpleQueue[Delivery], log: logging.Logger
-    ) -> None:
+    def __init__(self, settings: Settings, runtime: RuntimeDirectory, inbox: queue.SimpleQueue[Delivery]) -> None:
         self.peer: Peer | None = None  # while there is none, what is posted is dropped: Register says it all again
         self._settings = settings
         self._runtime = runtime
         self._inbox = inbox
-        self._log = log
         self._needed = threading.Event()
         self._signs = (0.0, "")
         self._misses = 0
@@ -58,12 +58,20 @@ class Link:
         self._needed.clear()
         self._misses = 0
         self._next_ping = 0.0
-        self.peer = Peer(connection, "model", self._inbox, self._log)
+        self.peer = Peer(connection, "model", self._inbox, log)
         threading.Thread(target=self.peer.serve, name="link", daemon=True).start()
 
     def post(self, message: Message, payload: bytes = b"") -> None:
         if self.peer is not None:
             self.peer.post(message, payload)
+
+    def forward(self, line: str) -> bool:
+        """A line for the central log; from any thread. False when nobody can take it now."""
+        peer = self.peer
+        if peer is None or peer.unsent > MAX_UNSENT_BYTES:
+            return False
+        peer.post(LogLine(line=line))
+        return True
 
     def seek(self) -> None:
         """The connection is lost: looks for a model server, and starts one if it is needed."""
@@ -85,7 +93,7 @@ class Link:
             hangs = self._misses >= MAX_MISSES and not process.works(self._signs, signs)
             self._signs = signs
             if hangs:
-                self._log.error("the model server hangs", extra={"server_pid": self.peer.pid})
+                log.error("the model server hangs", extra={"server_pid": self.peer.pid})
                 self.peer.drop()
                 return
         self._misses += 1

@@ -179,7 +179,9 @@ class Stop(Message):
 
 
 class Skip(Message):
-    """Cancels what is being spoken; what waits comes next. Answered by Controlled."""
+    """Cancels these utterances if they are being spoken; what waits comes next. Answered by Controlled."""
+
+    utterances: list[str]  # what was spoken when somebody said skip: what follows may have begun meanwhile
 
 
 class Pause(Message):
@@ -348,6 +350,12 @@ class UtteranceEnded(Message):
     seconds: float = 0.0  # of audio
     first_audio: float = 0.0  # seconds from Speak to Started; 0 when nothing was heard
     underflows: int = 0
+
+
+class LogLine(Message):
+    """For the central log, whose one writer is the model server."""
+
+    line: str  # a JSON object as ASCII without control characters, at most 65,536 bytes
 
 
 def _leaves(kind: type[Message]) -> dict[str, type[Message]]:

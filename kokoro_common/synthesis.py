@@ -86,11 +86,11 @@ class Work:
 
 
 def failure(utterance: str, error: Exception) -> Failed:
-    """What a client is told of an error, expected or not."""
+    """What a client is told of an error, expected or not. It is logged too, so an unexpected one's words stay here."""
     if isinstance(error, KokoroError):
         retry_after = error.retry_after if isinstance(error, ServersBusy) else 0.0
         return Failed(utterance=utterance, code=error.exit_code, text=str(error), retry_after=retry_after)
-    text = str(error) if isinstance(error, ProtocolError) else f"{error!r}; see the log of the model server"
+    text = str(error) if isinstance(error, ProtocolError) else f"{type(error).__name__}; see the model server's log"
     return Failed(utterance=utterance, code=1, text=text)
 
 
@@ -235,7 +235,8 @@ class Synthesis:
                 with self._work["synthesis"]:
                     sounds = self.synthesize(batch)
             except Exception as error:
-                log.exception("synthesis failed", extra={"utterance": batch[0].utterance})
+                said = {"debug": True} if all(piece.debug for piece in batch) else {}
+                log.exception("synthesis failed", extra={"utterance": batch[0].utterance, **said})
                 for piece in batch:
                     cast(Peer, piece.owner).post(failure(piece.utterance, error))
                 continue

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"record"},
     {"errors", "settings", "audio", "protocol", "tagger", "status"},
-    {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback"},
-    {"daemon", "scheduler", "engine", "floor", "utterance", "mouth"},
+    {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback", "process"},
+    {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth"},
     {"client", "loader", "place"},
-    {"synthesis", "follower"},
+    {"synthesis", "follower", "link"},
 ]
 OWNERS = {
     "torch": {"engine"},
@@ -24,7 +24,7 @@ OWNERS = {
     "misaki": {"g2p"},
     "spacy": {"g2p"},
     "phonemizer": {"g2p"},
-    "sounddevice": {"playback"},
+    "sounddevice": {"playback", "process"},
     "huggingface_hub": {"hub"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
