@@ -160,7 +160,7 @@ def test_a_half_sentence_is_spoken_when_the_writer_pauses(world: World) -> None:
     os.write(writing, b"What shall I say, when there is no end of it")
     world.wait_for_speech()
     for _ in range(200):
-        if not any(each["state"] == "speaking" and each["seconds"] < 2.2 for each in world.status()["speaking"]):
+        if not any(each["state"] == "speaking" and each["seconds"] < 2.1 for each in world.status()["speaking"]):
             break
     os.close(writing)
     assert ended(process) == 0
