@@ -32,7 +32,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, cast
 
 from kokoro_common import __version__, daemon
-from kokoro_common.connection import Peer, Switchboard, handler_name
+from kokoro_common.connection import Inbox, Peer, Switchboard, handler_name
 from kokoro_common.engine import device_problem
 from kokoro_common.errors import (
     KokoroError,
@@ -83,7 +83,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Hashable
     from typing import NoReturn
 
-    from kokoro_common.connection import Delivery
 
 END_SECONDS = 5.0  # for the voice servers to end, at a shutdown, after what they were given to drain
 REGISTER_SECONDS = 15.0  # from a voice server's start to its Register
@@ -129,7 +128,7 @@ class ModelServer:
         self._life = life
         self._central_log = log_file(settings, "kokoro")
         self._log = start_log(settings, "model_server", self._central_log.append)
-        self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._inbox = Inbox()
         self._temporary_directory = os.path.join(runtime.path, "espeak")
         self._sweep()  # a killed one could not
         self._loader = Loader(settings, self._report)

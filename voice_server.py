@@ -39,7 +39,7 @@ import numpy as np
 
 from kokoro_common import daemon
 from kokoro_common.audio import SAMPLE_RATE
-from kokoro_common.connection import Connection, Peer, Switchboard, handler_name
+from kokoro_common.connection import Connection, Inbox, Peer, Switchboard, handler_name
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
 from kokoro_common.link import Link, Linked, LinkFailed
 from kokoro_common.logs import Forwarding, start_log
@@ -95,7 +95,7 @@ from kokoro_common.utterance import HUNGRY_FRAMES, Pace, Utterance
 from kokoro_common.voices import VOICES
 
 if TYPE_CHECKING:
-    from kokoro_common.connection import Delivery
+    pass
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
 MIN_FOLLOW_SECONDS = 0.02  # between two Progress messages to who follows the words
@@ -113,7 +113,7 @@ class VoiceServer:
         self._life = life
         self._runtime = runtime
         self._settings = settings
-        self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._inbox = Inbox()
         self._link = Link(settings, runtime, self._inbox)
         self._forwarding = Forwarding(f"voice_server-{voice}", self._link.forward)
         self._log = start_log(settings, f"voice_server-{voice}", self._forwarding.append)

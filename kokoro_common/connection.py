@@ -40,12 +40,13 @@ LOOPBACK = "127.0.0.1"  # literally: "localhost" may resolve to something else
 CONNECT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 2.0
 FRAME_SECONDS = 10.0  # from a frame's first byte to its last
-WRITE_SECONDS = 10.0  # a peer that takes nothing for so long is gone
+WRITE_SECONDS = 10.0  # a peer that takes so long for a frame is too slow, or gone
 OUTBOX_BYTES = {  # by the peer's role: one that is so far behind is dropped
     "client": 8 << 20,  # gets audio by credit, so it is never this far behind unless it lies
     "model": 8 << 20,
     "voice": 256 << 20,  # two text chunks of digits, spoken slowly, are 20 minutes of audio
 }
+INBOX_SHARE = 16  # messages of one peer in the inbox; what is behind them waits in its socket
 MAX_CONNECTIONS = 1024  # that have proved themselves
 MAX_UNPROVEN = 256  # at once, and each for HANDSHAKE_SECONDS
 MAX_TURNED_AWAY = 256  # that have been told so and have not closed yet
@@ -55,7 +56,7 @@ MAX_RETRY_SECONDS = 10.0  # that a caller heeds: who said it has not proved itse
 BACKLOG = 2048  # connections that the kernel takes before accept() does; it allows 4096 by default
 SPARE_DESCRIPTORS = 16  # kept free of connections: for the record, the logs, and servers to be started
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 1.0  # before accept() is tried again when it fails
-WARNING_SECONDS = 60.0  # between two log lines that say so
+NOTE_SECONDS = 60.0  # between two log lines about callers turned away: strangers must not fill the log
 PORTS_TRIED = 100  # from the preferred one up, then any free one
 
 
@@ -122,8 +123,13 @@ class Connection:
         self.send_frame(encode(message, payload))
 
     def send_frame(self, frame: bytes) -> None:
+        deadline = time.monotonic() + WRITE_SECONDS
+        rest = memoryview(frame)
         try:
-            self._socket.sendall(frame)
+            while rest:
+                rest = rest[self._socket.send(rest) :]  # all of it, unless SO_SNDTIMEO has passed
+                if rest and time.monotonic() >= deadline:
+                    raise ConnectionLost("the peer reads too slowly")
         except OSError as error:
             raise ConnectionLost(f"cannot send: {error.strerror or error}") from error
 
@@ -269,15 +275,39 @@ def answer(sock: socket.socket, token: bytes, role: str, port: int) -> tuple[Con
     return connection, hello.role
 
 
+class Inbox:
+    """What a server is told: by its peers, each of which has a share of it, and by its own threads.
+
+    Who sends faster than the server handles is not read meanwhile, so memory is bounded and others come in between.
+    """
+
+    def __init__(self) -> None:
+        import queue
+
+        self._deliveries: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+
+    def put(self, delivery: Delivery) -> None:
+        """Never blocks, from any thread."""
+        self._deliveries.put(delivery)
+
+    def get(self, timeout: float | None = None) -> Delivery:
+        """Blocks; raises queue.Empty when nothing came in time."""
+        delivery = self._deliveries.get(timeout=timeout)
+        if delivery[0] is not None:
+            delivery[0].taken()
+        return delivery
+
+    def empty(self) -> bool:
+        return self._deliveries.empty()
+
+
 class Peer:
     """One connection of a server: what arrives goes into the inbox, what is posted into a bounded outbox.
 
     The inbox gets (peer, message, payload); after the last one (peer, None, b"").
     """
 
-    def __init__(
-        self, connection: Connection, role: str, inbox: queue.SimpleQueue[Delivery], log: logging.Logger
-    ) -> None:
+    def __init__(self, connection: Connection, role: str, inbox: Inbox, log: logging.Logger) -> None:
         import queue
         import threading
 
@@ -288,6 +318,7 @@ class Peer:
         self._inbox = inbox
         self._log = log
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._share = threading.Semaphore(INBOX_SHARE)
         self.unsent = 0  # bytes in the outbox
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write, name=f"{role}-writer", daemon=True)
@@ -305,6 +336,10 @@ class Peer:
         else:
             self._outbox.put(frame)
 
+    def taken(self) -> None:
+        """The inbox has given out one of this peer's messages."""
+        self._share.release()
+
     def close(self) -> None:
         """Ends the connection when what was posted before has been sent. Does not block; `ended` tells when."""
         self._outbox.put(None)
@@ -319,6 +354,7 @@ class Peer:
             self._start_writer()
             while True:
                 message, payload = self._connection.receive()
+                self._share.acquire()
                 self._inbox.put((self, message, payload))
         except (ConnectionLost, ProtocolError, TimeoutError) as error:
             self._log.info("connection ended", extra={"role": self.role, "reason": str(error)})
@@ -359,7 +395,12 @@ class Switchboard:
     """
 
     def __init__(
-        self, token: bytes, role: str, preferred_port: int, inbox: queue.SimpleQueue[Delivery], log: logging.Logger
+        self,
+        token: bytes,
+        role: str,
+        preferred_port: int,
+        inbox: Inbox,
+        log: logging.Logger,
     ) -> None:
         """Binds and listens; raises ServersUnreachable if no port is free. Callers are answered after start()."""
         import threading
@@ -375,7 +416,8 @@ class Switchboard:
         self._closing = threading.Event()
         self._wake, self._waker = socket.socketpair()
         self._pause = 0.0  # seconds, while accept() fails
-        self._next_warning = 0.0
+        self._noting = threading.Lock()
+        self._notes: dict[str, tuple[float, int]] = {}  # by event: when it was logged, and how many since
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
     def start(self) -> None:
@@ -411,24 +453,30 @@ class Switchboard:
             return False  # it has gone again
         except OSError as error:  # out of descriptors: somebody has to close one first
             self._pause = min(max(2 * self._pause, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
-            self._warn(str(error))
+            if not self._closing.is_set():
+                self._note("cannot accept callers", str(error))
             return True
         self._pause = 0.0
         if sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS or not self._unproven.acquire(blocking=False):
+            self._note("caller turned away", "busy")
             turned_away.tell(sock)
             return False
         try:
             threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
         except RuntimeError as error:  # no more threads
-            self._warn(str(error))
+            self._note("cannot accept callers", str(error))
             self._unproven.release()
             turned_away.tell(sock)
         return False
 
-    def _warn(self, reason: str) -> None:
-        if time.monotonic() >= self._next_warning and not self._closing.is_set():
-            self._next_warning = time.monotonic() + WARNING_SECONDS
-            self._log.warning("cannot take callers", extra={"reason": reason})
+    def _note(self, event: str, reason: str) -> None:
+        """Logs it, with how many there were since the last line; the first at once, then one a minute."""
+        with self._noting:
+            logged, more = self._notes.get(event, (-math.inf, 0))
+            due = time.monotonic() >= logged + NOTE_SECONDS
+            self._notes[event] = (time.monotonic(), 0) if due else (logged, more + 1)
+        if due:
+            self._log.warning(event, extra={"reason": reason, "count": more + 1})
 
     def _welcome(self, sock: socket.socket) -> None:
         """The thread of one caller, from its first byte to its last."""
@@ -448,9 +496,10 @@ class Switchboard:
             connection, role = answer(sock, self._token, self._role, self.port)
         except (ConnectionLost, ProtocolError, OSError) as error:
             sock.close()
-            self._log.info("caller turned away", extra={"reason": str(error)})
+            self._note("caller not proven", str(error))
             return None
         if not self._proven.acquire(blocking=False):
+            self._note("caller turned away", "busy")
             connection.turn_away(BUSY)
             return None
         self._log.info("connection", extra={"role": role, "version": connection.version})

@@ -9,21 +9,15 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from kokoro_common import daemon, process
 from kokoro_common.client import ensure_model_server
-from kokoro_common.connection import Connection, Peer
+from kokoro_common.connection import Connection, Inbox, Peer
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import LogLine, Message, Ping
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
-
-if TYPE_CHECKING:
-    import queue
-
-    from kokoro_common.connection import Delivery
 
 log = logging.getLogger("kokoro.link")
 
@@ -43,7 +37,7 @@ class LinkFailed(Record):
 
 
 class Link:
-    def __init__(self, settings: Settings, runtime: RuntimeDirectory, inbox: queue.SimpleQueue[Delivery]) -> None:
+    def __init__(self, settings: Settings, runtime: RuntimeDirectory, inbox: Inbox) -> None:
         self.peer: Peer | None = None  # while there is none, what is posted is dropped: Register says it all again
         self._settings = settings
         self._runtime = runtime

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import logging
 import os
-import queue
 import random
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,16 +22,17 @@ from kokoro_common.connection import (
     Busy,
     Connection,
     ConnectionLost,
+    Inbox,
     NotOurServer,
     OtherProtocol,
     Peer,
     Switchboard,
     call,
 )
-from kokoro_common.protocol import PROTOCOL, Challenge, Denied, Hello, Ping, Pong, Proof, Speak, encode
+from kokoro_common.protocol import PROTOCOL, Challenge, Credit, Denied, Hello, Ping, Pong, Proof, Speak, encode
 
 if TYPE_CHECKING:
-    from kokoro_common.connection import Delivery
+    pass
 
 TOKEN = bytes(range(32))
 
@@ -38,7 +41,7 @@ class Server:
     """A switchboard whose inbox is read by a thread that answers Ping."""
 
     def __init__(self) -> None:
-        self.inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self.inbox = Inbox()
         self.board = Switchboard(TOKEN, "model", 0, self.inbox, logging.getLogger("kokoro.test"))
         self.received: list[object] = []
         self.peers: list[Peer] = []
@@ -314,7 +317,7 @@ def test_malformed_frames_after_the_handshake_end_that_connection_only(server: S
 
 
 def test_a_peer_that_does_not_read_is_dropped_and_nobody_waits_for_it() -> None:
-    inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    inbox = Inbox()
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         peer = Peer(Connection(accepted, strict=True), "client", inbox, logging.getLogger("kokoro.test"))
@@ -330,6 +333,172 @@ def test_a_peer_that_does_not_read_is_dropped_and_nobody_waits_for_it() -> None:
 def test_a_taken_port_is_stepped_over() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        board = Switchboard(TOKEN, "model", port, queue.SimpleQueue(), logging.getLogger("kokoro.test"))
+        board = Switchboard(TOKEN, "model", port, Inbox(), logging.getLogger("kokoro.test"))
         assert board.port != port
         board.close()
+
+
+def served(server: Server) -> bool:
+    """Whether a caller gets its answer now, and is not told to come again."""
+    try:
+        ping(server)
+    except Busy:
+        return False
+    return True
+
+
+def read_to_the_end(sock: socket.socket) -> bytes:
+    """Raises ConnectionResetError where the answer could have been lost."""
+    sock.settimeout(5)
+    return b"".join(iter(lambda: sock.recv(9999), b""))
+
+
+def test_strangers_beyond_their_limit_hear_busy_without_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_UNPROVEN", 2)
+    server = Server()
+    hello = encode(Hello(role="client", protocol=PROTOCOL, version="x", nonce="0" * 32))
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
+    late = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(50)]
+    for sock in late:
+        sock.sendall(hello)
+    for sock in late:
+        sock.sendall(hello)
+        assert read_to_the_end(sock) == encode(connections.BUSY)
+        sock.close()
+    with pytest.raises(Busy):
+        call(server.port, TOKEN, "client")
+    for sock in silent:
+        sock.close()
+    assert any(served(server) for _ in range(1000))
+    server.close()
+
+
+def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_UNPROVEN", 0)
+    monkeypatch.setattr(connections, "MAX_TURNED_AWAY", 4)
+    monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 0.3)
+    server = Server()
+    callers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(9)]
+    for sock in callers:  # they go on talking, and only listen
+        assert read_to_the_end(sock) == encode(connections.BUSY)
+    began = time.monotonic()
+    while any(not closed_by_the_other(sock) for sock in callers):
+        assert time.monotonic() < began + 5
+    for sock in callers:
+        sock.close()
+    server.close()
+
+
+def closed_by_the_other(sock: socket.socket) -> bool:
+    """Not only its sending side: what is sent to it comes back as a reset."""
+    try:
+        sock.send(b"x")
+    except OSError:
+        return True
+    return False
+
+
+def test_beyond_the_limit_who_proves_itself_hears_busy_and_gets_the_next_free_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
+    server = Server()
+    inside = [call(server.port, TOKEN, "client") for _ in range(2)]
+    for _ in range(20):
+        assert not served(server)
+    inside.pop().close()
+    assert any(served(server) for _ in range(1000))
+    inside.pop().close()
+    server.close()
+
+
+def test_descriptors_are_left_for_other_things_than_callers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as file:
+        lowest = file.fileno()
+    monkeypatch.setattr(connections, "_descriptors", lambda: lowest + 10 + connections.SPARE_DESCRIPTORS)
+    silent = []
+    while served(server):
+        silent.append(socket.create_connection(("127.0.0.1", server.port)))
+        assert len(silent) < 10
+    assert silent
+    for sock in silent:
+        sock.close()
+    assert any(served(server) for _ in range(1000))
+
+
+def test_a_server_that_cannot_accept_tries_again_with_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    real, tries = server.board._socket, []
+
+    class Exhausted:
+        """A listening socket while the process has no descriptor left."""
+
+        def accept(self) -> tuple[socket.socket, object]:
+            tries.append(time.monotonic())
+            if len(tries) <= 6:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return real.accept()
+
+        def close(self) -> None:
+            real.close()
+
+    monkeypatch.setattr(server.board, "_socket", Exhausted())
+    ping(server)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries[:7])]
+    assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
+    server.close()
+
+
+@pytest.mark.parametrize("name", ["handshake", "client-writer"])
+def test_no_thread_for_a_caller_is_no_end_of_the_server(
+    server: Server, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def start_but_not_that_one(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start_but_not_that_one)
+        with pytest.raises(ConnectionLost):
+            ping(server)
+    ping(server)
+
+
+def test_who_sends_faster_than_the_server_handles_waits_and_nothing_is_lost() -> None:
+    inbox = Inbox()
+    board = Switchboard(TOKEN, "model", 0, inbox, logging.getLogger("kokoro.test"))
+    board.start()
+    caller = call(board.port, TOKEN, "client")
+    sender = threading.Thread(
+        target=lambda: [caller.send(Credit(utterance="u", bytes=number)) for number in range(5_000)]
+    )
+    sender.start()
+    first = inbox.get(timeout=5)
+    sender.join(0.5)
+    assert inbox._deliveries.qsize() <= connections.INBOX_SHARE
+    numbers = [first[1].bytes, *(inbox.get(timeout=5)[1].bytes for _ in range(4_999))]
+    assert numbers == list(range(5_000))
+    sender.join(5)
+    caller.close()
+    board.close()
+
+
+def test_a_peer_that_reads_too_slowly_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 1.0)
+    inbox = Inbox()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as slow:
+        accepted, _ = listener.accept()
+        peer = Peer(Connection(accepted, strict=True), "client", inbox, logging.getLogger("kokoro.test"))
+        thread = threading.Thread(target=peer.serve)
+        thread.start()
+        for _ in range(7):  # 7 MB: within the outbox, beyond what the kernel takes
+            peer.post(Speak(utterance="u" * 1_000_000, voice="v", lang="a"))
+        for _ in range(1_000):  # 0.3 MB/s in small bites: never nothing for a second
+            if not peer.ended.wait(0.01):
+                slow.recv(3_000)
+        assert peer.ended.wait(5)
+        thread.join(5)
+    assert inbox.get(timeout=5) == (peer, None, b"")
