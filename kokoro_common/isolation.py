@@ -30,8 +30,8 @@ class Isolation(Record):
 def harden() -> Isolation:
     """Before the server opens or makes anything. Idempotent.
 
-    The process stays dumpable: PR_SET_DUMPABLE 0 would give /proc/PID to root, so that the user's own --status could not
-    read the server's memory nor a test its environment, and ptrace of one's own processes is for the system to forbid.
+    The process stays dumpable: PR_SET_DUMPABLE 0 would give /proc/PID to root, and psutil could tell the user neither
+    the environment nor the limits of the user's own servers. Who may ptrace whom is the system's to say.
     """
     os.umask(0o077)
     _limit(resource.RLIMIT_CORE, 0, 0)
