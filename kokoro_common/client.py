@@ -118,7 +118,7 @@ class TextSource:
         self._echo = echo
         # Arguments of the command line that are no UTF-8 reach us with lone surrogates in them.
         self._text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        self.replaced = self._text != text
+        self.replaced = self._text.count("\ufffd") > text.count("\ufffd")  # in LANG=C all that is not ASCII is such
         self._position = 0
         self._follow = False
         self._keep = True  # what comes through the descriptor, for a second attempt

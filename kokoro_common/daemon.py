@@ -322,7 +322,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     ready_read, ready_write = os.pipe()
     fds = (start_lock, life_lock, ready_write)
     try:
-        with open(stderr_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
+        with open(stderr_path, "ab", opener=_private) as stderr:
             if stderr.tell() > MAX_STDERR_BYTES:
                 stderr.truncate(0)
             child = subprocess.Popen(
@@ -354,6 +354,13 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
         raise
     finally:
         os.close(ready_read)
+
+
+def _private(path: str, flags: int) -> int:
+    fd = os.open(path, flags, 0o600)
+    if path != os.devnull:
+        os.fchmod(fd, 0o600)  # the umask of the starter may have taken away the owner's own bits
+    return fd
 
 
 def _ready_port(program: Program, ready: int) -> int:
@@ -423,7 +430,6 @@ class Life:
         self._life_lock = life_lock
         self._own = ServerRecord(pid=os.getpid(), port=0, started=process.start_of(os.getpid()))
         self._write_note(record=self._own, leaving=False)
-        os.umask(0o077)
 
     def announce(self, port: int) -> None:
         """Publishes the record and tells the starter. Call when the port listens."""
@@ -494,9 +500,12 @@ class Life:
 
 def serve(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory, Life], Server]) -> int:
     """Main of a server program: makes it, runs it to its end. Returns an exit code when it could not be made."""
+    from kokoro_common.isolation import harden  # ctypes: not for say.py, which imports this room too
+
     life: Life | None = None
     try:
         settings = resolve()
+        harden()
         runtime = RuntimeDirectory(settings.runtime_dir)
         life = Life(runtime, name, inherited)
         server = make(settings, runtime, life)

@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "kokoro", "espeak")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32")
-FOR_EVER = -1.0  # a server that never exits by itself
+LOOPBACK = "127.0.0.1"  # the only address that the servers listen on
+NEVER = -1.0  # for what happens after a time
+
+_CHOICES = {"engine": ENGINES, "device": DEVICES, "precision": PRECISIONS}
+_LEAST = {  # of each setting in seconds
+    "idle_timeout": NEVER,
+    "keep_alive": NEVER,
+    "unload_after": NEVER,
+    "stuck_timeout": 1.0,
+    "hub_retry": 0.0,
+    "clause_wait": 0.0,
+    "word_wait": 0.0,
+    "lead_in": 0.0,
+}
 
 
 class Settings(Record):
@@ -27,6 +40,7 @@ class Settings(Record):
     cache_dir: str = ""
     config_dir: str = ""
     log_dir: str = ""
+    host: str = LOOPBACK  # nothing else is accepted: it is a setting so that whoever looks for one finds the reason
     port: int = 5000  # preferred port of the model server, voice servers from the next one up; 0: any free port
     engine: str = "auto"
     device: str = "auto"
@@ -37,10 +51,10 @@ class Settings(Record):
     clause_wait: float = 0.7  # seconds without new text after which the complete clauses of half a sentence are spoken
     word_wait: float = 2.0  # the same for all of it
     lead_in: float = 0.0  # seconds of silence before the first sound of an idle device: some Bluetooth swallows it
-    keep_alive: float = FOR_EVER  # seconds until an idle model server exits
-    unload_after: float = FOR_EVER  # seconds until an idle model server frees the model's memory
-    memory_limit: int = 4096  # MB of RSS at which the model server goes on in fresh memory; 0: never
-    stuck_timeout: float = 30.0  # seconds without a sign of progress after which work is taken for stuck
+    keep_alive: float = NEVER  # seconds until an idle model server exits
+    unload_after: float = NEVER  # seconds until an idle model server frees the model's memory
+    memory_limit: int = 4096  # MB of RSS at which the model server replaces its process between utterances; 0: never
+    stuck_timeout: float = 30.0  # seconds without any progress of the work under way until a server is taken for hung
     manifest: str = ""  # path; empty: the built-in manifest of Kokoro-82M
     hub_retry: float = 60.0  # seconds between attempts to fetch a model that could not be had
     debug: bool = False  # servers log what is spoken
@@ -64,21 +78,24 @@ def resolve(flags: Mapping[str, object] | None = None, environ: Mapping[str, str
     )
     if not os.path.isabs(home) and not (environ.get("KOKORO_CONFIG_DIR") and environ.get("KOKORO_CACHE_DIR")):
         raise UsageError("there is no home directory", "set HOME, or KOKORO_CONFIG_DIR and KOKORO_CACHE_DIR")
-    values: dict[str, object] = {}
-    for name, (text, source) in _from_file(os.path.join(config_dir, "config.toml")).items():
-        values[name] = _converted(name, text, source)
+    found = _from_file(os.path.join(config_dir, "config.toml"))
     for name in Settings._fields:
         variable = f"KOKORO_{name.upper()}"
         if environ.get(variable):
-            values[name] = _converted(name, environ[variable], variable)
+            found[name] = (environ[variable], variable)
     for name, value in (flags or {}).items():
         if value is not None:
-            values[name] = _converted(name, str(value), f"--{name.replace('_', '-')}")
-    values["config_dir"] = config_dir
+            found[name] = (str(value), f"--{name.replace('_', '-')}")
+    values = {name: _converted(name, text, source) for name, (text, source) in found.items()}
+    _check(values, {name: source for name, (_, source) in found.items()})
     cache_home = environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+    values["config_dir"] = config_dir
     values.setdefault("cache_dir", os.path.join(cache_home, "kokoro"))
     values.setdefault("log_dir", os.path.join(str(values["cache_dir"]), "logs"))
-    return Settings(**_checked(values))
+    for name in ("runtime_dir", "cache_dir", "config_dir", "log_dir", "manifest"):
+        if values.get(name):
+            values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    return Settings(**values)
 
 
 def _from_file(path: str) -> dict[str, tuple[str, str]]:
@@ -99,7 +116,7 @@ def _from_file(path: str) -> dict[str, tuple[str, str]]:
     return {key: (str(value), f"{path}: {key}") for key, value in table.items()}
 
 
-def _converted(name: str, text: str, source: str) -> object:
+def _converted(name: str, text: str, source: str) -> Any:
     kind = type(getattr(Settings, name))
     try:
         if kind is bool:
@@ -110,26 +127,21 @@ def _converted(name: str, text: str, source: str) -> object:
         raise UsageError(f"{source} is {text!r}", f"give {expected}") from None
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    for name, choices in (("engine", ENGINES), ("device", DEVICES), ("precision", PRECISIONS)):
-        if values.get(name, "auto") not in choices:
-            raise UsageError(f"{name} is {values[name]!r}", f"choose one of {', '.join(choices)}")
-    if not 0 <= values.get("port", 5000) <= 65000:
-        raise UsageError(f"port is {values['port']}", "choose one from 1 to 65000, or 0 for any free port")
-    for name in (
-        "idle_timeout",
-        "keep_alive",
-        "unload_after",
-        "stuck_timeout",
-        "hub_retry",
-        "clause_wait",
-        "word_wait",
-        "lead_in",
-    ):
-        least = FOR_EVER if name in ("idle_timeout", "keep_alive", "unload_after") else 0.0
-        if not (math.isfinite(values.get(name, 0.0)) and values.get(name, 0.0) >= least):
-            raise UsageError(f"{name} is {values[name]}", f"give a number of seconds, at least {least:g}")
-    for name in ("runtime_dir", "cache_dir", "log_dir", "manifest"):
-        if values.get(name):
-            values[name] = os.path.abspath(os.path.expanduser(values[name]))
-    return values
+def _check(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    """`sources` says where each value stands, for the error."""
+    for name, value in values.items():
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise UsageError(f"{sources[name]} is {value!r}", f"choose one of {', '.join(_CHOICES[name])}")
+        if name == "host" and value != LOOPBACK:
+            raise UsageError(
+                f"{sources[name]} is {value!r}, but Kokoro Say listens on {LOOPBACK} only",
+                "leave it out, and from another machine call it by ssh: ssh HOST say.py TEXT",
+            )
+        if name == "port" and not 0 <= value <= 65000:
+            raise UsageError(f"{sources[name]} is {value}", "choose one from 1 to 65000, or 0 for any free port")
+        if name == "memory_limit" and value < 0:
+            raise UsageError(f"{sources[name]} is {value}", "give a number of MB, or 0 for none")
+        if isinstance(value, float) and not (math.isfinite(value) and value >= _LEAST[name]):
+            raise UsageError(f"{sources[name]} is {value:g}", f"give a number of seconds, at least {_LEAST[name]:g}")
+        if isinstance(value, str) and "\0" in value:  # only a file can hold one
+            raise UsageError(f"{sources[name]} holds a NUL", "remove it")

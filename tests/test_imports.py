@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"record"},
-    {"errors", "settings", "audio", "protocol", "tagger", "status"},
+    {"errors", "settings", "audio", "protocol", "tagger", "status", "isolation"},
     {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback", "process"},
     {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth"},
     {"client", "loader", "place"},

@@ -128,7 +128,7 @@ def test_speed_and_voice_change_the_speech(world: World) -> None:
         (["-o", "nowhere/out.wav", "x"], 8, r".*nowhere.*"),
         (["-o", "out.wav", "-n", "x"], 2, r"--no-wait does not go with -o; .*"),
         (["--lang", "klingon", "x"], 2, r"unknown language 'klingon'; choose one of .*"),
-        (["--engine", "piper", "x"], 2, r"engine is 'piper'; choose one of auto, kokoro, espeak"),
+        (["--engine", "piper", "x"], 2, r"--engine is 'piper'; choose one of auto, kokoro, espeak"),
         (["--seed", "x", "x"], 2, r"--seed is 'x'; give a whole number"),
         (["--what"], 2, r"unrecognized arguments: --what; see say.py --help"),
         (["--device", "cuda", "-o", "x.wav", "x"], 4, r".*NVIDIA.*--device.*"),

@@ -30,14 +30,63 @@ def test_a_child_resolves_what_its_parent_had(tmp_path: Path) -> None:
     assert resolve({}, first.environment()) == first
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [("PORT", "x"), ("PORT", "-1"), ("PORT", "99999"), ("ENGINE", "piper"), ("DEVICE", "tpu"), ("OFFLINE", "maybe"),
-     ("IDLE_TIMEOUT", "nan"), ("KEEP_ALIVE", "inf"), ("SEED", "1.5")],
-)  # fmt: skip
-def test_a_wrong_value_is_named(tmp_path: Path, variable: str, value: str) -> None:
-    with pytest.raises(UsageError, match=variable.lower() if variable in ("ENGINE", "DEVICE") else f"(?i){variable}"):
+WRONG = [
+    ("PORT", "x", "'x'; give a whole number"),
+    ("PORT", "-1", "-1; choose one from 1 to 65000, or 0 for any free port"),
+    ("PORT", "99999", "99999; choose one from 1 to 65000, or 0 for any free port"),
+    ("ENGINE", "piper", "'piper'; choose one of auto, kokoro, espeak"),
+    ("DEVICE", "tpu", "'tpu'; choose one of auto, cpu, cuda, mps"),
+    ("PRECISION", "fp8", "'fp8'; choose one of auto, fp32"),
+    ("OFFLINE", "maybe", "'maybe'; give 0 or 1"),
+    ("IDLE_TIMEOUT", "nan", "nan; give a number of seconds, at least -1"),
+    ("KEEP_ALIVE", "inf", "inf; give a number of seconds, at least -1"),
+    ("UNLOAD_AFTER", "-2", "-2; give a number of seconds, at least -1"),
+    ("STUCK_TIMEOUT", "0.5", "0.5; give a number of seconds, at least 1"),
+    ("LEAD_IN", "-1", "-1; give a number of seconds, at least 0"),
+    ("MEMORY_LIMIT", "-1", "-1; give a number of MB, or 0 for none"),
+    ("SEED", "1.5", "'1.5'; give a whole number"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "complaint"), WRONG)
+def test_a_wrong_value_is_named_where_it_stands(tmp_path: Path, variable: str, value: str, complaint: str) -> None:
+    key, file = variable.lower(), tmp_path / "config.toml"
+    with pytest.raises(UsageError) as wrong:
         resolve({}, environment(tmp_path, **{f"KOKORO_{variable}": value}))
+    assert str(wrong.value) == f"KOKORO_{variable} is {complaint}"
+    with pytest.raises(UsageError) as wrong:
+        resolve({key: value}, environment(tmp_path))
+    assert str(wrong.value) == f"--{key.replace('_', '-')} is {complaint}"
+    file.write_text(f"{key} = '{value}'\n")
+    with pytest.raises(UsageError) as wrong:
+        resolve({}, environment(tmp_path))
+    assert str(wrong.value) == f"{file}: {key} is {complaint}"
+    right = str(getattr(Settings, key)).lower()  # what is not used is not judged
+    assert resolve({}, environment(tmp_path, **{f"KOKORO_{variable}": right})).as_dict()[key] == getattr(Settings, key)
+
+
+def test_every_number_of_seconds_has_a_least_value(tmp_path: Path) -> None:
+    for name in Settings._fields:
+        if isinstance(getattr(Settings, name), float):
+            with pytest.raises(UsageError, match=f"KOKORO_{name.upper()} is -9; give a number of seconds"):
+                resolve({}, environment(tmp_path, **{f"KOKORO_{name.upper()}": "-9"}))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost", "127.0.0.2", "192.168.1.2", "127.0.0.1 "])
+def test_any_other_host_than_the_loopback_is_refused_with_the_reason(tmp_path: Path, host: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        resolve({}, environment(tmp_path, KOKORO_HOST=host))
+    assert str(refused.value) == (
+        f"KOKORO_HOST is {host!r}, but Kokoro Say listens on 127.0.0.1 only; "
+        "leave it out, and from another machine call it by ssh: ssh HOST say.py TEXT"
+    )
+    assert resolve({}, environment(tmp_path, KOKORO_HOST="127.0.0.1")).host == "127.0.0.1"
+
+
+def test_a_path_with_a_nul_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('cache_dir = "a\\u0000b"\n')
+    with pytest.raises(UsageError, match=r"config\.toml: cache_dir holds a NUL; remove it"):
+        resolve({}, environment(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["port = ", "voice = 'af_heart'\n", "\xff"])
