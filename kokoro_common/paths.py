@@ -41,6 +41,7 @@ class RuntimeDirectory:
     def __init__(self, path: str = "") -> None:
         """An empty path means the default; `note` tells the user if that is not the usual one. Does not block."""
         self.path, self.note = (path, "") if path else _default_path()
+        self._token = b""  # as this process knows it
         try:
             private_directory(self.path)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -88,14 +89,13 @@ class RuntimeDirectory:
     def token(self) -> bytes:
         """The secret of this directory's servers, made by whoever comes first: link() has one winner.
 
-        One that is damaged, another's or open to others is replaced: no server of ours can hold it.
+        One that is damaged, another's or open to others is replaced: no server of ours can hold it. A process that knows
+        the token puts it back where somebody removed it.
         """
         try:
             known = self._good_token() or self._made_token()
             if known is None:
-                repair = self.lock(
-                    "token.lock", wait=True
-                )  # two who see a bad one must not remove each other's good one
+                repair = self.lock("token.lock", wait=True)  # else two would remove each other's good one
                 assert repair is not None
                 try:
                     if self._good_token() is None:
@@ -107,6 +107,7 @@ class RuntimeDirectory:
             raise self._unusable(error, "make room there or set KOKORO_RUNTIME_DIR") from error
         if known is None:
             raise ServersUnreachable(f"{self.path}/token is not ours", "remove it")
+        self._token = known
         return known
 
     def _good_token(self) -> bytes | None:
@@ -120,7 +121,7 @@ class RuntimeDirectory:
 
     def _made_token(self) -> bytes | None:
         """Ours or that of another process which was faster; None when something else has the name."""
-        temporary = self._write_temporary("token", os.urandom(TOKEN_BYTES))
+        temporary = self._write_temporary("token", self._token or os.urandom(TOKEN_BYTES))
         try:
             os.link(temporary, "token", src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
         except FileExistsError:

@@ -251,6 +251,25 @@ def test_who_races_to_replace_a_bad_token_gets_the_same(tmp_path: Path, how: str
         assert len(set(in_threads(8, lambda run=run: RuntimeDirectory(str(run)).token()))) == 1
 
 
+@pytest.mark.parametrize("how", ["removed", *SPOILED])
+def test_who_knows_the_token_puts_it_back(tmp_path: Path, how: str) -> None:
+    server = RuntimeDirectory(str(tmp_path / "run"))
+    token = server.token()
+    (tmp_path / "secret").write_bytes(b"x" * paths.TOKEN_BYTES)
+    (tmp_path / "run" / "token").unlink()
+    if how != "removed":
+        spoil_token(tmp_path / "run", how)
+    assert server.token() == RuntimeDirectory(str(tmp_path / "run")).token() == token
+
+
+def test_who_knows_the_token_learns_of_a_newer_one(tmp_path: Path) -> None:
+    server = RuntimeDirectory(str(tmp_path / "run"))
+    token = server.token()
+    (tmp_path / "run" / "token").unlink()
+    newer = RuntimeDirectory(str(tmp_path / "run")).token()
+    assert server.token() == newer != token
+
+
 def in_threads(count: int, call: Callable[[], bytes]) -> list[bytes]:
     gate = threading.Barrier(count)
     results: list[bytes] = []
