@@ -89,8 +89,8 @@ class RuntimeDirectory:
     def token(self) -> bytes:
         """The secret of this directory's servers, made by whoever comes first: link() has one winner.
 
-        One that is damaged, another's or open to others is replaced: no server of ours can hold it. A process that knows
-        the token puts it back where somebody removed it.
+        One that is damaged, another's or open to others is replaced: no server of ours can hold it. A process that
+        knows the token puts it back where somebody removed it.
         """
         try:
             known = self._good_token() or self._made_token()
