@@ -20,6 +20,7 @@ import os
 import queue
 import re
 import shutil
+import stat
 import threading
 import time
 import zipfile
@@ -189,8 +190,12 @@ class Hub:
         return os.path.join(cache or self._hub, self._repo, "snapshots", self.manifest.revision, name)
 
     def _digest(self, path: str) -> str | None:
-        """SHA-256 of a file; None when it is not there or cannot be read."""
+        """SHA-256 of a file, "" of what is none; None when nothing is there or it cannot be read."""
         try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):  # a pipe or a device could be read for ever
+                self._digests[path] = (_state(found), "")
+                return ""
             with open(path, "rb") as file:
                 state = _state(os.fstat(file.fileno()))
                 known = self._digests.get(path)
@@ -211,9 +216,10 @@ class Hub:
                 return  # another process has just fetched it anew
             if target.startswith(os.path.realpath(self._hub) + os.sep):  # else it belongs to others: drop our link only
                 os.replace(target, target + CORRUPT)
+                log.warning("%s had the wrong SHA-256 and was set aside as %s", path, target + CORRUPT)
             if os.path.islink(path):
                 os.remove(path)
-            log.warning("%s had the wrong SHA-256 and was set aside", path)
+                log.warning("%s, a link to a wrong file, was removed", path)
         except OSError as error:
             log.warning("%s has the wrong SHA-256 and cannot be set aside: %s", path, error)
 
@@ -231,7 +237,7 @@ class Hub:
         Raises ModelUnavailable: hub unreachable or silent (within about 3 s), it refuses, sends wrong bytes or stalls
         for longer than retries bridge; cache not writable; offline; aborted.
         """
-        names = list(names)
+        names = list(dict.fromkeys(names))
         if sources := {name: self._source(name) for name in names if self.cached(name) is None}:
             self._fetch_missing(sources, progress)
         return {name: self._path_of(name) for name in names}
@@ -555,8 +561,8 @@ def _is_recent(path: str) -> bool:
         return False
 
 
-def _state(stat: os.stat_result) -> tuple[int, ...]:
-    return (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _size_of(path: str) -> int:

@@ -229,6 +229,34 @@ def test_damaged_file_in_the_cache_is_never_returned_and_fetched_once(
     assert setting.server.gets() == {HEART: 1}
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("thing", ["pipe", "directory", "endless device"])
+def test_what_is_no_file_is_set_aside_unread(setting: Setting, thing: str) -> None:
+    path = setting.put(HEART, b"")
+    path.unlink()
+    if thing == "pipe":
+        os.mkfifo(path)
+    elif thing == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    assert setting.fetch(HEART) == {HEART: str(path)}
+    assert is_whole(str(path), HEART)
+    assert not path.is_symlink()
+    assert os.path.lexists(f"{path}.corrupt") == (thing != "endless device")
+
+
+def test_the_log_says_what_was_set_aside_and_where(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    path = setting.put(HEART, b"damaged")
+    setting.hub().cached(HEART)
+    assert caplog.messages == [f"{path} had the wrong SHA-256 and was set aside as {path}.corrupt"]
+
+
+def test_a_name_given_twice_is_one_file(setting: Setting) -> None:
+    assert len(setting.fetch(HEART, CONFIG, HEART)) == 2
+    assert setting.progress[-1] == (CONFIG, 1.0)
+
+
 def test_file_damaged_after_it_was_verified_is_noticed(setting: Setting) -> None:
     hub = setting.hub()
     path = setting.fetch(HEART, hub=hub)[HEART]

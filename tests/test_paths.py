@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,59 +67,273 @@ def test_another_users_directory_is_refused(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.fixture
+def shared_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for default directories that is not the machine's, for a user who has no session."""
+    monkeypatch.setattr(paths, "SHARED_PARENT", str(tmp_path / "kokoro_socket"))
+    monkeypatch.setattr(paths, "SESSION_PARENT", str(tmp_path / "no sessions"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return tmp_path / "kokoro_socket"
+
+
 @pytest.mark.parametrize("damage", ["sticky bit lost", "file", "link"])
-def test_a_spoiled_parent_is_avoided_and_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    parent = tmp_path / "kokoro_socket"
-    monkeypatch.setattr(paths, "SHARED_PARENT", str(parent))
+def test_a_spoiled_parent_is_avoided_and_left_alone(tmp_path: Path, shared_parent: Path, damage: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     if damage == "file":
-        parent.write_text("x")
+        shared_parent.write_text("x")
     elif damage == "link":
-        parent.symlink_to(tmp_path / "elsewhere")
+        shared_parent.symlink_to(tmp_path / "elsewhere")
     else:
-        parent.mkdir()
-        parent.chmod(0o777)
-    assert RuntimeDirectory().path == f"{parent}-{os.getuid()}"
+        shared_parent.mkdir()
+        shared_parent.chmod(0o777)
+    runtime = RuntimeDirectory()
+    assert runtime.path == f"{shared_parent}-{os.getuid()}"
+    assert runtime.note == f"{shared_parent}/{os.getuid()} lies where others may rename it: using {runtime.path}"
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_the_shared_parent_is_made_sticky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "SHARED_PARENT", str(tmp_path / "kokoro_socket"))
+def take_first(shared_parent: Path, how: str) -> Path:
+    """Somebody is in the user's place before the user."""
+    shared_parent.mkdir(mode=0o777)
+    shared_parent.chmod(0o1777)
+    own = shared_parent / str(os.getuid())
+    if how == "file":
+        own.write_text("x")
+    elif how == "link":
+        own.symlink_to(shared_parent.parent)
+    else:
+        own.mkdir(mode=0o700)
+        if how == "open to others":
+            own.chmod(0o777)
+        elif os.getuid() != 0:
+            pytest.skip("only root can give a directory away")
+        else:
+            os.chown(own, 65534, 65534)
+    return own
+
+
+TAKEN = {
+    "file": "is no directory",
+    "link": "is no directory",
+    "open to others": "is open to other users",
+    "another user's": "belongs to user 65534",
+}
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_where_somebody_was_first_the_sessions_directory_is_taken_and_said(
+    tmp_path: Path, shared_parent: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = take_first(shared_parent, how)
+    before = os.lstat(own)
+    session = tmp_path / "session"
+    session.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))
     runtime = RuntimeDirectory()
-    assert runtime.path == str(tmp_path / "kokoro_socket" / str(os.getuid()))
-    assert (tmp_path / "kokoro_socket").stat().st_mode & 0o7777 == 0o1777
+    assert runtime.path == str(session / "kokoro")
+    assert runtime.note == f"{own} {TAKEN[how]}: using {runtime.path}"
+    after = os.lstat(own)
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (before.st_mode, before.st_uid, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("session", ["absent", "open to others", "link"])
+def test_without_a_session_of_ones_own_it_is_a_directory_beside(
+    tmp_path: Path, shared_parent: Path, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_first(shared_parent, "file")
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "session"))
+    if session == "open to others":
+        (tmp_path / "session").mkdir(mode=0o755)
+    elif session == "link":
+        (tmp_path / "session").symlink_to(tmp_path / "elsewhere")
+    assert RuntimeDirectory().path == f"{shared_parent}-{os.getuid()}"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_process_without_the_variable_finds_the_sessions_directory_too(
+    tmp_path: Path, shared_parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_first(shared_parent, "file")
+    session = tmp_path / str(os.getuid())
+    session.mkdir(mode=0o700)
+    monkeypatch.setattr(paths, "SESSION_PARENT", str(tmp_path))
+    without = RuntimeDirectory().path
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))
+    assert without == RuntimeDirectory().path == str(session / "kokoro")
+
+
+def test_who_has_moved_stays_where_the_servers_are(shared_parent: Path) -> None:
+    own = take_first(shared_parent, "file")
+    moved = RuntimeDirectory()
+    own.unlink()
+    again = RuntimeDirectory()
+    assert (again.path, again.note) == (moved.path, "")
+    os.rmdir(moved.path)
+    assert RuntimeDirectory().path == str(own)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+def test_where_every_place_is_taken_it_is_refused(shared_parent: Path) -> None:
+    take_first(shared_parent, "another user's")
+    beside = Path(f"{shared_parent}-{os.getuid()}")
+    beside.mkdir(mode=0o700)
+    os.chown(beside, 65534, 65534)
+    with pytest.raises(ServersUnreachable, match="belongs to user 65534"):
+        RuntimeDirectory()
+    assert list(beside.iterdir()) == []
+
+
+def test_a_refused_directory_is_not_kept_open(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    before = os.listdir("/dev/fd")
+    for _ in range(3):
+        with pytest.raises(ServersUnreachable):
+            RuntimeDirectory(str(tmp_path / "run"))
+    assert os.listdir("/dev/fd") == before
+
+
+def test_what_cleans_up_sees_that_the_directory_is_in_use(tmp_path: Path) -> None:
+    """systemd-tmpfiles passes over a directory whose flock it cannot have."""
+    runtime = RuntimeDirectory(str(tmp_path / "run"))
+    fd = os.open(runtime.path, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
+
+
+def test_the_shared_parent_is_made_sticky(shared_parent: Path) -> None:
+    runtime = RuntimeDirectory()
+    assert (runtime.path, runtime.note) == (str(shared_parent / str(os.getuid())), "")
+    assert shared_parent.stat().st_mode & 0o7777 == 0o1777
 
 
 def test_who_races_for_the_token_gets_the_same(tmp_path: Path) -> None:
     RuntimeDirectory(str(tmp_path / "run"))
-    tokens: list[bytes] = []
-    gate = threading.Barrier(16)
+    assert len(set(in_threads(16, lambda: RuntimeDirectory(str(tmp_path / "run")).token()))) == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["token"]
+
+
+def spoil_token(run: Path, how: str) -> None:
+    token = run / "token"
+    if how == "readable":
+        token.write_bytes(b"x" * paths.TOKEN_BYTES)
+        token.chmod(0o644)
+    elif how == "link":
+        token.symlink_to(run.parent / "secret")
+    elif how == "directory":
+        token.mkdir()
+    else:
+        token.write_bytes({"empty": b"", "short": b"short", "long": b"x" * 100_000}[how])
+
+
+SPOILED = ["empty", "short", "long", "readable", "link", "directory"]
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_bad_token_is_replaced(tmp_path: Path, how: str) -> None:
+    runtime = RuntimeDirectory(str(tmp_path / "run"))
+    (tmp_path / "secret").write_bytes(b"x" * paths.TOKEN_BYTES)
+    spoil_token(tmp_path / "run", how)
+    token = runtime.token()
+    assert len(token) == paths.TOKEN_BYTES
+    assert token != b"x" * paths.TOKEN_BYTES
+    assert RuntimeDirectory(str(tmp_path / "run")).token() == token
+    assert mode(tmp_path / "run" / "token") == 0o600
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_who_races_to_replace_a_bad_token_gets_the_same(tmp_path: Path, how: str) -> None:
+    for attempt in range(20):
+        run = tmp_path / str(attempt)
+        RuntimeDirectory(str(run))
+        spoil_token(run, how)
+        assert len(set(in_threads(8, lambda run=run: RuntimeDirectory(str(run)).token()))) == 1
+
+
+@pytest.mark.parametrize("how", ["removed", *SPOILED])
+def test_who_knows_the_token_puts_it_back(tmp_path: Path, how: str) -> None:
+    server = RuntimeDirectory(str(tmp_path / "run"))
+    token = server.token()
+    (tmp_path / "secret").write_bytes(b"x" * paths.TOKEN_BYTES)
+    (tmp_path / "run" / "token").unlink()
+    if how != "removed":
+        spoil_token(tmp_path / "run", how)
+    assert server.token() == RuntimeDirectory(str(tmp_path / "run")).token() == token
+
+
+def test_who_knows_the_token_learns_of_a_newer_one(tmp_path: Path) -> None:
+    server = RuntimeDirectory(str(tmp_path / "run"))
+    token = server.token()
+    (tmp_path / "run" / "token").unlink()
+    newer = RuntimeDirectory(str(tmp_path / "run")).token()
+    assert server.token() == newer != token
+
+
+def in_threads(count: int, call: Callable[[], bytes]) -> list[bytes]:
+    gate = threading.Barrier(count)
+    results: list[bytes] = []
 
     def take() -> None:
         gate.wait()
-        tokens.append(RuntimeDirectory(str(tmp_path / "run")).token())
+        results.append(call())
 
-    threads = [threading.Thread(target=take) for _ in range(16)]
+    threads = [threading.Thread(target=take) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(tokens) == 16
-    assert len(set(tokens)) == 1
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["token"]
+    assert len(results) == count
+    return results
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 100_000])
-def test_a_damaged_token_is_replaced(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("thing", ["link", "second name", "fifo", "directory", "another user's"])
+def test_a_lock_file_that_is_not_ours_alone_is_replaced_and_not_touched(tmp_path: Path, thing: str) -> None:
     runtime = RuntimeDirectory(str(tmp_path / "run"))
-    (tmp_path / "run" / "token").write_bytes(content)
-    if len(content) > paths.MAX_FILE_BYTES:
-        with pytest.raises(ServersUnreachable, match="token is not ours"):
-            runtime.token()
+    name = tmp_path / "run" / "x.lock"
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    theirs.chmod(0o644)
+    if thing == "link":
+        name.symlink_to(theirs)
+    elif thing == "second name":
+        os.link(theirs, name)
+    elif thing == "fifo":
+        os.mkfifo(name)
+    elif thing == "directory":
+        name.mkdir()
+    elif os.getuid() == 0:
+        name.write_text("")
+        os.chown(name, 65534, 65534)
     else:
-        assert len(runtime.token()) == paths.TOKEN_BYTES
+        pytest.skip("only root can give a file away")
+    fd = runtime.lock("x.lock", wait=False)
+    assert fd is not None
+    os.ftruncate(fd, 0)
+    os.close(fd)
+    assert (theirs.read_text(), mode(theirs)) == ("theirs", 0o644)
+    assert (name.is_file(), name.is_symlink(), mode(name), name.stat().st_uid) == (True, False, 0o600, os.getuid())
+
+
+@pytest.mark.parametrize("call", ["token", "write", "lock"])
+def test_a_full_disk_is_one_line_with_the_path_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    runtime = RuntimeDirectory(str(tmp_path / "run"))
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*_: object, **__: object) -> int:
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open" if call == "lock" else "write", refuse)
+        if call == "write":
+            with pytest.raises(OSError, match="No space"):
+                runtime.write("model.json", b"{}")
+        else:
+            with pytest.raises(ServersUnreachable, match=rf"{tmp_path}/run cannot be used: No space left"):
+                runtime.token() if call == "token" else runtime.lock("x.lock", wait=False)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_links_fifos_and_long_files_are_not_read(tmp_path: Path) -> None:
