@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"record"},
     {"errors", "settings", "audio", "protocol", "tagger", "status", "isolation"},
-    {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback", "process"},
-    {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth"},
+    {"paths", "connection", "voices", "voicepack", "hub", "text", "espeak", "espeak_g2p", "playback", "process"},
+    {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth", "g2p"},
     {"client", "loader", "place"},
     {"synthesis", "follower", "link"},
 ]
@@ -23,12 +23,12 @@ OWNERS = {
     "kokoro": {"engine"},
     "misaki": {"g2p"},
     "spacy": {"g2p"},
-    "phonemizer": {"g2p"},
-    "sounddevice": {"playback", "process"},
+    "phonemizer": {"g2p", "espeak_g2p"},
+    "sounddevice": {"playback"},
     "huggingface_hub": {"hub"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "espeakng_loader": {"espeak", "g2p"},
+    "espeakng_loader": {"espeak", "espeak_g2p"},
     "msgspec": {"protocol"},
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
