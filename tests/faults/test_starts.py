@@ -1,0 +1,135 @@
+"""Many start the servers at once, servers leave while somebody asks, and servers that cannot start."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kokoro_common import daemon
+from kokoro_common.paths import RuntimeDirectory
+from tests.conftest import ROOT, World
+from tests.faults.conftest import Shown, times
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def stub_starters(world: World) -> World:
+    """A world in which say.py starts the servers of the stub engine."""
+    world.program = ROOT / "tests" / "stub_say.py"
+    return world
+
+
+def rounds(world: World, count: int) -> Iterator[int]:
+    """Each in a runtime directory of its own, cold; the last one's servers are left to the fixture."""
+    for number in range(count):
+        world.runtime = world.path / f"runtime-{number}"
+        world.environment["KOKORO_RUNTIME_DIR"] = str(world.runtime)
+        yield number
+        ended = world.say("--shutdown", "-q")
+        assert (ended.returncode, world.residue()) == (0, [])
+
+
+def start_at_once(world: World, starters: int) -> tuple[list[int], list[float]]:
+    """Exit codes of so many say.py, released by one pipe, and the seconds that each took."""
+    reading, writing = os.pipe()
+    command = f"read _; exec {sys.executable} {world.program} -o /dev/null hello"
+    processes = [
+        subprocess.Popen(
+            ["sh", "-c", command], stdin=reading, cwd=world.path, env=world.environment, stderr=subprocess.PIPE
+        )
+        for _ in range(starters)
+    ]
+    os.close(reading)
+    began = time.monotonic()
+    os.close(writing)
+    codes, took = [], []
+    for process in processes:
+        errors = process.communicate(timeout=120)[1]
+        took.append(time.monotonic() - began)
+        codes.append(process.returncode)
+        assert not errors, errors
+    return codes, took
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("starters", "full"), [(2, 20), (8, 20), (32, 100), (128, 5)])
+def test_a1_one_model_server_whoever_races(stub_starters: World, starters: int, full: int, shown: Shown) -> None:
+    world, held, spoken, seconds = stub_starters, 0, 0, []
+    count = times(full)
+    for _ in rounds(world, count):
+        codes, took = start_at_once(world, starters)
+        lines = [" ".join(server.cmdline()) for server in world.servers()]
+        one_of_each = [sum(name in line for line in lines) for name in ("model_server", "voice_server")] == [1, 1]
+        held += one_of_each and codes == [0] * starters and world.status()["model_server"]["restarts"] == 0
+        spoken += world.status()["model_server"]["ledger"]["finished"]
+        seconds += took
+    figures = {"seconds_p50": round(statistics.median(seconds), 1), "seconds_max": round(max(seconds), 1)}
+    promise = f"rounds of {starters} starters end with one server of each kind, all spoken"
+    shown("A1", promise, held, of=count, utterances=spoken, **figures)
+    assert spoken == starters * count
+
+
+@pytest.mark.timeout(3600)
+def test_a2_no_request_is_lost_to_a_server_that_is_leaving(stub_starters: World, shown: Shown) -> None:
+    world = stub_starters
+    world.environment |= {"KOKORO_IDLE_TIMEOUT": "0.2", "KOKORO_KEEP_ALIVE": "0.2"}
+    count, done = times(1000), 0
+    for number in range(count):
+        time.sleep(0.05 + 0.01 * (number % 30))  # around the moment at which they leave; after that comes the start
+        ended = world.say("-o", "/dev/null", "hello")
+        done += (ended.returncode, ended.stderr) == (0, "")
+    starts = sum(entry["event"] == "listening" for entry in world.log("voice_server-af_heart"))
+    assert starts > count / 10  # it did leave
+    shown("A2", "requests around the idle exit spoken, nothing shown", done, of=count, voice_servers=starts)
+
+
+DIES = """\
+import os, sys
+with open(os.environ["STARTS"], "a") as file:
+    file.write("x")
+raise RuntimeError("no such luck")
+"""
+
+
+@pytest.mark.timeout(600)
+def test_a9_a_server_that_dies_at_its_start_is_given_up_with_its_last_words(world: World, shown: Shown) -> None:
+    program = world.path / "dies.py"
+    program.write_text(DIES)
+    starter = world.path / "starter.py"
+    starter.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from kokoro_common import client; client.MODEL_PROGRAM = {str(program)!r}\n"
+        "import say; say.command()\n"
+    )
+    world.environment["STARTS"] = str(world.path / "starts")
+    world.program = starter
+    began = time.monotonic()
+    first = world.say("hello")
+    took = time.monotonic() - began
+    second = world.say("hello")  # is told at once
+    starts = len((world.path / "starts").read_text())
+    for ended in (first, second):
+        assert ended.returncode == 6
+        assert "died 5 times" in ended.stderr
+        assert "RuntimeError: no such luck" in ended.stderr
+        assert str(world.cache / "logs" / "model_server.stderr") in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+    world.program = ROOT / "say.py"
+    assert world.say("--shutdown", "-q").returncode == 0  # forgets the deaths
+    assert world.say("-o", "x.wav", "hello").returncode == 0
+    shown("A9", "starts of a server that dies at its start", starts, of=5, seconds=round(took, 1))
+
+
+def test_a9_deaths_are_forgotten_after_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    deaths = tuple((now - 61 + seconds, "why") for seconds in range(5))
+    assert daemon.Note(deaths=deaths).recent_deaths() == 4
+    runtime = RuntimeDirectory(str(world.runtime))
+    assert daemon.deaths(runtime) == 0
