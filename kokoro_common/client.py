@@ -11,7 +11,7 @@ import select
 import time
 
 from kokoro_common import daemon, process
-from kokoro_common.connection import Busy, Connection, ConnectionLost, NotOurServer, call
+from kokoro_common.connection import Busy, Connection, ConnectionLost, NoAnswer, NotOurServer, call
 from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import (
@@ -213,7 +213,7 @@ class Client:
     def _voice_connection(self, options: Options) -> Connection:
         """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
         name = server_name(parse_voice(options.voice))
-        if not options.device and (connection := daemon.connect(self._runtime, f"voice-{name}")):
+        if not options.device and (connection := daemon.reach(self._runtime, f"voice-{name}")):
             return connection
         sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
         model = self._model_server()
@@ -222,6 +222,9 @@ class Client:
             return call(self._answer(model, VoiceServerAt).port, self._runtime.token(), "client")
         except Busy as error:
             raise ServersBusy(error.retry_after) from error
+        except NoAnswer:
+            daemon.end_hung(self._runtime, f"voice-{name}")
+            raise
         finally:
             model.close()
 
@@ -318,7 +321,7 @@ class Client:
         return found
 
     def _model_server(self) -> Connection:
-        return daemon.connect(self._runtime, "model") or ensure_model_server(self._runtime, self._settings)
+        return daemon.reach(self._runtime, "model") or ensure_model_server(self._runtime, self._settings)
 
     def _answer(self, model: Connection, kind: type[Answer]) -> Answer:
         watched = _Watched(model)

@@ -79,6 +79,10 @@ class NotOurServer(Exception):
     """What listens on the port did not prove that it holds our token. Nothing but a Hello was sent to it."""
 
 
+class NoAnswer(NotOurServer):
+    """Something has the port and says nothing: a server that hangs, or has very much to do, or a stranger."""
+
+
 class OtherProtocol(NotOurServer):
     """It has proved that it holds our token, and speaks another protocol: our server in another version."""
 
@@ -206,6 +210,9 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
     try:
         sock.settimeout(CONNECT_SECONDS)
         sock.connect((LOOPBACK, port))
+    except TimeoutError as error:
+        sock.close()
+        raise NoAnswer(f"nothing answers on port {port} in time") from error
     except (OSError, OverflowError) as error:
         sock.close()
         raise ConnectionLost(f"nothing answers on port {port}: {error}") from error
@@ -229,7 +236,10 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
         if not isinstance(welcome, Welcome):
             raise _turned_away(port, welcome)
         connection.pid = welcome.pid
-    except (ProtocolError, TimeoutError, ValueError) as error:
+    except TimeoutError as error:
+        connection.close()
+        raise NoAnswer(f"what listens on port {port} says nothing") from error
+    except (ProtocolError, ValueError) as error:
         connection.close()
         raise NotOurServer(f"what listens on port {port} does not speak our protocol: {error}") from error
     except (ConnectionLost, NotOurServer):

@@ -40,6 +40,7 @@ READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light 
 MAX_STDERR_BYTES = 1 << 20  # of earlier servers, kept because the last words of a crash stand there
 DRAIN_SECONDS = 5.0  # for what is being spoken when a server is told to end politely
 LEAVING_SECONDS = 15.0  # from the record's removal to the end of the process
+BUSY_RETRY_SECONDS = 2.0
 BUSY_SECONDS = 30.0  # for a server that does not answer, yet works
 MAX_DEATHS, DEATH_SECONDS = 5, 60.0  # so many in so long, and the next starter gives up
 BACKOFF_SECONDS = (0.0, 1.0, 1.0, 2.0, 3.0)  # before a start, by the number of those deaths
@@ -103,6 +104,34 @@ def connect(runtime: RuntimeDirectory, name: str, role: str = "client", *, stric
             except (ConnectionLost, NotOurServer):
                 continue
     return None
+
+
+def reach(runtime: RuntimeDirectory, name: str) -> Connection | None:
+    """As connect(), for who can wait: a server too busy to answer is given a second chance, then ServersBusy is raised.
+
+    Blocks for 6 s at most.
+    """
+    if (connection := connect(runtime, name)) or not _runs(runtime, name):
+        return connection
+    record = note_of(runtime, name).record
+    before = process.signs_of_life(record.pid) if record is not None else (0.0, "")
+    if (connection := connect(runtime, name)) or record is None or not record.port:
+        return connection
+    if process.works(before, process.signs_of_life(record.pid)):
+        raise ServersBusy(BUSY_RETRY_SECONDS)
+    return None
+
+
+def end_hung(runtime: RuntimeDirectory, name: str) -> None:
+    """Ends the server if it neither answers nor works. Blocks for seconds. Raises ServersUnreachable or ServersBusy."""
+    start_lock = _lock_within(runtime, f"{name}.start.lock", READY_SECONDS + LEAVING_SECONDS)
+    try:
+        life_lock = _life_lock(runtime, name)
+        if life_lock is not None:
+            runtime.remove(f"{name}.json")
+            os.close(life_lock)
+    finally:
+        os.close(start_lock)
 
 
 def _runs(runtime: RuntimeDirectory, name: str) -> bool:

@@ -78,13 +78,16 @@ class World:
         path = self.cache / "logs" / f"{component}.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def start_stub_server(self) -> None:
-        """The stub model server with this world's environment as it is now; a later one will be the same."""
+    def start_stub_server(self, program: Path = ROOT / "tests" / "stub_model_server.py") -> None:
+        """The stub model server, or one more special, with this world's environment as it is now.
+
+        Whoever starts one later starts the stub.
+        """
         self.program = ROOT / "tests" / "stub_say.py"
         (self.cache / "logs").mkdir(parents=True, exist_ok=True)
         program = daemon.Program(
             name="model",
-            path=str(ROOT / "tests" / "stub_model_server.py"),
+            path=str(program),
             environment=self.environment,
             stderr_path=str(self.cache / "logs" / "model_server.stderr"),
         )
