@@ -56,11 +56,13 @@ from kokoro_common.protocol import (
     ProtocolError,
     Speak,
     Stop,
+    Synthesize,
     TextPart,
     Welcome,
     encode,
 )
 from kokoro_common.settings import resolve
+from kokoro_common.voices import VOICES
 from tests.conftest import World
 from tests.faults import mutants
 from tests.faults.conftest import FULL, Shown, times
@@ -77,7 +79,6 @@ class Servers:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        assert world.say("-o", "warm.wav", "Hello.").returncode == 0  # starts the voice server
         self.runtime = RuntimeDirectory(str(world.runtime))
         self.token = self.runtime.token()
         self.ports = {name: json.loads((world.runtime / f"{name}.json").read_text())["port"] for name in NAMES}
@@ -116,6 +117,7 @@ class Servers:
         """What the logs and the process table say of a server that did not take it calmly."""
         logs = "".join(path.read_text() for path in (self.world.cache / "logs").iterdir() if path.name != "kokoro.log")
         bad = [line for line in logs.splitlines() if "raceback" in line or "handler failed" in line or "died" in line]
+        bad = [line for line in bad if "stub_engine.py" not in line]  # it knows only some millions of text chunks
         gone = [f"{name} has gone" for name, process in self.processes.items() if not process.is_running()]
         return [line[:600] for line in bad] + gone
 
@@ -136,9 +138,24 @@ def rss(process: psutil.Process) -> int:
     return size
 
 
+@pytest.fixture(scope="module")
+def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One for all tests here: what a stranger leaves behind would hurt the next one. At the end nothing is left."""
+    world = World(tmp_path_factory.mktemp("strangers"))
+    (world.path / "home").mkdir()
+    world.start_stub_server()
+    assert world.say("-o", "warm.wav", "Hello.").returncode == 0  # starts the voice server
+    yield world
+    ended = world.say("--shutdown", "-q")
+    left = world.residue()
+    for process in world.servers():
+        process.kill()
+    assert (ended.returncode, ended.stderr, left) == (0, "", [])
+
+
 @pytest.fixture
-def servers(stub_world: World) -> Servers:
-    return Servers(stub_world)
+def servers(live_world: World) -> Servers:
+    return Servers(live_world)
 
 
 class GoodClient:
@@ -361,21 +378,27 @@ def test_b1_the_corpus_and_foreign_protocols_on_live_sockets(servers: Servers, s
 def test_b1_well_typed_messages_that_make_no_sense_fail_no_handler(servers: Servers, shown: Shown) -> None:
     """Each field of each message in turn, where it matters: with an utterance open, from a registered voice server."""
     sent = held = 0
+    chance = random.Random(time.time_ns())
     kinds = [kind for kind in MESSAGES.values() if kind.__name__ != "Shutdown"]
+    voices = itertools.cycle(name for name in VOICES if name != "af_heart")
     for name, role in (("model", "client"), ("model", "voice"), (NAMES[1], "client")):
         watching = call(servers.ports[name], servers.token, "client")
         for kind in kinds:
             for message in mutants.hostile(kind, utterance="@", voice="af_heart", lang="a", engine="espeak"):
+                if not FULL and chance.random() < 0.75:
+                    continue
+                if isinstance(message, Synthesize) and len(message.text) > 10_000:
+                    continue  # the stub engine would make gigabytes of it
                 utterance = os.urandom(16).hex()
                 if getattr(message, "utterance", "") == "@":
                     message = message.replace(utterance=utterance)
+                if role == "voice" and getattr(message, "voice", "") == "af_heart":
+                    message = message.replace(voice=next(voices))  # one that no server has registered
                 frames = [b""]
                 with contextlib.suppress(ValueError):  # too long for a frame
-                    frames = [*map(encode, in_its_place(message, role, utterance))]
+                    frames = [*map(encode, in_its_place(message, role, utterance, next(voices)))]
                 sent += 1
-                held += heard_and_closed(servers.ports[name], servers.token, role, b"".join(frames))
-                watching.send(MESSAGES["StatusRequest"]())
-                assert type(watching.receive(10)[0]).__name__ == "Status"
+                held += survived(servers.ports[name], servers.token, role, b"".join(frames), watching)
         watching.close()
     shown("B1", "well-typed messages that make no sense survived", held, of=sent)
     assert servers.settled() == {}
@@ -384,34 +407,41 @@ def test_b1_well_typed_messages_that_make_no_sense_fail_no_handler(servers: Serv
     assert servers.world.say("-o", "after.wav", "Hello again.").returncode == 0
 
 
-def in_its_place(message: Message, role: str, utterance: str) -> list[Message]:
+def in_its_place(message: Message, role: str, utterance: str, voice: str) -> list[Message]:
     """The message, among those without which nobody would look at it."""
     if role == "voice":
-        register = MESSAGES["Register"](voice="am_adam", pid=os.getpid(), port=1)  # type: ignore[call-arg]
+        register = MESSAGES["Register"](voice=voice, pid=os.getpid(), port=1)  # type: ignore[call-arg]
         opened = MESSAGES["UtteranceOpened"](utterance=utterance, sink="client")  # type: ignore[call-arg]
-        before = [] if type(message) is type(register) else [register]
-        return [*before, message] if type(message) is type(opened) else [*before, opened, message]
+        if type(message) in (type(register), type(opened)):
+            return [message, opened] if type(message) is type(register) else [register, message]
+        return [register, opened, message]
     speak = Speak(utterance=utterance, voice="af_heart", lang="a", engine="espeak", sink="client")
     text = TextPart(utterance=utterance, text="Good morning. ")
     before = [] if isinstance(message, Speak) else [speak, Credit(utterance=utterance, bytes=MB), text]
     return [*before, message, text, EndOfText(utterance=utterance)]
 
 
-def heard_and_closed(port: int, token: bytes, role: str, data: bytes) -> bool:
-    sock = call(port, token, role)._socket
-    with sock:
+def survived(port: int, token: bytes, role: str, data: bytes, watching: Connection) -> bool:
+    """Whether others get a status while the messages count, and their connection is closed when nonsense follows."""
+    with call(port, token, role)._socket as sock:
         sock.settimeout(10)
         try:
             sock.sendall(data + encode(Ping()))
-            sock.recv(1 << 16)  # something, for the role of a client
+            heard = b""
+            while b'"Pong"' not in heard and b"Ping is not for" not in heard:  # until all has been handled
+                if not (more := sock.recv(1 << 16)):
+                    break
+                heard += more
+            watching.send(MESSAGES["StatusRequest"]())
+            answered = type(watching.receive(10)[0]).__name__ == "Status"
             sock.sendall(b"\0\0\0\0")
             while sock.recv(1 << 16):
                 pass
         except TimeoutError:
             return False
-        except OSError:
-            pass  # closed before it had read all
-    return True
+        except ConnectionError:
+            return True  # closed before it had read all
+    return answered
 
 
 # --- B2, B3: slow and silent ones ------------------------------------------------------------------------------------
@@ -483,7 +513,7 @@ def test_b3_idle_sockets_are_told_and_closed_and_others_come_in_between(servers:
         answers = [answer_of(sock) for sock in idle]
         for sock in idle:
             sock.close()
-        time.sleep(max(0.0, began + 10 - time.monotonic()))
+        time.sleep(max(0.0, began + 6 - time.monotonic()))
     after = servers.processes["model"].cpu_times()
     busy = sum(answer == encode(connections.BUSY) for answer in answers)
     held = busy + answers.count(b"")
@@ -742,6 +772,7 @@ def test_b4_an_impostor_in_the_place_of_a_server_sees_neither_token_nor_text(
     desert = RuntimeDirectory(str(folder))
     desert.token()
     impostor = Impostor(servers.ports["model"])
+    records = {f"{name}.json": (servers.world.runtime / f"{name}.json").read_bytes() for name in NAMES}
     tries = times(200)
     done = 0
     cases = itertools.islice(itertools.cycle(itertools.product(Impostor.KINDS[:-1], ways)), tries - 2)
@@ -753,6 +784,8 @@ def test_b4_an_impostor_in_the_place_of_a_server_sees_neither_token_nor_text(
             ways[way]()
         done += 1
     impostor.close()
+    for name, record in records.items():
+        servers.runtime.write(name, record)
     sent = Decoder(strict=True)
     hellos = [message for message, _ in sent.feed(bytes(impostor.seen))]
     innocent = sum(isinstance(message, Hello) for message in hellos)
@@ -851,7 +884,7 @@ def test_b6_a_thousand_connected_clients_cost_little_and_give_it_back(servers: S
     """Always the whole count: it is the price of the threads that is measured."""
     process, port = servers.processes["model"], servers.ports["model"]
     before, figures = rss(process), []
-    for _ in range(3):
+    for _ in range(10 if FULL else 2):
         crowd = []
         for _ in range(1_000):
             crowd.append(patient_call(port, servers.token))
@@ -865,7 +898,7 @@ def test_b6_a_thousand_connected_clients_cost_little_and_give_it_back(servers: S
     shown("B6", "of a thousand clients at once answered", held, of=1_000, mb_more_and_after=figures)
     assert all(full < 100 for full, _ in figures)
     assert servers.settled() == {}
-    assert figures[2][1] - figures[0][1] < 5  # the rest is kept for the next thousand, not lost
+    assert figures[-1][1] - figures[0][1] < 5  # the rest is kept for the next thousand, not lost
 
 
 @pytest.mark.timeout(180)
@@ -954,7 +987,7 @@ def test_b8_a_flood_of_commands_is_bounded_and_others_come_in_between(
     """Faster than the server can handle them: it does not read ahead, and drops who takes no answers."""
     flood = encode(Ping()) * 20_000
     taken, sent = 0, 0
-    until = time.monotonic() + times(50)
+    until = time.monotonic() + times(30)
     with call(servers.ports[NAMES[1]], servers.token, "client")._socket as sock, good_clients(servers) as good:
         sock.setblocking(False)
         rest = memoryview(flood)
