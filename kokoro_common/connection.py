@@ -467,7 +467,7 @@ class Switchboard:
                 self._note("cannot accept callers", str(error))
             return True
         self._pause = 0.0
-        if sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS or not self._unproven.acquire(blocking=False):
+        if _descriptors_are_short(sock) or not self._unproven.acquire(blocking=False):
             self._note("caller turned away", "busy")
             turned_away.tell(sock)
             return False
@@ -549,8 +549,9 @@ class _TurnedAway:
         except OSError:
             sock.close()
             return
-        if len(self._sockets) >= MAX_TURNED_AWAY or sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS // 2:
-            self._close(next(iter(self._sockets), -1))
+        most = SPARE_DESCRIPTORS // 2 if _descriptors_are_short(sock) else MAX_TURNED_AWAY
+        while len(self._sockets) >= most:
+            self._close(next(iter(self._sockets)))
         self._sockets[sock.fileno()] = sock, time.monotonic() + TURNED_AWAY_SECONDS
         self._poller.register(sock, select.POLLIN)
 
@@ -573,9 +574,8 @@ class _TurnedAway:
             self._close(next(iter(self._sockets)))
 
     def _close(self, fd: int) -> None:
-        if fd in self._sockets:
-            self._poller.unregister(fd)
-            self._sockets.pop(fd)[0].close()
+        self._poller.unregister(fd)
+        self._sockets.pop(fd)[0].close()
 
 
 def _descriptors() -> int:
@@ -583,6 +583,11 @@ def _descriptors() -> int:
     import resource  # servers only
 
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _descriptors_are_short(sock: socket.socket) -> bool:
+    """Its number tells, as the kernel gives the lowest that is free."""
+    return sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS
 
 
 def _milliseconds_until(deadline: float) -> float | None:

@@ -37,6 +37,9 @@ _LENGTH = struct.Struct(">I")
 class ProtocolError(Exception):
     """The peer broke the protocol. The stream cannot be trusted any further: close the connection."""
 
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem:.300}")  # it may quote what was sent, and be logged and sent back
+
 
 class Message(Record):
     """Base of all messages: the class name travels as "type", the fields as the other keys."""
