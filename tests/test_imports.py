@@ -16,7 +16,7 @@ LAYERS = [
     {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback"},
     {"daemon", "scheduler", "engine", "floor", "utterance", "mouth"},
     {"client", "loader", "place"},
-    {"synthesis", "follower"},
+    {"synthesis", "follower", "doctor"},
 ]
 OWNERS = {
     "torch": {"engine"},
