@@ -77,7 +77,7 @@ class Finding(Record):
 class Check(Record):
     name: str
     look: Callable[[Settings], str]
-    seconds: float = 30.0  # until it is taken for hung
+    seconds: float = 60.0  # until it is taken for hung; a busy machine is no problem
     remedy: str = "install Kokoro Say anew"  # if it crashes or hangs
 
 
@@ -595,7 +595,7 @@ def _count(number: int, noun: str) -> str:
 
 CHECKS = (
     Check(name="install", look=_install),
-    Check(name="sound", look=_sound, remedy="restart the sound server"),
+    Check(name="sound", look=_sound, seconds=30.0, remedy="restart the sound server"),
     Check(name="model", look=_model),
     Check(name="voices", look=_voices),
     Check(name="disk", look=_room),
@@ -604,8 +604,8 @@ CHECKS = (
     Check(name="cache", look=_cache),
     Check(name="logs", look=_logs),
     Check(name="config", look=_config),
-    Check(name="english", look=_english, seconds=120.0),
-    Check(name="languages", look=_languages),
+    Check(name="english", look=_english, seconds=180.0),
+    Check(name="languages", look=_languages, seconds=120.0),
     Check(name="servers", look=_servers),
     Check(name="errors", look=_errors),
     Check(name="speed", look=_speed, seconds=180.0, remedy="see say.py --status, then run say.py --shutdown"),
