@@ -47,8 +47,8 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
       --engine NAME      auto, kokoro (the model or an error) or espeak (embedded default)
       --device NAME      auto, cpu, cuda or mps, when the servers start
       --seed N           another take of the same text (0)
-      --status [--json]  what the servers do
-      --shutdown         end all servers
+      --status [--json]  what the servers do      --shutdown     end all servers
+      --doctor           check all that speech needs here, with the remedy for each problem
       --download [VOICE ...|all]   fetch the model and voices, then return
       --list-voices      the 54 voices
       --timing           print where the time went
@@ -97,7 +97,7 @@ def _parser() -> _Parser:
     parser.add_argument("--seed")
     for verb in CONTROL_VERBS:
         parser.add_argument(f"--{verb}", action="store_true")
-    for verb in ("--status", "--json", "--shutdown", "--download", "--list-voices"):
+    for verb in ("--status", "--json", "--shutdown", "--doctor", "--download", "--list-voices"):
         parser.add_argument(verb, action="store_true")
     for switch in ("--timing", "--debug", "--version"):
         parser.add_argument(switch, action="store_true")
@@ -204,6 +204,8 @@ def _run(options: argparse.Namespace) -> int:
 
         print("\n".join(devices()))
         return 0
+    if options.doctor:
+        return _doctor({"device": options.device, "engine": options.engine})
     from kokoro_common.settings import resolve
 
     settings = resolve({"device": options.device})  # the servers', if they have to be started
@@ -423,6 +425,17 @@ def _status(settings: Settings, *, as_json: bool) -> int:
 
         print(readable(report))
     return 0
+
+
+def _doctor(flags: dict[str, object]) -> int:
+    from kokoro_common.doctor import examine
+
+    code = 0
+    for finding in examine(flags):
+        encoding = sys.stdout.encoding or "utf-8"
+        print(finding.line.encode(encoding, "replace").decode(encoding), flush=True)
+        code = code or finding.exit_code
+    return code
 
 
 def _shutdown(settings: Settings, *, quiet: bool) -> int:

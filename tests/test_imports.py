@@ -16,7 +16,7 @@ LAYERS = [
     {"paths", "connection", "voices", "voicepack", "hub", "text", "espeak", "espeak_g2p", "playback", "process"},
     {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth", "g2p"},
     {"client", "loader", "place"},
-    {"synthesis", "follower", "link"},
+    {"synthesis", "follower", "link", "doctor"},
 ]
 OWNERS = {
     "torch": {"engine"},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kokoro_common.engine import ENVIRONMENT
+from kokoro_common.settings import resolve
 from tests.conftest import World
 from tests.silent_card import SilentCard
 
@@ -107,3 +111,52 @@ def test_speech_is_heard_from_servers_without_new_privileges(world: World, silen
     assert len(servers) == 2
     for process in [*servers, *(child for server in servers for child in server.children(recursive=True))]:
         assert "NoNewPrivs:\t1" in Path(f"/proc/{process.pid}/status").read_text(), process.cmdline()
+
+
+# --- The systemd unit ------------------------------------------------------------------------------------------------
+
+UNIT = ROOT / "docs" / "kokoro-say.service"
+
+
+class Service(dict[str, str]):
+    """The unit's [Service]; of keys that come more than once, the values joined."""
+
+    def __setitem__(self, key: str, value: object) -> None:
+        if key in self and isinstance(value, list):
+            value = [*self[key], *value]
+        super().__setitem__(key, value)  # type: ignore[arg-type]
+
+
+def service() -> dict[str, str]:
+    parser = configparser.RawConfigParser(strict=False, dict_type=Service, comment_prefixes=("#",), delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(UNIT)
+    return {key: value.replace("\n", " ") for key, value in parser["Service"].items()}
+
+
+def test_the_unit_starts_the_server_as_say_py_does() -> None:
+    variables = dict(pair.split("=", 1) for pair in service()["Environment"].split())
+    own = {name: value for name, value in variables.items() if name.startswith("KOKORO_")}
+    assert own == {"KOKORO_KEEP_ALIVE": "-1"}
+    assert {name: value for name, value in variables.items() if name not in own} == {
+        name: value for name, value in ENVIRONMENT.items() if not name.startswith("PYTORCH_")
+    }
+    assert resolve({}, {**own, "HOME": "/"}).keep_alive == -1
+    assert service()["ExecStart"].endswith("/kokoro-model-server")
+
+
+def test_the_unit_holds_what_it_promises() -> None:
+    held = service()
+    assert (held["NoNewPrivileges"], held["Restart"], held["UMask"]) == ("yes", "on-failure", "0077")
+    assert held["MemoryMax"] == "6G"
+    assert resolve({}, {"HOME": "/"}).memory_limit < 6_000  # the server replaces itself before systemd kills it
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    """As a system unit, which needs no user manager; where the program lies is the reader's to fill in."""
+    unit = tmp_path / "kokoro-say.service"
+    unit.write_text(UNIT.read_text().replace("%h/.local/bin/kokoro-model-server", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if unit.name in line] == []
+    assert done.returncode == 0

@@ -129,6 +129,35 @@ def test_f7_only_the_loopback_is_listened_on(world: World, shown: Shown) -> None
     shown("F7", "no address but 127.0.0.1", len(addresses) - len(foreign), of=len(addresses), sockets=len(listening))
 
 
+LIMITERS = {
+    "no new privileges, no capabilities": ["setpriv", "--no-new-privs", "--bounding-set=-all"],
+    "256 descriptors": ["prlimit", "--nofile=256:256"],
+    "2 GB of addresses": ["prlimit", "--as=2000000000"],
+}
+
+
+@linux
+@pytest.mark.parametrize("limiter", LIMITERS)
+def test_d10_a_server_by_hand_under_stricter_rules_speaks(world: World, limiter: str, shown: Shown) -> None:
+    """As a supervisor would start it; say.py comes from outside."""
+    wrapper = LIMITERS[limiter]
+    if shutil.which(wrapper[0]) is None or subprocess.run([*wrapper, "true"], check=False).returncode:
+        pytest.skip(f"{wrapper[0]} cannot do that here")
+    server = subprocess.Popen(
+        [*wrapper, sys.executable, str(ROOT / "model_server.py")], env=world.environment, stderr=subprocess.PIPE
+    )
+    assert server.stderr is not None
+    with server.stderr:
+        wait = threading.Event()
+        while world.status()["model_server"] is None:
+            assert server.poll() is None and not wait.wait(0.1)
+        held = [world.say("-o", f"{n}.wav", "hello").returncode == 0 for n in range(3)]
+        held.append(world.status()["model_server"]["pid"] == server.pid)
+        assert world.say("--shutdown", "-q").returncode == 0
+        assert (server.wait(10), server.stderr.read()) == (0, b"")
+    shown("D10", f"speaks with {limiter}", sum(held), of=len(held))
+
+
 # --- A22: odd surroundings -------------------------------------------------------------------------------------------
 
 NAMESPACE = ["unshare", "--mount", "--propagation", "private"]
