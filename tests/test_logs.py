@@ -14,11 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from kokoro_common.logs import BURST, FILES, MAX_KEPT, MAX_LINE_BYTES, Forwarding, JsonLines, Limiter, LogFile, is_line
-from kokoro_common.logs import json_line as json_line_of
+from kokoro_common import daemon
+from kokoro_common.logs import (
+    BURST,
+    FILES,
+    MAX_KEPT,
+    MAX_LINE_BYTES,
+    Forwarding,
+    JsonLines,
+    Limiter,
+    LogFile,
+    is_line,
+    json_line,
+)
+from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.protocol import Failed, LogLine
+from tests.conftest import World
 
 ROOT = Path(__file__).parent.parent
-LINE = json_line_of("voice_server-x", "info", "an event", {})
+LINE = json_line("voice_server-x", "info", "an event", {})
 
 
 class Log:
@@ -243,7 +257,7 @@ def test_lines_about_utterances_are_never_suppressed(log: Log) -> None:
 
 def test_files_rotate_and_never_take_more_than_their_share(file: LogFile) -> None:
     for n in range(500):
-        file.append(json_line_of("x", "info", "e", {"n": n}))
+        file.append(json_line("x", "info", "e", {"n": n}))
     paths = sorted(path_of(file).parent.iterdir())
     assert [path.name for path in paths] == ["model_server.log", *(f"model_server.log.{n}" for n in range(1, FILES))]
     assert all(path.stat().st_size <= 1_000 and path.stat().st_mode & 0o777 == 0o600 for path in paths)
@@ -338,3 +352,21 @@ def test_a_link_that_has_something_to_log_itself_does_not_go_round_in_circles() 
     forwarding = Forwarding("voice_server-x", post)
     forwarding.append("a")
     assert taken == ["a", "logged by post"]
+
+
+@pytest.mark.e2e
+def test_the_model_server_takes_lines_from_voice_servers_alone_and_only_lines(stub_world: World) -> None:
+    runtime = RuntimeDirectory(str(stub_world.runtime))
+    connections = []
+    for role, lines in (("voice", ["forged\nforged", LINE]), ("client", [LINE])):
+        connection = daemon.connect(runtime, "model", role)
+        assert connection is not None
+        connections.append(connection)
+        for line in lines:
+            connection.send(LogLine(line=line))
+        assert isinstance(connection.receive(5)[0], Failed)
+        connection.close()
+    events = [entry["event"] for entry in stub_world.log()]
+    assert events.count("an event") == 1
+    assert events.count("refused") == 2
+    assert all(entry["event"] != "an event" for entry in stub_world.log("model_server"))
