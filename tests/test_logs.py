@@ -130,7 +130,7 @@ def test_any_value_makes_one_valid_line_and_raises_nothing(log: Log, kind: str) 
 @pytest.mark.parametrize(
     "line",
     ["", "x", "[1]", "1", LINE + "\n" + LINE, LINE[:-1], LINE[:-1] + "\x1b}", '{"a": "\u2028"}', '{"a": "\x7f"}',
-     "{" * 60_000, '{"a":' * 10_000, '{"a": "' + "x" * MAX_LINE_BYTES + '"}'],
+     '{"a": "é"}', "{" * 60_000, '{"a":' * 10_000, '{"a": "' + "x" * MAX_LINE_BYTES + '"}'],
 )  # fmt: skip
 def test_what_would_tear_or_forge_a_line_is_none(line: str) -> None:
     assert not is_line(line)
@@ -272,6 +272,11 @@ def test_a_file_that_was_moved_or_removed_is_made_again(file: LogFile) -> None:
     file.append(LINE)
     path.rename(path.with_suffix(".old"))
     file.append(LINE)
+    path.rename(path.with_suffix(".older"))
+    path.touch(0o644)  # as logrotate does
+    file.append(LINE)
+    assert path.read_text() == LINE + "\n"
+    assert path.stat().st_mode & 0o777 == 0o600
     path.unlink()
     file.append(LINE)
     for each in path.parent.iterdir():
@@ -291,11 +296,15 @@ def test_what_is_no_file_of_ours_is_not_written_to(file: LogFile, capsys: pytest
     for take_its_place in (lambda: path.symlink_to(elsewhere), path.mkdir, lambda: os.mkfifo(path)):
         take_its_place()
         file.append(LINE)
+        if path.is_fifo():
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            file.append(LINE)
+            os.close(reader)
         path.rmdir() if path.is_dir() else path.unlink()
     file.append(LINE)
     assert elsewhere.read_bytes() == b""
     notice, line = entries_of(path)
-    assert (notice["event"], notice["dropped"], notice["component"]) == ("lines were dropped", 3, "model_server")
+    assert (notice["event"], notice["dropped"], notice["component"]) == ("lines were dropped", 4, "model_server")
     assert line == json.loads(LINE)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -370,3 +379,17 @@ def test_the_model_server_takes_lines_from_voice_servers_alone_and_only_lines(st
     assert events.count("an event") == 1
     assert events.count("refused") == 2
     assert all(entry["event"] != "an event" for entry in stub_world.log("model_server"))
+
+
+@pytest.mark.e2e
+def test_where_no_log_can_be_written_speech_goes_on(stub_world: World) -> None:
+    logs = stub_world.cache / "logs"
+    assert stub_world.say("-o", "x.wav", "hello").returncode == 0
+    logs.rename(stub_world.path / "moved")
+    logs.touch()
+    for voice in ("af_heart", "am_adam"):  # one that runs and one that is started now
+        done = stub_world.say("-v", voice, "-o", "x.wav", "hello")
+        assert (done.returncode, done.stderr) == (0, "")
+    logs.unlink()
+    assert stub_world.say("-v", "am_adam", "-o", "x.wav", "hello").returncode == 0
+    assert "lines were dropped" in {entry["event"] for entry in stub_world.log("voice_server-am_adam")}
