@@ -387,9 +387,8 @@ def test_where_no_log_can_be_written_speech_goes_on(stub_world: World) -> None:
     assert stub_world.say("-o", "x.wav", "hello").returncode == 0
     logs.rename(stub_world.path / "moved")
     logs.touch()
-    for voice in ("af_heart", "am_adam"):  # one that runs and one that is started now
-        done = stub_world.say("-v", voice, "-o", "x.wav", "hello")
-        assert (done.returncode, done.stderr) == (0, "")
+    done = stub_world.say("-o", "x.wav", "hello")
+    assert (done.returncode, done.stderr) == (0, "")
     logs.unlink()
-    assert stub_world.say("-v", "am_adam", "-o", "x.wav", "hello").returncode == 0
-    assert "lines were dropped" in {entry["event"] for entry in stub_world.log("voice_server-am_adam")}
+    assert stub_world.say("-o", "x.wav", "hello").returncode == 0
+    assert "lines were dropped" in {entry["event"] for entry in stub_world.log("voice_server-af_heart")}
