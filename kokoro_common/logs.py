@@ -306,13 +306,18 @@ class Forwarding:
         self._offering = False
         self._lock = threading.RLock()
 
+    @property
+    def waiting(self) -> int:
+        """Lines that nobody has taken so far, those of which only the number is kept among them."""
+        return self._missed + len(self._kept)
+
     def append(self, line: str) -> None:
         with self._lock:
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.popleft()
-                self._missed += 1
             self._kept.append(line)
             self.flush()
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popleft()
+                self._missed += 1
 
     def flush(self) -> None:
         """Offers what is kept. Call it when the connection is there again."""

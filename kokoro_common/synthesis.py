@@ -230,6 +230,9 @@ class Synthesis:
 
     def _run_engine(self) -> None:
         while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
+            for piece in batch:
+                kind = "text" if piece.engine == "espeak" else "phonemes"
+                self._follow(piece, kind, voice=piece.voice, speed=piece.speed, seed=piece.seed, **{kind: piece.text})
             began = time.monotonic()
             try:
                 with self._work["synthesis"]:
@@ -244,16 +247,17 @@ class Synthesis:
             for piece, sound in zip(batch, sounds, strict=True):
                 self._deliver(piece, sound, began - piece.added, took)
 
+    def _follow(self, piece: Piece, event: str, **details: object) -> None:
+        """Logs what only who asked for debug may read."""
+        if piece.debug or self._debug:
+            known = {"utterance": piece.utterance, "index": piece.index, "part": piece.part, "engine": piece.engine}
+            log.info(event, extra={**known, **details, "debug": True})
+
     def synthesize(self, batch: list[Piece]) -> list[Sound]:
         """Pieces of one engine to sounds, in the same order. The seam for a stub engine."""
         if batch[0].engine == "espeak":
             return [self._by_espeak(piece) for piece in batch]
         assert self._loader.engine is not None
-        for piece in batch:
-            if piece.debug or self._debug:
-                log.info("phonemes", extra={"utterance": piece.utterance, "index": piece.index, "part": piece.part,
-                                            "voice": piece.voice, "speed": piece.speed, "seed": piece.seed,
-                                            "phonemes": piece.text})  # fmt: skip
         phrases = [
             Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.speed, seed=piece.seed) for piece in batch
         ]
@@ -285,7 +289,16 @@ class Synthesis:
         samples = sound.samples
         peer = cast(Peer, piece.owner)
         if (peer, piece.utterance) not in self._open:
+            self._follow(piece, "dropped: the utterance has ended")
             return  # cancelled while the engine was at work
+        self._follow(
+            piece,
+            "synthesized",
+            frames=len(samples),
+            g2p=round(piece.g2p, 4),
+            queue=round(queued, 4),
+            model=round(took, 4),
+        )
         if len(samples):
             self.real_time_factors.append(took * SAMPLE_RATE / len(samples))
         for start in range(0, len(samples), MAX_CHUNK_FRAMES):
@@ -300,7 +313,13 @@ class Synthesis:
         if piece.last:
             self.chunks_done += 1
             peer.post(
-                Synthesized(utterance=piece.utterance, index=piece.index, g2p=piece.g2p, queue=queued, model=took)
+                Synthesized(
+                    utterance=piece.utterance,
+                    index=piece.index,
+                    g2p=round(piece.g2p, 4),
+                    queue=round(queued, 4),
+                    model=round(took, 4),
+                )
             )
 
 

@@ -14,11 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from kokoro_common.logs import BURST, FILES, MAX_KEPT, MAX_LINE_BYTES, Forwarding, JsonLines, Limiter, LogFile, is_line
-from kokoro_common.logs import json_line as json_line_of
+from kokoro_common import daemon
+from kokoro_common.logs import (
+    BURST,
+    FILES,
+    MAX_KEPT,
+    MAX_LINE_BYTES,
+    Forwarding,
+    JsonLines,
+    Limiter,
+    LogFile,
+    is_line,
+    json_line,
+)
+from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.protocol import Failed, LogLine
+from tests.conftest import World
 
 ROOT = Path(__file__).parent.parent
-LINE = json_line_of("voice_server-x", "info", "an event", {})
+LINE = json_line("voice_server-x", "info", "an event", {})
 
 
 class Log:
@@ -116,7 +130,7 @@ def test_any_value_makes_one_valid_line_and_raises_nothing(log: Log, kind: str) 
 @pytest.mark.parametrize(
     "line",
     ["", "x", "[1]", "1", LINE + "\n" + LINE, LINE[:-1], LINE[:-1] + "\x1b}", '{"a": "\u2028"}', '{"a": "\x7f"}',
-     "{" * 60_000, '{"a":' * 10_000, '{"a": "' + "x" * MAX_LINE_BYTES + '"}'],
+     '{"a": "é"}', "{" * 60_000, '{"a":' * 10_000, '{"a": "' + "x" * MAX_LINE_BYTES + '"}'],
 )  # fmt: skip
 def test_what_would_tear_or_forge_a_line_is_none(line: str) -> None:
     assert not is_line(line)
@@ -159,15 +173,17 @@ def test_with_debug_a_traceback_has_the_messages() -> None:
 
 
 def test_the_innermost_places_of_a_deep_recursion_are_kept(log: Log) -> None:
+    def bottom() -> None:
+        raise AssertionError
+
     def down(n: int) -> None:
-        assert n
-        down(n - 1)
+        down(n - 1) if n else bottom()
 
     try:
         down(500)
     except AssertionError:
         log.logger.exception("too deep")
-    assert str(log.entries[0]["traceback"]).startswith("AssertionError\n  at tests/test_logs.py:")
+    assert re.match(r"AssertionError\n  at tests/test_logs.py:\d+ bottom\n", str(log.entries[0]["traceback"]))
     assert len(log.lines[0]) < 3_000
 
 
@@ -243,7 +259,7 @@ def test_lines_about_utterances_are_never_suppressed(log: Log) -> None:
 
 def test_files_rotate_and_never_take_more_than_their_share(file: LogFile) -> None:
     for n in range(500):
-        file.append(json_line_of("x", "info", "e", {"n": n}))
+        file.append(json_line("x", "info", "e", {"n": n}))
     paths = sorted(path_of(file).parent.iterdir())
     assert [path.name for path in paths] == ["model_server.log", *(f"model_server.log.{n}" for n in range(1, FILES))]
     assert all(path.stat().st_size <= 1_000 and path.stat().st_mode & 0o777 == 0o600 for path in paths)
@@ -258,6 +274,11 @@ def test_a_file_that_was_moved_or_removed_is_made_again(file: LogFile) -> None:
     file.append(LINE)
     path.rename(path.with_suffix(".old"))
     file.append(LINE)
+    path.rename(path.with_suffix(".older"))
+    path.touch(0o644)  # as logrotate does
+    file.append(LINE)
+    assert path.read_text() == LINE + "\n"
+    assert path.stat().st_mode & 0o777 == 0o600
     path.unlink()
     file.append(LINE)
     for each in path.parent.iterdir():
@@ -277,11 +298,15 @@ def test_what_is_no_file_of_ours_is_not_written_to(file: LogFile, capsys: pytest
     for take_its_place in (lambda: path.symlink_to(elsewhere), path.mkdir, lambda: os.mkfifo(path)):
         take_its_place()
         file.append(LINE)
+        if path.is_fifo():
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            file.append(LINE)
+            os.close(reader)
         path.rmdir() if path.is_dir() else path.unlink()
     file.append(LINE)
     assert elsewhere.read_bytes() == b""
     notice, line = entries_of(path)
-    assert (notice["event"], notice["dropped"], notice["component"]) == ("lines were dropped", 3, "model_server")
+    assert (notice["event"], notice["dropped"], notice["component"]) == ("lines were dropped", 4, "model_server")
     assert line == json.loads(LINE)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -321,9 +346,10 @@ def test_lines_too_many_to_keep_are_counted_and_the_youngest_kept() -> None:
         forwarding.append(f"{n}")
     link.up = True
     forwarding.flush()
+    forwarding.append(f"{MAX_KEPT + 500}")
     notice = json.loads(link.taken[0])
     assert (notice["event"], notice["missed"]) == ("500 lines are only in voice_server-x.log", 500)
-    assert link.taken[1:] == [f"{n}" for n in range(500, MAX_KEPT + 500)]
+    assert link.taken[1:] == [f"{n}" for n in range(500, MAX_KEPT + 501)]
 
 
 def test_a_link_that_has_something_to_log_itself_does_not_go_round_in_circles() -> None:
@@ -338,3 +364,34 @@ def test_a_link_that_has_something_to_log_itself_does_not_go_round_in_circles() 
     forwarding = Forwarding("voice_server-x", post)
     forwarding.append("a")
     assert taken == ["a", "logged by post"]
+
+
+@pytest.mark.e2e
+def test_the_model_server_takes_lines_from_voice_servers_alone_and_only_lines(stub_world: World) -> None:
+    runtime = RuntimeDirectory(str(stub_world.runtime))
+    connections = []
+    for role, lines in (("voice", ["forged\nforged", LINE]), ("client", [LINE])):
+        connection = daemon.connect(runtime, "model", role)
+        assert connection is not None
+        connections.append(connection)
+        for line in lines:
+            connection.send(LogLine(line=line))
+        assert isinstance(connection.receive(5)[0], Failed)
+        connection.close()
+    events = [entry["event"] for entry in stub_world.log()]
+    assert events.count("an event") == 1
+    assert events.count("refused") == 2
+    assert all(entry["event"] != "an event" for entry in stub_world.log("model_server"))
+
+
+@pytest.mark.e2e
+def test_where_no_log_can_be_written_speech_goes_on(stub_world: World) -> None:
+    logs = stub_world.cache / "logs"
+    assert stub_world.say("-o", "x.wav", "hello").returncode == 0
+    logs.rename(stub_world.path / "moved")
+    logs.touch()
+    done = stub_world.say("-o", "x.wav", "hello")
+    assert (done.returncode, done.stderr) == (0, "")
+    logs.unlink()
+    assert stub_world.say("-o", "x.wav", "hello").returncode == 0
+    assert "lines were dropped" in {entry["event"] for entry in stub_world.log("voice_server-af_heart")}

@@ -1,0 +1,27 @@
+"""The voice server with a recorder, which fails on request with the spoken text in the exception."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+import voice_server
+from tests.recorder_voice_server import RecordedVoiceServer
+
+if TYPE_CHECKING:
+    from kokoro_common.connection import Peer
+    from kokoro_common.protocol import TextPart
+
+
+class FailingVoiceServer(RecordedVoiceServer):
+    def handle_text_part(self, peer: Peer, message: TextPart, payload: bytes) -> None:
+        if "fails in the voice server" in message.text:
+            raise RuntimeError(message.text)
+        super().handle_text_part(peer, message, payload)
+
+
+if __name__ == "__main__":
+    sys.exit(voice_server.main(server=FailingVoiceServer))
