@@ -4,34 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import queue
 import random
+import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import psutil
 import pytest
 
+from kokoro_common import daemon
 from kokoro_common import loader as loader_module
+from kokoro_common.client import Client
+from kokoro_common.connection import Connection
 from kokoro_common.engine import KokoroEngine
-from kokoro_common.errors import ModelUnavailable
+from kokoro_common.errors import ModelUnavailable, UnknownVoice
 from kokoro_common.loader import Loader, VoiceLoaded
-from kokoro_common.protocol import ServerState
-from kokoro_common.settings import Settings
+from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.protocol import (
+    Download,
+    Failed,
+    Message,
+    Register,
+    ServerState,
+    Speak,
+    Synthesize,
+    UtteranceEnded,
+    UtteranceOpened,
+    VoiceServerFor,
+)
+from kokoro_common.settings import Settings, resolve
+from kokoro_common.synthesis import MAX_PACKS, Synthesis
 from kokoro_common.voicepack import read_voice_pack
+from kokoro_common.voices import VOICES, parse_voice
+from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
 from tests.kokoro_world import hub_of
 from tests.local_hub import LocalHub
-from tests.test_hub import contents
+from tests.test_hub import Setting, contents
 from tests.toy_kokoro import ToyKokoro
 
 pytestmark = pytest.mark.timeout(3600)
 
 HEART = "voices/af_heart.pt"
 BOMB_BYTES = 10**9
+
+
+@pytest.fixture
+def setting(local_hub: Callable[..., LocalHub], tmp_path: Path) -> Setting:
+    return Setting(local_hub(contents()), tmp_path)
 
 
 # --- C6: what lies in the cache under the final name -----------------------------------------------------------------
@@ -339,4 +368,217 @@ def test_c12_an_impostor_behind_its_right_digest_is_refused(impostors: dict[str,
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
 
 
-assert contents  # used by the tests below
+# --- C11: hostile names ----------------------------------------------------------------------------------------------
+
+WATCH = """
+import os, sys
+watched = os.open(os.environ["WATCHED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.listdir", "os.scandir", "os.rmdir", "os.link", "os.symlink",
+          "os.truncate", "os.chmod", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "shutil.rmtree",
+          "socket.getaddrinfo"}
+def watch(event, args):
+    if event in EVENTS:
+        os.write(watched, f"{os.getpid()} {event} {args[:2]!r}\\n".encode("utf-8", "replace"))
+sys.addaudithook(watch)
+"""
+
+
+class Watch:
+    """What the processes of a world open, make, remove, run and connect to, from the last look on."""
+
+    def __init__(self, world: World) -> None:
+        self.path = world.path / "watched"
+        self.path.touch()
+        (world.path / "site").mkdir()
+        (world.path / "site" / "sitecustomize.py").write_text(WATCH)
+        world.environment |= {"PYTHONPATH": str(world.path / "site"), "WATCHED": str(self.path)}
+        self._seen = 0
+
+    def events(self) -> list[str]:
+        lines = self.path.read_text().splitlines()
+        new, self._seen = lines[self._seen :], len(lines)
+        return new
+
+
+def hostile_names() -> list[str]:
+    """500 names that are in no catalogue."""
+    chance = random.Random(11)
+    paths = ["../../x", "/etc/passwd", "..", ".", "./af_heart", "af_heart/", "/", "//", "~", "~/x", "af_heart/../x",
+             "..\\..\\x", "C:\\x", "file:///etc/passwd", "voices/af_heart", "af_heart.pt", ".pt", "hub/x.pt",
+             "%2e%2e%2fx", "..%c0%af", "/proc/self/environ", "/dev/stdin", "\\\\host\\share", "x\\..\\y"]  # fmt: skip
+    odd = ["", " ", "a", "af_", "_heart", "af__heart", "AF_HEART", "Af_heart", "af_heart ", " af_heart", "af_heart\n",
+           "af\u2024heart", "\u2025/\u2025/x", "\uff0e\uff0e/x", "a\u200bf_heart", "\u202eaf_heart", "af_h\u00e9art",
+           "af_heart\u0301", "\ufeffaf_heart", "\u0430f_heart", "CON", "NUL", "aux", "COM1", "-rf", "--help", "-", "*",
+           "af_*", "?x", "$HOME", "`id`", "$(id)", ";id", "|id", "&", "<x>", "'", '"', "{}", "{0}", "%s", "%n", "None",
+           "zz_none", "af_nobody", "null", "0", "1e999", "NaN", "af_heart#", "af_heart?x=1", "https://example.com/af_heart.pt",
+           "http://127.0.0.1:1/x", "hf://a/b", "hexgrad/Kokoro-82M", "git@x:y", "a" * 10_240, "af_" + "a" * 33,
+           "/" * 300, "../" * 3_000, "af_heart," * 60, "\u0660" * 40, "af_heart'; drop table voices;--"]  # fmt: skip
+    nul = ["af_heart\0", "\0", "af_heart\0.pt", "\0/etc/passwd", "af_\ud800", "\udcff", "af_heart\x1b[2J", "\r\nx: y"]
+    blends = [",", "a,b,..", "af_heart,", ",af_heart", "af_heart,,am_adam", "af_heart,../x", "af_heart:1,/etc/passwd:1",
+              "af_heart:", "af_heart:-1", "af_heart:nan,am_adam:nan", "af_heart:inf,am_adam:1",
+              "af_heart:1e3,am_adam:1", "af_heart:0,am_adam:0",
+              "af_heart:1,am_adam", "af_heart:\u0661,am_adam:1", "af_heart:0x1,am_adam:1",
+              "af_heart:1:2,am_adam:1", "af_heart:0.5;am_adam:0.5", "af_heart;am_adam", "af_heart+am_adam",
+              ",".join(["af_heart"] * 5), ",".join(VOICES), ",".join(list(VOICES[:30]) * 2)]  # fmt: skip
+    names = dict.fromkeys([*paths, *odd, *nul, *blends])
+    pieces = [*paths, *odd[:60], *nul, "af_heart", "am_adam", ":0.5", ",", "/", "\0", ".pt", "..", "\u2215"]
+    while len(names) < 500:
+        name = "".join(chance.choices(pieces, k=chance.randrange(2, 5)))
+        try:
+            parse_voice(name)
+        except UnknownVoice:
+            names[name] = None
+    return list(names)
+
+
+COMMAND_DOOR = """
+import contextlib, io, json, sys
+sys.path.insert(0, {root!r})
+import say
+names = json.load(open({names!r}))
+codes = []
+errors = io.StringIO()
+with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
+    say.main(["--voice=warm up", "x"])
+    marked = []
+    sys.addaudithook(lambda event, args: marked.append((event, str(args[:2]))) if event in WATCHED else None)
+    WATCHED = {{"open", "os.listdir", "os.scandir", "os.mkdir", "os.rename", "os.remove", "socket.connect",
+               "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.getaddrinfo"}}
+    for name in names:
+        codes.append((say.main(["--voice=" + name, "x"]), say.main(["--download", "--", name])))
+    seen = len(marked)
+    open("/dev/null").close()
+    assert len(marked) == seen + 1, "nothing was watched"
+    WATCHED = set()
+print(json.dumps([codes, marked[:seen], max(map(len, errors.getvalue().splitlines()))]))
+"""
+
+
+def test_c11_the_command_refuses_hostile_names_and_opens_nothing(world: World, shown: Shown) -> None:
+    names = hostile_names()
+    (world.path / "names.json").write_text(json.dumps(names))
+    code = COMMAND_DOOR.format(root=str(ROOT), names=str(world.path / "names.json"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=world.environment, cwd=world.path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    codes, opened, longest = json.loads(done.stdout)
+    shown("C11", "say.py -v refuses", sum(spoken == 5 for spoken, _ in codes), of=500)
+    shown("C11", "say.py --download refuses", sum(fetched == 5 for _, fetched in codes), of=500)
+    shown("C11", "the command opens, runs and calls nothing", 500 - len(opened), of=500, first=opened[:3])
+    assert longest < 300
+    assert world.servers() == []
+    for name in ("../../x", "-rf", "a" * 10_240, "\udcff"):  # as a shell gives it
+        assert world.say("-v", name, "x").returncode == (2 if name == "-rf" else 5)
+
+
+def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, shown: Shown) -> None:
+    """Raw messages, as a client could send them that is not ours; and through Client.download."""
+    watch = Watch(world)
+    assert world.say("-o", "x.wav", "warm up").returncode == 0
+    runtime = RuntimeDirectory(str(world.runtime))
+    speaker, model, voice = (
+        daemon.connect(runtime, "voice-af_heart"),
+        daemon.connect(runtime, "model"),
+        daemon.connect(runtime, "model", "voice"),
+    )
+    assert speaker is not None and model is not None and voice is not None
+    client = Client(resolve(environ=world.environment))
+
+    def speak(name: str) -> int:
+        message = Speak(
+            utterance=os.urandom(16).hex(), voice=name, lang="a", speed=1.0, engine="espeak", seed=0, sink="client"
+        )
+        return code_of(speaker, message)
+
+    def synthesize(name: str) -> int:
+        utterance = os.urandom(16).hex()
+        voice.send(UtteranceOpened(utterance=utterance, sink="client"))
+        message = Synthesize(
+            utterance=utterance, index=0, text="x", voice=name, lang="a", speed=1.0, engine="espeak", seed=0
+        )
+        code = code_of(voice, message)
+        voice.send(UtteranceEnded(utterance=utterance, outcome="failed"))
+        return code
+
+    def download(name: str) -> int:
+        try:
+            client.download(["af_heart", name])
+        except UnknownVoice as error:
+            return error.exit_code
+        return 0
+
+    doors = {
+        "Speak": speak,
+        "VoiceServerFor": lambda name: code_of(model, VoiceServerFor(voice=name, engine="espeak", environment={})),
+        "Download": lambda name: code_of(model, Download(voices=[name])),
+        "Synthesize": synthesize,
+        "Client.download": download,
+    }
+    voice.send(Register(voice="am_adam", pid=os.getpid(), port=1))
+    assert isinstance(voice.receive(10)[0], ServerState)
+    for door in doors.values():
+        door("warm up")
+    size = {process.pid: process.memory_info().rss for process in world.servers()}
+    assert any("kokoro.log" in event for event in watch.events()), "nothing was watched"
+    names = hostile_names()
+    refused = {kind: sum(door(name) == 5 for name in names) for kind, door in doors.items()}
+    events = watch.events()
+    grown = max(process.memory_info().rss - size[process.pid] for process in world.servers())
+    for connection in (speaker, model, voice):
+        connection.close()
+    own = re.compile(r"\d+ [\w.]+ \(b?'(\.?(model|voice-\w+|token)[\w.-]*|/proc/.*)'")  # records, looked after
+    foreign = [event for event in events if not own.match(event)]
+    for kind, count in refused.items():
+        shown("C11", f"{kind} refuses", count, of=500)
+    rss = round(grown / 1e6, 1)
+    shown("C11", "servers open, run, call nothing", 500 - len(foreign), of=500, first=foreign[:3], rss_grown_mb=rss)
+    assert "Traceback" not in (world.cache / "logs" / "kokoro.log").read_text()
+
+
+def code_of(connection: Connection, message: Message) -> int:
+    connection.send(message)
+    answer = connection.receive(10)[0]
+    return answer.code if isinstance(answer, Failed) else 0
+
+
+def test_c11_the_loader_and_the_parser_open_nothing_for_a_hostile_name(
+    setting: Setting, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last door: behind it lie paths."""
+    heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    loader = Loader(Settings(cache_dir=str(setting.cache), manifest=setting.manifest_path), heard.put)
+    refused = 0
+    for name in hostile_names():
+        loader.want_voice(name)
+        error = heard.get(timeout=10).error
+        refused += isinstance(error, ModelUnavailable) and "manifest" in str(error)
+    loader.close()
+    shown("C11", "the loader refuses", refused, of=500)
+    assert setting.server.requests == []
+    assert not setting.cache.exists()
+
+
+def test_c11_ten_thousand_blends_take_no_memory(toy_kokoro: ToyKokoro, shown: Shown) -> None:
+    packs = {voice: read_voice_pack(toy_kokoro.voice_path(voice)) for voice in ("af_heart", "af_bella", "am_adam")}
+    synthesis = Synthesis(cast(Loader, SimpleNamespace(packs=packs)), "/nonexistent", debug=False)
+    try:
+        chance = random.Random(4)
+
+        def blends(count: int) -> Iterator[str]:
+            for _ in range(count):
+                weights = [chance.randrange(1, 1000) for _ in packs]
+                yield ",".join(f"{name}:{weight}" for name, weight in zip(packs, weights, strict=True))
+
+        for name in blends(200):
+            synthesis._pack(parse_voice(name).name)
+        before = psutil.Process().memory_info().rss
+        for name in blends(times(10_000)):
+            synthesis._pack(parse_voice(name).name)
+        grown = psutil.Process().memory_info().rss - before
+        kept = synthesis._pack.cache_info().currsize
+    finally:
+        synthesis._espeak.close()
+    shown("C11", "blends without growth", times(10_000) if grown < 2 << 20 else 0, of=times(10_000),
+          rss_grown_kib=grown >> 10, kept=kept)  # fmt: skip
+    assert kept == MAX_PACKS == 32
