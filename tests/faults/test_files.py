@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -10,8 +11,13 @@ import pickle
 import queue
 import random
 import re
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,12 +55,11 @@ from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
 from tests.kokoro_world import hub_of
 from tests.local_hub import LocalHub
-from tests.test_hub import Setting, contents
+from tests.test_hub import BELLA, CONFIG, HEART, MODEL, Setting, contents
 from tests.toy_kokoro import ToyKokoro
 
 pytestmark = pytest.mark.timeout(3600)
 
-HEART = "voices/af_heart.pt"
 BOMB_BYTES = 10**9
 
 
@@ -230,8 +235,6 @@ def test_c6_a_bad_file_in_the_cache_is_seen_before_it_is_parsed(
 
 @pytest.mark.skipif(not FULL, reason="writes 327 MB")
 def test_c6_the_check_of_the_real_size_takes_half_a_second(tmp_path: Path, shown: Shown) -> None:
-    import time
-
     from kokoro_common.hub import Hub, Manifest
 
     block = random.Random(1).randbytes(1 << 20)
@@ -582,3 +585,300 @@ def test_c11_ten_thousand_blends_take_no_memory(toy_kokoro: ToyKokoro, shown: Sh
     shown("C11", "blends without growth", times(10_000) if grown < 2 << 20 else 0, of=times(10_000),
           rss_grown_kib=grown >> 10, kept=kept)  # fmt: skip
     assert kept == MAX_PACKS == 32
+
+
+# --- C4, C5: a hub that answers otherwise ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd_server() -> Iterator[Callable[..., str]]:
+    """Starts a server of one connection after the other, over TLS if it has a certificate; returns host and port."""
+    listeners: list[socket.socket] = []
+
+    def serve(answer: bytes, certificate: Path | None = None) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+
+        def run() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with contextlib.suppress(OSError), connection:
+                    stream = context.wrap_socket(connection, server_side=True) if certificate else connection
+                    stream.recv(65536)
+                    stream.sendall(answer)
+                    stream.close()
+
+        threading.Thread(target=run, daemon=True).start()
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+    yield serve
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def certificate_of_nobody(directory: Path) -> Path:
+    path = directory / "both.pem"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    try:
+        subprocess.run(
+            ["openssl", *command.split(), "-keyout", directory / "key", "-out", path], check=True, capture_output=True
+        )
+    except FileNotFoundError:
+        pytest.skip("making a certificate needs the command openssl")
+    path.write_bytes(path.read_bytes() + (directory / "key").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["redirect loop", "redirect away and back", "untrusted certificate", "no TLS at all"])
+def test_c4_a_hub_that_leads_nowhere_is_given_up_at_once(
+    setting: Setting, odd_server: Callable[..., str], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    shown: Shown,
+) -> None:  # fmt: skip
+    empty = b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    if kind == "redirect loop":
+        endpoint = "http://" + odd_server(b"HTTP/1.1 302 Found\r\nLocation: /again\r\n" + empty)
+    elif kind == "redirect away and back":
+        endpoint = "http://" + odd_server(
+            b"HTTP/1.1 302 Found\r\nLocation: http://localhost:1/x\r\nX-Repo-Commit: 1\r\n" + empty
+        )
+    elif kind == "untrusted certificate":
+        endpoint = "https://" + odd_server(b"HTTP/1.1 200 OK\r\n" + empty, certificate_of_nobody(tmp_path))
+    else:
+        endpoint = "https://" + odd_server(b"HTTP/1.1 400 Bad Request\r\n" + empty)
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    began = time.monotonic()
+    for call in (setting.hub().preflight, lambda: setting.fetch(MODEL)):
+        with pytest.raises(ModelUnavailable, match=f"cannot be fetched from {endpoint}"):
+            call()
+    seconds = time.monotonic() - began
+    assert setting.files() == set()
+    shown("C4", f"{kind}: given up with the reason", int(seconds < 10), of=1, seconds=round(seconds, 1))
+
+
+BODIES = ["cut_after", "reset_after", "stall_after", "wrong_bytes", "too_long", "html"]
+
+
+def test_c5_no_bad_file_is_ever_visible_under_its_name(
+    setting: Setting, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is sent, however often: what is renamed to the final name is what the manifest says."""
+    chance = random.Random(5)
+    renamed: list[str] = []
+    replace = os.replace
+
+    def watched(source: str, target: str) -> None:
+        renamed.append(hashlib.sha256(Path(source).read_bytes()).hexdigest())
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    server = setting.server
+    path = setting.snapshot / MODEL
+    good = whole = 0
+    for number in range(times(500)):
+        server.healthy()
+        knob = BODIES[number % len(BODIES)]
+        setattr(server, knob, chance.randrange(300_000) if knob.endswith("after") else True)
+        server.times = chance.randrange(1, 7)
+        try:
+            setting.fetch(MODEL, hub=setting.hub(stall=0.05, backoff=0.001))
+        except ModelUnavailable:
+            good += not path.exists()
+        else:
+            good += path.read_bytes() == contents()[MODEL]
+            whole += 1
+            path.unlink()
+    shown("C5", "no bad file under the final name", good, of=times(500), fetched=whole)
+    assert whole
+    assert set(renamed) == {setting.manifest.files[MODEL]}
+
+
+# --- C7, C8: many processes, killed processes, full and broken disks -------------------------------------------------
+
+# One process that has imported everything forks those that fetch: hundreds of starts would be minutes of imports.
+FETCHERS = """
+import errno, os, signal, sys
+from kokoro_common import hub as hub_module
+from kokoro_common.errors import ModelUnavailable
+from kokoro_common.hub import Hub, load_manifest
+import huggingface_hub.errors, huggingface_hub.utils, httpx2
+# Without the certificates of the world, which each process would read for a third of a second.
+huggingface_hub.set_client_factory(lambda: httpx2.Client(verify=False, follow_redirects=True))
+manifest, cache, *names = sys.argv[1:]
+LENGTHS = dict(zip(names, map(int, os.environ["LENGTHS"].split())))
+
+def fetch(progress=lambda *_: None):
+    hub = Hub(load_manifest(manifest), cache, False, backoff=0.05)
+    found = hub.fetch(names, progress)
+    assert [os.path.getsize(found[name]) for name in names] == [LENGTHS[name] for name in names]
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except ModelUnavailable as error:
+            print(error, flush=True)
+            os._exit(4)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def fetchers(setting: Setting, code: str, *names: str) -> str:
+    """Runs FETCHERS with this code; what it printed."""
+    sizes = " ".join(str(len(contents()[name])) for name in names)
+    done = subprocess.run(
+        [sys.executable, "-c", FETCHERS + code, setting.manifest_path, str(setting.cache), *names],
+        cwd=ROOT, env={**os.environ, "LENGTHS": sizes}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_c7_fifty_cold_processes_fetch_each_file_once(
+    setting: Setting, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+reading, writing = os.pipe()
+pids = [child(lambda: (os.close(writing), os.read(reading, 1), fetch())) for _ in range(50)]
+os.close(writing)
+print(sum(ended(pid) == 0 for pid in pids))
+"""
+    names = [MODEL, CONFIG, HEART, BELLA]
+    held = 0
+    for _ in range(times(20)):
+        setting.server.requests.clear()
+        succeeded = fetchers(setting, code, *names)
+        assert succeeded.split()[-1] == "50", succeeded
+        held += setting.server.gets() == dict.fromkeys(names, 1) and setting.file_names() == {
+            MODEL, CONFIG, "af_heart.pt", "af_bella.pt"
+        }  # fmt: skip
+        shutil.rmtree(setting.cache)
+    shown("C7", "50 cold processes, one GET for each file", held, of=times(20))
+
+
+KILLED = """
+import shutil
+count = int(os.environ["COUNT"])
+EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "fcntl.flock", "socket.connect", "os.listdir", "os.scandir"}
+
+def until(limit):
+    '''A fetch that is killed at its event number `limit`; every block of a body is an event, too.'''
+    seen = 0
+    def count(*_):
+        nonlocal seen
+        seen += 1
+        if seen == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(lambda event, _: count() if event in EVENTS else None)
+    fsync, write = os.fsync, os.write
+    os.fsync = lambda fd: (count(), fsync(fd), count())
+    fetch(count)
+
+good = killed = 0
+limit = 0
+for _ in range(count):
+    limit += 1
+    status = ended(child(lambda: until(limit)))
+    killed += status == -signal.SIGKILL
+    if status == 0:  # it was through before the event: all have been tried
+        limit = 0
+    good += ended(child(fetch)) == 0
+    left = sorted(name for _, _, files in os.walk(cache) for name in files if name != ".lock")
+    good -= left != sorted(os.path.basename(name) for name in names)
+    shutil.rmtree(cache)
+print(good, killed)
+"""
+
+
+def test_c8_after_a_kill_at_any_moment_the_next_start_is_good(
+    setting: Setting, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = times(500)  # there are about 40 moments
+    monkeypatch.setenv("COUNT", str(count))
+    good, killed = map(int, fetchers(setting, KILLED, MODEL, HEART).split()[-2:])
+    shown("C8", "killed at every system call: the next start is good, no litter", good, of=count, killed=killed)
+    assert killed > 0.9 * count
+
+
+BROKEN = """
+import shutil
+def broken(*_):
+    raise OSError(errno.EIO, "Input/output error")
+
+good = 0
+for _ in range(int(os.environ["COUNT"])):
+    fsync, os.fsync = os.fsync, broken
+    status = ended(child(fetch))
+    os.fsync = fsync
+    left = [name for _, _, files in os.walk(cache) for name in files if name != ".lock"]
+    good += (status, left, ended(child(fetch))) == (4, [], 0)
+    shutil.rmtree(cache)
+print(good)
+"""
+
+
+def test_c8_a_disk_that_cannot_keep_its_word_is_told_and_the_next_start_is_good(
+    setting: Setting, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNT", str(times(100)))
+    output = fetchers(setting, BROKEN, HEART)
+    assert f"the cache {setting.cache}/hub cannot be written: Input/output error" in output
+    shown("C8", "fsync fails: an error, then a good start, no litter", int(output.split()[-1]), of=times(100))
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    if os.getuid() != 0 or sys.platform != "linux":
+        pytest.skip("mounting a small tmpfs needs root on Linux")
+    path.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(path)]
+    if (done := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
+        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(path: Path, *, leave: int = 0) -> Path:
+    """A file that takes all the room but some."""
+    ballast = path / "ballast"
+    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    if leave:
+        os.truncate(ballast, max(0, ballast.stat().st_size - leave))
+    return ballast
+
+
+def test_c8_a_disk_that_fills_up_is_told_and_the_next_start_is_good(setting: Setting, shown: Shown) -> None:
+    chance = random.Random(8)
+    good = 0
+    with small_disk(setting.cache, "1m"):
+        for _ in range(times(100)):
+            ballast = fill(setting.cache, leave=chance.randrange(300_000))
+            with pytest.raises(
+                ModelUnavailable, match=f"the cache {setting.cache}/hub cannot be written: No space left"
+            ):
+                setting.fetch(MODEL)
+            assert setting.file_names() <= {"ballast"}
+            ballast.unlink()
+            good += Path(setting.fetch(MODEL)[MODEL]).read_bytes() == contents()[MODEL]
+            good -= setting.file_names() != {MODEL}
+            shutil.rmtree(setting.cache / "hub")
+    shown("C8", "full disk: an error, then a good start, no litter", good, of=times(100))
