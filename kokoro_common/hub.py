@@ -266,14 +266,15 @@ class Hub:
         return _Source(url=url, path=path, sha256=self.manifest.files[name], token=None)
 
     def _fetch_missing(self, sources: dict[str, _Source], progress: Progress) -> None:
-        sizes = {name: self._size(source, ATTEMPTS) for name, source in sources.items()}
-        meter = _Meter(progress, sum(sizes.values()))
+        """Who has to wait asks the hub for nothing before it has seen what the others fetched meanwhile."""
         with self._exclusive(self._hub):
+            sources = {name: source for name, source in sources.items() if self.cached(name) is None}
+            sizes = {name: self._size(source, ATTEMPTS) for name, source in sources.items()}
+            meter = _Meter(progress, sum(sizes.values()))
             self._sweep({source.partial for source in sources.values()})
             for name, source in sources.items():
                 meter.begin(name)
-                if self.cached(name) is None:  # else another process has fetched it meanwhile
-                    self._download(source, sizes[name], meter)
+                self._download(source, sizes[name], meter)
                 meter.end(sizes[name])
 
     @contextlib.contextmanager

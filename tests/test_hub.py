@@ -578,6 +578,7 @@ def test_five_cold_processes_fetch_each_file_once(setting: Setting) -> None:
     outputs = [child.communicate(timeout=60)[0] for child in children]
     assert outputs == ["4\n"] * 5
     assert setting.server.gets() == dict.fromkeys(names, 1)
+    assert len(setting.server.requests) == 8  # who waits for the lock asks nothing
     assert setting.file_names() == {MODEL, CONFIG, "af_heart.pt", "af_bella.pt"}
 
 
@@ -656,7 +657,7 @@ def started(call: Callable[[], object]) -> tuple[threading.Thread, list[Exceptio
 
 
 @pytest.mark.parametrize("fault", ["stalled", "pausing", "waiting"])
-def test_abort_ends_a_fetch_on_another_thread(setting: Setting, fault: str) -> None:
+def test_abort_ends_a_fetch_on_another_thread(setting: Setting, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = setting.hub(backoff=100.0)
     if fault == "stalled":
         setting.server.stall_after = 1000
@@ -665,9 +666,14 @@ def test_abort_ends_a_fetch_on_another_thread(setting: Setting, fault: str) -> N
     else:
         holder = setting.hub()._exclusive(str(setting.cache / "hub"))
         holder.__enter__()
+    tried = threading.Event()
+    locked = hub_module._locked
+    monkeypatch.setattr(hub_module, "_locked", lambda file: tried.set() or locked(file))
     thread, errors = started(lambda: setting.fetch(MODEL, hub=hub))
-    method = "HEAD" if fault == "waiting" else "GET"
-    wait_until(lambda: method in [asked for asked, _ in setting.server.requests])
+    if fault == "waiting":
+        assert tried.wait(10)
+    else:
+        wait_until(lambda: "GET" in [asked for asked, _ in setting.server.requests])
     hub.abort()
     thread.join(10)
     assert "ended" in str(errors[0])
