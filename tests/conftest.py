@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,12 @@ class World:
         path = self.cache / "logs" / f"{component}.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def start_stub_server(self, program: Path = ROOT / "tests" / "stub_model_server.py") -> None:
+    def start_stub_server(
+        self, program: Path = ROOT / "tests" / "stub_model_server.py", on_exit: Callable[[int], None] | None = None
+    ) -> None:
         """The stub model server, or one more special, with this world's environment as it is now.
 
-        Whoever starts one later starts the stub.
+        Whoever starts one later starts the stub. `on_exit` is called on a thread of its own with the return code.
         """
         self.program = ROOT / "tests" / "stub_say.py"
         (self.cache / "logs").mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,7 @@ class World:
             path=str(program),
             environment=self.environment,
             stderr_path=str(self.cache / "logs" / "model_server.stderr"),
+            on_exit=on_exit,
         )
         daemon.ensure(RuntimeDirectory(str(self.runtime)), program).close()
 

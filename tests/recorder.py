@@ -100,6 +100,10 @@ class Recorder:
             self.hung_at = None
             self.state.notify_all()
 
+    def take(self, due: float, block: bytes) -> None:
+        """What the device has been given; it sounds later, or never."""
+        self.blocks.append((due, block))
+
     def heard(self) -> list[NDArray[np.int16]]:
         """`runs` without the silence around them."""
         return [np.trim_zeros(run) for run in self.runs]
@@ -177,6 +181,6 @@ class RecorderStream:
             self._fill(memoryview(block), recorder.clock / recorder.sample_rate, due)
             with recorder.state:
                 written += BLOCK_FRAMES
-                recorder.blocks.append((due, bytes(block)))
+                recorder.take(due, bytes(block))
                 recorder.state.notify_all()
         self._finished()
