@@ -139,6 +139,7 @@ def test_f1_many_writers_one_central_log_rotation(tmp_path: Path, shown: Shown) 
 # --- F2 --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["error", "exception"])
 def test_f2_a_storm_of_equal_errors(tmp_path: Path, shown: Shown, kind: str) -> None:
     file = LogFile(str(tmp_path / "model_server.log"))
