@@ -255,7 +255,9 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     if source is None:
         _note("nothing to speak", quiet=options.quiet)
         return 0
-    messenger = _Messenger(quiet=options.quiet)
+    messenger = _Messenger(
+        quiet=options.quiet, log=os.path.join(settings.log_dir, "kokoro.log") if options.debug else ""
+    )
     if options.output is not None:
         from kokoro_common.audio import AudioWriter
 
@@ -288,7 +290,9 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
 class _Messenger(Listener):
     """Hears what happens to the utterance: writes the audio, shows the user what is waited for."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, log: str = "") -> None:
+        """`log`: where the utterance can be followed, if the user asked for that."""
+        self._log = log
         self.writer: AudioWriter | None = None
         self.follower: Follower | None = None
         self.written = 0  # bytes of PCM
@@ -315,6 +319,10 @@ class _Messenger(Listener):
 
     def notice(self, text: str) -> None:
         _note(text, quiet=self._quiet)
+
+    def accepted(self, utterance: str) -> None:
+        if self._log:
+            _note(f"utterance {utterance}: grep {utterance} {self._log}", quiet=self._quiet)
 
     def started(self, engine: str) -> None:
         self.end_line()

@@ -97,6 +97,9 @@ class Listener:
     def notice(self, text: str) -> None:
         """One line for the user."""
 
+    def accepted(self, utterance: str) -> None:
+        """Its id, by which the logs know it."""
+
     def started(self, engine: str) -> None:
         """The first audio was handed to the device, or is about to arrive."""
 
@@ -477,6 +480,7 @@ class _Conversation:
         if isinstance(message, Accepted):
             self.accepted = True
             self._credit = message.text_credit
+            self._listener.accepted(self._id)
         elif isinstance(message, Credit):
             self._credit += message.bytes
         elif isinstance(message, AudioChunk):

@@ -28,7 +28,8 @@ def private_directory(path: str) -> str:
             os.mkdir(path, 0o700)
             os.chmod(path, 0o700)  # the umask may have taken away the owner's own bits
         except FileExistsError:
-            pass  # another process made it at the same moment
+            if not os.path.isdir(path):  # else another process made it at the same moment
+                raise
     return path
 
 

@@ -261,7 +261,12 @@ def test_later_requests_go_straight_to_the_voice_server(world: World) -> None:
 def test_spoken_text_is_not_logged_unless_debug_says_so(world: World) -> None:
     world.say("-o", "x.wav", "canary one")
     assert "canary" not in json.dumps(world.log())
-    world.say("-o", "x.wav", "--debug", "canary two")
+    debugged = world.say("-o", "x.wav", "--debug", "canary two")
+    utterance = debugged.stderr.split()[2].rstrip(":")
+    assert debugged.stderr == f"say.py: utterance {utterance}: grep {utterance} {world.cache}/logs/kokoro.log\n"
+    assert {"speak", "text", "finished"} <= {
+        entry["event"] for entry in world.log() if entry.get("utterance") == utterance
+    }
     assert "canary two" in json.dumps(world.log())
     assert "canary one" not in json.dumps(world.log())
 
