@@ -99,13 +99,14 @@ def test_d11_root_is_served_like_anyone(world: World, shown: Shown) -> None:
     shown("D11", "root speaks, with directories of its own", 1 if owners == {0} else 0, of=1)
 
 
+@pytest.mark.timeout(400)
 def test_f7_only_the_loopback_is_listened_on(world: World, shown: Shown) -> None:
     """Of all that the servers have open while they speak, not only of what listens."""
     watching, addresses = threading.Event(), set()
     listening = set()
 
     def watch() -> None:
-        while not watching.wait(0.02):
+        while not watching.wait(0.1):
             for server in world.servers():
                 try:
                     for each in server.net_connections("inet"):
