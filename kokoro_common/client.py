@@ -66,7 +66,7 @@ MAX_MISSES = 3  # pings without an answer; counted, not timed: the machine may h
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 PART_CHARACTERS = 16_000  # at most 64 kB of UTF-8, below what one TextPart may hold
 AUDIO_CREDIT = 4 << 20  # bytes of audio that may be on their way to us: 44 s
-CONTROL_SECONDS = 1.0  # for a server's answer to a control verb
+CONTROL_SECONDS = 2.0  # for a server's answer to a control verb
 SHUTDOWN_SECONDS = 15.0
 
 
