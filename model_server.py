@@ -52,13 +52,13 @@ from kokoro_common.protocol import (
     Cancel,
     Download,
     Downloaded,
-    Failed,
     FloorGranted,
     FloorNext,
     FloorReleased,
     FloorRequest,
     LogLine,
     ModelWanted,
+    Outdated,
     Ping,
     Pong,
     ProtocolError,
@@ -196,7 +196,7 @@ class ModelServer:
             if voice.peer is not None:
                 voice.peer.post(Shutdown(drain=drain))
             for client in voice.waiting:
-                client.post(Failed(utterance="", code=6, text="the model server was shut down; say it again"))
+                client.close()  # it asks the next server, as who comes from now on does
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -205,7 +205,7 @@ class ModelServer:
             return
         if stuck := self._synthesis.stuck(now, self._settings.stuck_timeout):
             self._die(f"{stuck} made no progress for {self._settings.stuck_timeout:g} s")
-        idle = not any(voice.open for voice in self._voices.values())
+        idle = not any(voice.open or voice.waiting for voice in self._voices.values())
         if self._ticks % RECORD_TICKS == 0:
             if not self._life.keep() and idle:
                 self._log.warning("the record cannot be kept: leaving")
@@ -286,6 +286,9 @@ class ModelServer:
     # --- from clients ------------------------------------------------------------------------------------------------
 
     def handle_voice_server_for(self, peer: Peer, message: VoiceServerFor) -> None:
+        if self._leave_by:
+            peer.close()
+            return
         if message.voice not in VOICES:
             raise UnknownVoice(f"there is no voice {message.voice[:40]!r}", "see say.py --list-voices")
         running = self._loader.device or self._settings.device  # auto, until the model is loaded
@@ -406,6 +409,9 @@ class ModelServer:
 
     def handle_model_wanted(self, _: Peer, __: ModelWanted) -> None:
         self._loader.want_model()
+
+    def handle_outdated(self, _: Peer, __: Outdated) -> None:
+        self._outdated = True
 
     def handle_utterance_opened(self, peer: Peer, message: UtteranceOpened) -> None:
         voice = self._voice_of(peer)
@@ -559,6 +565,7 @@ EVENTS = (ServerState, VoiceLoaded, DownloadStep, DownloadEnded, VoiceStartFaile
 FROM_CLIENT = (VoiceServerFor, Download, StatusRequest, Ping, Shutdown)
 FROM_VOICE = (
     Register,
+    Outdated,
     Ping,
     ModelWanted,
     UtteranceOpened,

@@ -67,6 +67,7 @@ from kokoro_common.protocol import (
     Message,
     ModelWanted,
     Notice,
+    Outdated,
     Pause,
     Ping,
     Pong,
@@ -202,6 +203,8 @@ class VoiceServer:
         deadlines = [self._next_record]
         if self._places:
             deadlines += [self._next_progress, self._cancel_by]
+        elif self._outdated:
+            deadlines.append(now)
         elif self._settings.idle_timeout >= 0:
             deadlines.append(self._last_used + self._settings.idle_timeout)
         for place in self._places.values():
@@ -265,7 +268,9 @@ class VoiceServer:
             return
         if peer is not None and peer.role == "client":
             self._clients.add(peer)
-            self._outdated |= daemon.is_newer(peer.version)
+            if not self._outdated and daemon.is_newer(peer.version):
+                self._outdated = True
+                self._link.post(Outdated())
         if peer is self._link.peer:
             self._link.heard()
         allowed = EVENTS if peer is None else FROM.get(peer.role, ())

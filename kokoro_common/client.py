@@ -216,7 +216,7 @@ class Client:
     def _voice_connection(self, options: Options) -> Connection:
         """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
         name = server_name(parse_voice(options.voice))
-        if not options.device and (connection := daemon.reach(self._runtime, f"voice-{name}")):
+        if not options.device and (connection := daemon.connect(self._runtime, f"voice-{name}", patient=True)):
             return connection
         sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
         model = self._model_server()
@@ -324,7 +324,9 @@ class Client:
         return found
 
     def _model_server(self) -> Connection:
-        return daemon.reach(self._runtime, "model") or ensure_model_server(self._runtime, self._settings)
+        return daemon.connect(self._runtime, "model", patient=True) or ensure_model_server(
+            self._runtime, self._settings
+        )
 
     def _answer(self, model: Connection, kind: type[Answer]) -> Answer:
         watched = _Watched(model)

@@ -19,7 +19,7 @@ import sys
 import time
 
 from kokoro_common import __version__, process
-from kokoro_common.connection import HANDSHAKE_SECONDS, Busy, Connection, ConnectionLost, NotOurServer, call
+from kokoro_common.connection import HANDSHAKE_SECONDS, Busy, Connection, ConnectionLost, NoAnswer, NotOurServer, call
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import PROTOCOL
@@ -87,38 +87,36 @@ class Program(Record):
 # --- The starter's side ----------------------------------------------------------------------------------------------
 
 
-def connect(runtime: RuntimeDirectory, name: str, role: str = "client", *, strict: bool = False) -> Connection | None:
+def connect(
+    runtime: RuntimeDirectory, name: str, role: str = "client", *, strict: bool = False, patient: bool = False
+) -> Connection | None:
     """A connection to the running server, or None when none answers. Blocks for 3 s at most. Raises ServersBusy.
 
-    A live server keeps its record in its lock file too, so it is found although somebody removed NAME.json.
+    A live server keeps its record in its lock file too, so it is found although somebody removed NAME.json. With
+    `patient` a server that works and does not answer in time gets twice as long, and is called busy then.
     """
     tried = None
     for record in (_parsed_record(_parsed(runtime.read(f"{name}.json"))), note_of(runtime, name).record):
-        if record is not None and record.port and record.port != tried:
-            tried = record.port
+        if record is None or not record.port or record.port == tried:
+            continue
+        tried = record.port
+        before = (0.0, "")
+        for look in range(1 + patient):
             try:
                 return call(record.port, runtime.token(), role, strict=strict)
             except Busy as error:
                 if _runs(runtime, name):  # else a stranger has its port
                     raise ServersBusy(error.retry_after) from error
+                break
+            except NoAnswer as error:
+                if not patient or not _runs(runtime, name):
+                    break
+                signs = process.signs_of_life(record.pid)
+                if look and process.works(before, signs):
+                    raise ServersBusy(BUSY_RETRY_SECONDS) from error
+                before = signs
             except (ConnectionLost, NotOurServer):
-                continue
-    return None
-
-
-def reach(runtime: RuntimeDirectory, name: str) -> Connection | None:
-    """As connect(), for who can wait: a server too busy to answer is given a second chance, then ServersBusy is raised.
-
-    Blocks for 6 s at most.
-    """
-    if (connection := connect(runtime, name)) or not _runs(runtime, name):
-        return connection
-    record = note_of(runtime, name).record
-    before = process.signs_of_life(record.pid) if record is not None else (0.0, "")
-    if (connection := connect(runtime, name)) or record is None or not record.port:
-        return connection
-    if process.works(before, process.signs_of_life(record.pid)):
-        raise ServersBusy(BUSY_RETRY_SECONDS)
+                break
     return None
 
 
@@ -132,6 +130,13 @@ def end_hung(runtime: RuntimeDirectory, name: str) -> None:
             os.close(life_lock)
     finally:
         os.close(start_lock)
+
+
+def _runs(runtime: RuntimeDirectory, name: str) -> bool:
+    life_lock = runtime.lock(f"{name}.lock", wait=False)
+    if life_lock is not None:
+        os.close(life_lock)
+    return life_lock is None
 
 
 def _runs(runtime: RuntimeDirectory, name: str) -> bool:
@@ -529,12 +534,14 @@ class Life:
 
 def serve(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory, Life], Server]) -> int:
     """Main of a server program: makes it, runs it to its end. Returns an exit code when it could not be made."""
+    import logging
+
     from kokoro_common.isolation import harden  # ctypes: not for say.py, which imports this room too
 
     life: Life | None = None
     try:
         settings = resolve()
-        harden()
+        isolation = harden()
         runtime = RuntimeDirectory(settings.runtime_dir)
         life = Life(runtime, name, inherited)
         server = make(settings, runtime, life)
@@ -543,6 +550,7 @@ def serve(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory,
             life.refuse(error)
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
+    logging.getLogger("kokoro").info("isolation", extra=isolation.as_dict())
     on_signals(server.shut_down)
     server.run()
     return life.end()

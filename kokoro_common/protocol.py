@@ -307,6 +307,10 @@ class Synthesized(Message):
     model: float  # seconds in the engine
 
 
+class Outdated(Message):
+    """A newer program has called the voice server: whoever is older leaves when idle."""
+
+
 class ModelWanted(Message):
     """An utterance needs the model: load it if nobody has asked before."""
 

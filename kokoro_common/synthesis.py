@@ -211,6 +211,10 @@ class Synthesis:
             except KokoroError as error:
                 peer.post(failure(message.utterance, error))
                 continue
+            except Exception as error:  # out of one of the many libraries behind G2P: this text fails, not the server
+                log.exception("g2p failed", extra={"utterance": message.utterance})
+                peer.post(failure(message.utterance, error))
+                continue
             took = time.monotonic() - began
             for part, spoken in enumerate(pieces):
                 last = part == len(pieces) - 1

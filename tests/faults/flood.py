@@ -66,7 +66,7 @@ def client(runtime: RuntimeDirectory, gate: threading.Event, results: list[tuple
     began = time.monotonic()
     connection = None
     try:
-        connection = daemon.reach(runtime, "voice-af_heart")
+        connection = daemon.connect(runtime, "voice-af_heart", patient=True)
         outcome = speak(connection) if connection else f"no server: {why(runtime)}"
     except ServersBusy:
         outcome = "busy"
