@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import struct
 import sys
 
@@ -53,7 +54,7 @@ _SLOWEST = 80  # words per minute; the library knows nothing slower. Up to 450 i
 _REPLY = struct.Struct("<iII")  # exit status of the child, negative if a signal ended it; bytes of PCM, of events
 _EVENT = struct.Struct("<ii")  # where a word begins in the text, in characters, or _CLAUSE_ENDS; and in the PCM
 _CLAUSE_ENDS = -1
-_CPU_SECONDS = 30  # that a child may use; 400 characters take 0.01 to 0.1
+_SECONDS = 15  # that a child may take; 400 characters take 0.01 to 0.1
 
 # What the library would not take as text: its embedded commands begin with a control character.
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -132,6 +133,8 @@ class EspeakEngine:
             return pcm, list(_EVENT.iter_unpack(events))
         if status > 0:
             raise ModelUnavailable(f"espeak-ng cannot speak {tag}", "reinstall espeakng-loader")
+        if status == -signal.SIGALRM:
+            raise KokoroError(f"espeak-ng took more than {_SECONDS} s over {len(text)} characters", "leave them out")
         if len(text) < 2:
             raise KokoroError(f"espeak-ng crashes on {text!r}", "leave it out")
         blank = text.find(" ", len(text) // 2, -1)
@@ -270,8 +273,6 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 def serve(library_path: str, data_path: str) -> None:
     """Main of the worker: greets, then answers each line of its standard input, until it ends."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
     try:
         library = _Library(library_path, data_path)
@@ -295,9 +296,10 @@ def _speak_and_exit(library: _Library, request: dict[str, Any]) -> None:
 
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+        signal.alarm(_SECONDS)  # ends this process, whatever the library is at
         library.choose_voice(request["tag"], request["rate"], request["female"])
         pcm, events = library.speak(request["text"])
+        signal.alarm(0)
         _write(_REPLY.pack(0, len(pcm), len(events)) + pcm + events)
     except BaseException:
         traceback.print_exc()

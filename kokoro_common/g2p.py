@@ -11,7 +11,7 @@ Where in the text the words stand that the phonemes belong to, and how exactly t
 - Mandarin, Japanese: the same with jieba's and MeCab's words. Where the front end cuts the text otherwise (numbers),
   neighbours share the stretch by length.
 
-Thread: everything is used on one thread, the one that made the G2P; espeak-ng has global state.
+Thread: everything is used on one thread, the one that made the G2P. espeak-ng has a process of its own: it crashes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import functools
 import itertools
 import logging
 import re
-import tempfile
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, NamedTuple
 
 from kokoro_common.errors import ModelUnavailable, UsageError
+from kokoro_common.espeak_g2p import EspeakCrashed, EspeakProcess
 from kokoro_common.record import Record
 from kokoro_common.tagger import tag
 
@@ -37,14 +37,18 @@ log = logging.getLogger("kokoro.g2p")
 
 ESPEAK_LANGUAGES = {"e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}  # kokoro.pipeline.LANG_CODES
 UNKNOWN = "❓"  # misaki's phoneme for what it cannot say
-_LONGEST_WORD = 50  # letters; misaki is cubic in a word's hyphens
+_LONGEST_WORD = 50  # letters
+_MOST_PARTS = 24  # of a word, such as "1", "a" and "-"; misaki is cubic in them: "1a" 200 times took 0.9 s with 50
 _LONGEST_NUMBER = 30  # digits; longer ones are read digit by digit (num2words ends at 10 ** 306)
 _TRANSLATION: dict[int, str | None] = {
     **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " "),  # NUL would end the text inside espeak-ng
     **dict.fromkeys((0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF)),
     **dict.fromkeys(range(0xD800, 0xE000)),  # lone surrogates
 }
-_MISAKI_CRASHES = (ArithmeticError, AssertionError, LookupError, StopIteration, TypeError, ValueError)
+_MANY_PARTS = re.compile(
+    rf"(?:\d++|[A-Z]*+[^\W\d_A-Z]++|[A-Z]++|[!-/:-@[-`{{-~‘’]){{{_MOST_PARTS}}}(?=\S)"
+)  # possessive, or "7777" would be tried in all ways
+_MISAKI_CRASHES = (ArithmeticError, AssertionError, EspeakCrashed, LookupError, StopIteration, TypeError, ValueError)
 _MARKS = re.escape(
     ';:,.!?¡¿—…"«»“”(){}[]、，。．！：；？।॥《》「」『』【】（）・～〜'
 )  # phonemizer's, and the wide ones
@@ -97,6 +101,7 @@ class G2P:
     def __init__(self, spacy_path: str | None, temporary_dir: str) -> None:
         self._spacy_path = spacy_path
         self._temporary_dir = temporary_dir
+        self._espeak = EspeakProcess(temporary_dir)
         self._backends: dict[str, Callable[[str], list[_Part]]] = {}
         self._analyse: Callable[[str], Any] | None = None  # English text to a tagged spaCy Doc
         self._quality: dict[str, str] = {}
@@ -115,7 +120,8 @@ class G2P:
 
         `lang`: Kokoro's letter, one of a b e f h i j p z. A word that misaki cannot handle is left out, and the
         log says so.
-        Raises ModelUnavailable for a language whose extra is not installed, UsageError for one that does not exist.
+        Raises ModelUnavailable for a language whose extra is not installed, UsageError for one that does not exist,
+        KokoroError when espeak-ng hangs or cannot be used.
         """
         backend = self._backends.get(lang)
         if backend is None:
@@ -127,7 +133,7 @@ class G2P:
         return _joined(parts, _places(line, text))
 
     def _build(self, lang: str) -> Callable[[str], list[_Part]]:
-        with _temporary_files_in(self._temporary_dir):
+        with _espeak_in(self._espeak):
             if lang in ("a", "b"):
                 return self._english(british=lang == "b")
             if lang in ESPEAK_LANGUAGES:
@@ -225,7 +231,8 @@ def _speakable(text: str, spaced: bool) -> str:
     text = " ".join(text.translate(_TRANSLATION).split())
     text = re.sub(rf"\d{{{_LONGEST_NUMBER + 1},}}", lambda digits: " ".join(digits[0]), text)
     letter = r"\S" if spaced else "[!-~]"
-    return re.sub(f"{letter}{{{_LONGEST_WORD}}}", r"\g<0> ", text).strip()
+    text = re.sub(f"{letter}{{{_LONGEST_WORD}}}", r"\g<0> ", text)
+    return (_MANY_PARTS.sub(r"\g<0> ", text) if spaced else text).strip()
 
 
 def _places(line: str, text: str) -> list[int]:
@@ -471,13 +478,15 @@ def _mandarin(temporary_dir: str) -> Callable[[str], list[_Part]]:
 
 
 @contextlib.contextmanager
-def _temporary_files_in(directory: str) -> Iterator[None]:
-    """phonemizer calls tempfile.mkdtemp() without a directory; there is no other way to tell it where."""
-    before, tempfile.tempdir = tempfile.tempdir, directory
+def _espeak_in(process: EspeakProcess) -> Iterator[None]:
+    """misaki builds backends of phonemizer, which call the library here; there is no other way to tell it where."""
+    from phonemizer import backend
+
+    before, backend.EspeakBackend = backend.EspeakBackend, process.backend
     try:
         yield
     finally:
-        tempfile.tempdir = before
+        backend.EspeakBackend = before
 
 
 def _quiet() -> None:

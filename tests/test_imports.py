@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"record"},
     {"errors", "settings", "audio", "protocol", "tagger", "status"},
-    {"paths", "connection", "voices", "voicepack", "hub", "text", "g2p", "espeak", "playback"},
-    {"daemon", "scheduler", "engine", "floor", "utterance", "mouth"},
+    {"paths", "connection", "voices", "voicepack", "hub", "text", "espeak", "espeak_g2p", "playback"},
+    {"daemon", "scheduler", "engine", "floor", "utterance", "mouth", "g2p"},
     {"client", "loader", "place"},
     {"synthesis", "follower"},
 ]
@@ -23,12 +23,12 @@ OWNERS = {
     "kokoro": {"engine"},
     "misaki": {"g2p"},
     "spacy": {"g2p"},
-    "phonemizer": {"g2p"},
+    "phonemizer": {"g2p", "espeak_g2p"},
     "sounddevice": {"playback"},
     "huggingface_hub": {"hub"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "espeakng_loader": {"espeak", "g2p"},
+    "espeakng_loader": {"espeak", "espeak_g2p"},
     "msgspec": {"protocol"},
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
