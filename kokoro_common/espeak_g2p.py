@@ -81,11 +81,12 @@ class EspeakProcess:
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         code = "import sys; sys.path.insert(0, sys.argv[1]); from kokoro_common import espeak_g2p; espeak_g2p.serve()"
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-c", code, root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": self._temporary_dir},
         )
         self._worker, self._end = worker, weakref.finalize(self, _end, worker)
-        assert worker.stdin is not None
-        worker.stdin.write(json.dumps(self._temporary_dir).encode() + b"\n")
         return worker
 
 
@@ -114,7 +115,10 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 
 def serve() -> None:
-    """Main of the worker: forks the child that answers, and the next one when a text has killed it."""
+    """Main of the worker: forks the child that answers, and the next one when a text has killed it.
+
+    It reads nothing itself: what it had read ahead would be in every child.
+    """
     import shutil
     import signal
     import tempfile
@@ -122,23 +126,21 @@ def serve() -> None:
     import phonemizer.backend  # noqa: F401 - once, for all children
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
-    temporary_dir = json.loads(sys.stdin.buffer.readline())
     status = -1
     while status < 0:
-        tempfile.tempdir = tempfile.mkdtemp(dir=temporary_dir)  # phonemizer can be told in no other way
+        directory = tempfile.mkdtemp()
         child = os.fork()
         if child == 0:
+            tempfile.tempdir = directory  # phonemizer can be told in no other way
             _answer_and_exit()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
-        if status == -signal.SIGALRM:
-            _write({"hung": status})
-        elif status < 0:
-            _write({"crashed": f"signal {-status}"})
+        shutil.rmtree(directory, ignore_errors=True)
+        if status < 0:
+            _write({"hung" if status == -signal.SIGALRM else "crashed": f"signal {-status}"})
 
 
 def _answer_and_exit() -> None:
-    """The child. It takes one request at a time: what it had read ahead would die with it. Never returns."""
+    """The child. Never returns."""
     import logging
     import resource
     import signal
@@ -153,8 +155,6 @@ def _answer_and_exit() -> None:
             answer = _answer(backends, json.loads(line))
             signal.alarm(0)
             _write(answer)
-    except BrokenPipeError:
-        pass  # nobody waits for it any more
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -185,5 +185,8 @@ def _phonemes(backends: dict[str, Any], options: dict[str, Any], text: str) -> l
 
 
 def _write(answer: dict[str, object]) -> None:
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(0)  # nobody waits for it any more

@@ -1,6 +1,6 @@
 """3.D, what is spoken: a thousand hostile texts and all parameters, long sentences, many at once, a library that dies.
 
-Each utterance ends in speech, in a note that there was nothing to speak, or in a named error; the servers stay the same.
+Each utterance ends in speech, in a note that there was nothing to speak, or in a named error; no server ends.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def start_g2p_server(world: World) -> World:
         stderr_path=str(world.cache / "logs" / "model_server.stderr"),
     )
     daemon.ensure(RuntimeDirectory(str(world.runtime)), program).close()
-    _, first = speak(world, "one", engine="kokoro")
+    _, first = speak(world, "uno", engine="kokoro", lang="e")  # English takes ten seconds more
     assert isinstance(first, Finished), first
     return world
 
@@ -228,9 +228,7 @@ def test_d1_parameters_on_the_wire(world: World, shown: Shown) -> None:
 def test_d1_parameters_on_the_command_line(world: World, shown: Shown) -> None:
     assert world.say("-o", "x.wav", "hello").returncode == 0
     before = pids(world)
-    lines = [
-        ["-s", value] for value in ("0", "-1", "nan", "inf", "1e-9", "1e-3", "4.001", "one", "true", "", "१०", "1,0")
-    ]
+    lines = [["-s", value] for value in ("0", "-1", "nan", "inf", "1e-9", "1e-3", "4.001", "one", "true", "१०", "1,0")]
     lines += [["-r", value] for value in ("0", "-1", "nan", "1e9", "x")]
     lines += [["--volume", value] for value in ("-1", "2.1", "nan", "loud", "")]
     lines += [["--lang", value] for value in ("xx", "a\u0301", "😀", "en-" * 100)]
@@ -351,8 +349,8 @@ def fragile_world(world: World, tmp_path: Path) -> World:
 
 BROKEN = {
     ("espeak", "¤"): "crashes on '¤'",
-    ("espeak", "one § two"): "took more than 1 s",
-    ("kokoro", "one x§ two"): "took more than 1 s",
+    ("espeak", "one § two"): "took more than",
+    ("kokoro", "one x§ two"): "took more than",
 }
 
 
@@ -390,6 +388,5 @@ def test_d4_a_segmentation_fault_of_the_library_itself(g2p_world: World, shown: 
         ear, good = speak(g2p_world, "uno", engine="kokoro", lang="e")
         held += isinstance(ended, Finished) and isinstance(good, Finished) and heard_phonemes(ear.heard) == "ˈuno"
     assert pids(g2p_world) == before
-    log = "".join(map(str, g2p_world.log("model_server")))
-    assert log.count("is left out: EspeakCrashed") == count
+    assert str(g2p_world.log("model_server")).count("a word of 4 letters is left out: EspeakCrashed") == count
     shown("D4", "a segmentation fault in espeak-ng", held, of=count)
