@@ -28,7 +28,7 @@ from kokoro_common.protocol import EndOfText, Failed, Finished, TextPart
 from kokoro_common.settings import resolve
 from kokoro_common.text import Chunker, speakable
 from tests.conftest import ROOT, World
-from tests.faults.conftest import Shown, times
+from tests.faults.conftest import FULL, Shown, times
 from tests.faults.g2p_model_server import heard_phonemes
 from tests.faults.hostile_texts import COUNT, corpus
 from tests.test_g2p import WORDS
@@ -155,14 +155,15 @@ def test_d1_no_text_chunk_is_too_much_for_the_g2p(tmp_path: Path, shown: Shown) 
     worst = (0.0, "", "")
     for lang in LANGUAGES:
         g2p.warm(lang)
-        for text in texts:
-            for chunk in chunks(text, lang)[:50]:
+    for number, text in enumerate(texts):
+        for lang in LANGUAGES if FULL else [LANGUAGES[number % len(LANGUAGES)]]:
+            for chunk in chunks(text, lang)[:10]:
                 began = time.monotonic()
                 assert isinstance(g2p.spoken(chunk.text, lang).phonemes, str)
                 took = time.monotonic() - began
                 done += 1
                 quick += took < WORST_SECONDS
-                worst = max(worst, (took, lang, chunk.text[:20]))
+                worst = max(worst, (round(took, 2), lang, chunk.text[:20]))
     shown("D1", "text chunks of hostile texts to phonemes", quick, of=done, languages=len(LANGUAGES), worst=worst)
 
 
@@ -291,7 +292,7 @@ def sentences(number: int) -> tuple[str, str]:
     chooser = random.Random(number)
     lang = chooser.choice(LANGUAGES)
     words = WORDS["a" if lang == "b" else lang].split()
-    lines = [" ".join(chooser.choices(words, k=chooser.randint(2, 12))) for _ in range(chooser.randint(1, 4))]
+    lines = [" ".join(chooser.choices(words, k=chooser.randint(2, 7))) for _ in range(chooser.randint(1, 3))]
     return ". ".join(lines) + f". {number}.", lang
 
 
@@ -354,30 +355,25 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("engine", "text"), BROKEN)
-def test_d4_espeak_aborts_or_hangs(fragile_world: World, shown: Shown, engine: str, text: str) -> None:
+def test_d4_espeak_aborts_or_hangs(fragile_world: World, shown: Shown) -> None:
     before = pids(fragile_world)
-    lang = "e"
-    count, held, worst = max(2, times(20)), 0, 0.0
-    for _ in range(count):
-        began = time.monotonic()
-        _, broken = speak(fragile_world, f"yes & {text}", engine=engine, lang=lang)
-        worst = max(worst, time.monotonic() - began)
-        ear, good = speak(fragile_world, "uno dos", engine=engine, lang=lang)
-        held += BROKEN[engine, text] in str(broken) and isinstance(good, Finished) and len(ear.heard) > 0
-    assert pids(fragile_world) == before
-    shown("D4", f"{engine}: one failed request each, the next one is spoken: {BROKEN[engine, text]}", held, of=count,
-          worst_seconds=round(worst, 2))  # fmt: skip
-
-
-def test_d4_a_word_that_crashes_espeak_in_the_g2p_is_left_out_alone(fragile_world: World, shown: Shown) -> None:
-    before = pids(fragile_world)
-    count, held = times(20), 0
+    count = max(2, times(20))
+    for (engine, text), problem in BROKEN.items():
+        held, worst = 0, 0.0
+        for _ in range(count):
+            began = time.monotonic()
+            _, broken = speak(fragile_world, f"yes & {text}", engine=engine, lang="e")
+            worst = max(worst, time.monotonic() - began)
+            ear, good = speak(fragile_world, "uno dos", engine=engine, lang="e")
+            held += problem in str(broken) and isinstance(good, Finished) and len(ear.heard) > 0
+        shown("D4", f"{engine}: one failed request each, the next is spoken: {problem}", held, of=count,
+              worst_seconds=round(worst, 2))  # fmt: skip
+    held = 0
     for _ in range(count):
         ear, ended = speak(fragile_world, "uno ¤dos tres", engine="kokoro", lang="e")
         held += isinstance(ended, Finished) and squeezed(heard_phonemes(ear.heard)) == "ˈunotɾˈes"
-    assert pids(fragile_world) == before
     shown("D4", "espeak aborts in the G2P: the other words are spoken", held, of=count)
+    assert pids(fragile_world) == before
 
 
 def test_d4_a_segmentation_fault_of_the_library_itself(g2p_world: World, shown: Shown) -> None:
