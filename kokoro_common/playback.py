@@ -41,8 +41,13 @@ if TYPE_CHECKING:
         # the clock of Fill, until which it surely played; -inf if unknown.
         def stop(self) -> float: ...
 
-    # (block to fill, time now, time at which the block's first frame will be heard), in seconds of one clock
-    Fill = Callable[[memoryview, float, float], None]
+    class Fill(Protocol):
+        def __call__(self, block: memoryview, now: float, dac: float, gap: bool = False) -> None:
+            """Fills a block. `now` and the time its first frame will be heard, in seconds of one clock.
+
+            `gap`: the device has inserted silence since the last block, because it did not get one in time.
+            """
+
     # (fill, finished, device) -> Stream; raises NoAudioDevice. `device` is part of a name; empty: the default device.
     # `finished` is called when a started stream ends, by `stop` or by itself.
     OpenStream = Callable[[Fill, Callable[[], None], str], Stream]
@@ -133,7 +138,10 @@ class Player:
 
     @property
     def underflows(self) -> int:
-        """Times that the current run, or the last one, had nothing to play between its first sample and its end."""
+        """Gaps between the first sample and the end of the current run, or the last one.
+
+        Nothing was fed in time, or the device got its block too late.
+        """
         with self._state:
             return self._run.underflows
 
@@ -267,11 +275,11 @@ class Player:
 
     # On PortAudio's thread:
 
-    def _fill(self, run: _Run, block: memoryview, now: float, dac: float) -> None:
+    def _fill(self, run: _Run, block: memoryview, now: float, dac: float, gap: bool = False) -> None:
         with self._state:
             self._blocks += 1
             begun = run.begun
-            run.fill(block.cast("h"), now, dac)
+            run.fill(block.cast("h"), now, dac, gap)
             if run.over or run.begun != begun:
                 self._state.notify_all()
 
@@ -321,8 +329,9 @@ class _Run:
             self.aborted = True
             self.waiting.clear()
 
-    def fill(self, block: memoryview, now: float, dac: float) -> None:
+    def fill(self, block: memoryview, now: float, dac: float, gap: bool) -> None:
         """Hands over the next frames, and zeros where there are none."""
+        self.underflows += gap and bool(self._handed) and not self._dry  # in the midst of speech, and not counted yet
         self._clock = (self._written, dac)
         self.listen(now)
         block[:] = memoryview(bytes(block.nbytes)).cast("h")
@@ -415,7 +424,7 @@ class _PortAudioStream:
         return now
 
     def _callback(self, block: Any, frames: int, times: Any, status: Any) -> None:
-        self._fill(memoryview(block), times.currentTime, times.outputBufferDacTime)
+        self._fill(memoryview(block), times.currentTime, times.outputBufferDacTime, status.output_underflow)
 
     def _end(self) -> None:
         if not self._stopping:
@@ -478,14 +487,15 @@ class _Resampled:
         self._taken = 0  # frames, from `fill`
         self._given = 0  # frames, at `rate`
 
-    def __call__(self, block: memoryview, now: float, dac: float) -> None:
+    def __call__(self, block: memoryview, now: float, dac: float, gap: bool = False) -> None:
         import numpy as np
 
         while len(self._ready) < len(block):
             source = bytearray(480)  # 10 ms of int16
             # However late it leaves the filter, input frame n is heard at n / SAMPLE_RATE.
             ahead = self._taken / SAMPLE_RATE - self._given / self._rate
-            self._fill(memoryview(source), now, dac + ahead)
+            self._fill(memoryview(source), now, dac + ahead, gap)
+            gap = False
             self._taken += len(source) // 2
             samples = np.frombuffer(source, np.int16).astype(np.float32) / np.float32(32_767)
             self._ready += to_pcm16(self._resampler.feed(samples)).tobytes()

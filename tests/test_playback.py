@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -114,6 +115,40 @@ def test_a_gap_between_feeds_is_silence_and_one_underflow(player: Player, record
     feed_all(player, samples)
     assert player.play()
     assert player.underflows == 0  # that run's
+
+
+@pytest.mark.parametrize("rate", [24_000, 48_000])
+def test_a_gap_of_the_device_is_an_underflow_in_speech_and_nowhere_else(rate: int) -> None:
+    recorder = Recorder(speed=20, sample_rate=rate)
+    count = itertools.count()
+
+    def late(fill: playback.Fill, finished: Any, device: str) -> Any:
+        """A device that says so before its first block, before the 20th and 30th, and at the end before each."""
+
+        def fill_late(block: memoryview, now: float, dac: float, gap: bool = False) -> None:
+            number = next(count)
+            fill(block, now, dac, number in (0, 20, 30) or player.heard == len(samples))
+
+        return recorder(fill_late, finished, device)
+
+    player = Player(open_stream=late)
+    samples = ramp(24_000)
+    feed_all(player, samples)
+    assert player.play()
+    assert player.underflows == 2
+    feed_all(player, samples)
+    assert player.play()
+    assert player.underflows == 0
+
+
+def test_portaudios_flag_reaches_the_player(fake_sounddevice: mock.Mock) -> None:
+    fake_sounddevice.RawOutputStream.side_effect = [fake_stream()]
+    gaps = []
+    playback._PortAudioStream(lambda *arguments: gaps.append(arguments[3]), lambda: None, "")
+    callback = fake_sounddevice.RawOutputStream.call_args.kwargs["callback"]
+    for flag in (False, True):
+        callback(bytearray(480), 240, mock.Mock(), mock.Mock(output_underflow=flag))
+    assert gaps == [False, True]
 
 
 def test_runs_follow_each_other_and_between_them_nothing_is_open(player: Player, recorder: Recorder) -> None:
