@@ -139,13 +139,6 @@ def _runs(runtime: RuntimeDirectory, name: str) -> bool:
     return life_lock is None
 
 
-def _runs(runtime: RuntimeDirectory, name: str) -> bool:
-    life_lock = runtime.lock(f"{name}.lock", wait=False)
-    if life_lock is not None:
-        os.close(life_lock)
-    return life_lock is None
-
-
 def note_of(runtime: RuntimeDirectory, name: str) -> Note:
     """What NAME.lock says; an empty Note when that is nothing one could read."""
     fields = _parsed(runtime.read(f"{name}.lock"))

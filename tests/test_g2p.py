@@ -17,7 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kokoro_common.errors import ModelUnavailable, UsageError
-from kokoro_common.g2p import ESPEAK_LANGUAGES, G2P, Spoken, Word, _aligned, _Part, _runs, split_spoken, word_frames
+from kokoro_common.g2p import (
+    ESPEAK_LANGUAGES,
+    G2P,
+    Spoken,
+    Word,
+    _aligned,
+    _Part,
+    _runs,
+    _speakable,
+    split_spoken,
+    word_frames,
+)
 
 ENGLISH = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of misaki, spaCy and torch, when they are imported
 LIMIT = 510  # phonemes, the model's
@@ -313,6 +324,21 @@ def test_no_text_is_too_much(g2p: G2P, lang: str, name: str, capfd: pytest.Captu
     if name in ("one word of 100,000 letters", "digits", "surrogates and NUL"):
         assert len(phonemes) >= len(MONSTERS[name]) / 2
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("unit", ["1a", "'s", "a_", "aB", "É-", "a.1"])
+def test_a_word_of_very_many_parts_comes_in_pieces(unit: str) -> None:
+    line = _speakable(unit * 200, spaced=True)
+    assert line.replace(" ", "") == unit * 200
+    assert max(len(re.findall(r"[^\W\d_]+|\d+|[^\w]|_", word)) for word in line.split()) <= 24
+    assert len(line.split()) < 40
+
+
+@pytest.mark.parametrize(
+    "word", ["https://www.example.com/a_b?c=d&e=f#g", "U.S.A.'s", "rock'n'roll-mother-in-law's", "x" * 49]
+)
+def test_a_word_of_ordinary_parts_stays_whole(word: str) -> None:
+    assert _speakable(f"{word} {word}", spaced=True) == f"{word} {word}"
 
 
 def test_control_characters_do_not_end_the_text(g2p: G2P) -> None:
