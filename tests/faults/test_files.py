@@ -1130,3 +1130,20 @@ def test_c15_copies_of_killed_servers_are_swept(world: World, shown: Shown) -> N
     daemon.ensure(runtime, server).close()
     assert world.say("--shutdown", "-q").returncode == 0
     assert not (world.runtime / "espeak").exists()
+
+
+def test_c15_a_language_that_is_new_after_a_clean_up_is_spoken(tmp_path: Path, shown: Shown) -> None:
+    """The copies were removed while the server runs, by a clean-up or the end of another server."""
+    code = """
+import shutil, sys
+from kokoro_common.g2p import G2P
+g2p = G2P(None, sys.argv[1])
+for lang in "efi":
+    assert g2p.spoken("a", lang).phonemes
+    shutil.rmtree(sys.argv[1])
+print("spoken")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "espeak")], cwd=ROOT, capture_output=True, text=True
+    )
+    shown("C15", "new languages after a clean-up", int("spoken" in done.stdout), of=1, error=done.stderr[-200:])

@@ -273,8 +273,8 @@ def test_c13_what_is_removed_while_servers_run_leaves_one_server(
 # --- C16: two users on one machine ------------------------------------------------------------------------------------
 
 # Where a home that is closed to others holds the interpreter or the project: a view of the machine in which they lie
-# open, for the commands behind it alone. $1 is the closed directory, $2 what is needed of it, one path a line, $3 a place for
-# the view of the closed one.
+# open, for the commands behind it alone. $1 is the closed directory, $2 what is needed of it, one path a line, $3 a
+# place for the view of the closed one.
 OPENED = """
 old=$(mktemp -d -p "$3") && mount --bind "$1" "$old" && mount -t tmpfs -o mode=755 none "$1" || exit 9
 printf '%s\\n' "$2" | while read -r path; do
