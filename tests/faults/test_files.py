@@ -744,7 +744,7 @@ def fetchers(setting: Setting, code: str, *names: str) -> str:
     sizes = " ".join(str(len(contents()[name])) for name in names)
     done = subprocess.run(
         [sys.executable, "-c", FETCHERS + code, setting.manifest_path, str(setting.cache), *names],
-        cwd=ROOT, env={**os.environ, "LENGTHS": sizes}, capture_output=True, text=True, timeout=600,
+        cwd=ROOT, env={**os.environ, "LENGTHS": sizes}, capture_output=True, text=True, timeout=3000,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -769,7 +769,7 @@ print(sum(ended(pid) == 0 for pid in pids))
         gets = setting.server.gets()
         held += (gets, left) == (dict.fromkeys(names, 1), {MODEL, CONFIG, "af_heart.pt", "af_bella.pt"})
         shutil.rmtree(setting.cache)
-    shown("C7", "50 cold processes, one GET for each file", held, of=times(20), last=str(gets), left=left)
+    shown("C7", "50 cold processes, one GET for each file", held, of=times(20), last=str(gets), left=sorted(left))
 
 
 KILLED = """
