@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
+import stat
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -264,3 +268,90 @@ def test_c13_what_is_removed_while_servers_run_leaves_one_server(
         results = list(pool.map(survive, REMOVED, [new_world() for _ in REMOVED]))
     for what, (held, slowest) in zip(REMOVED, results, strict=True):
         shown("C13", f"{what} removed, then {then}: one server", held, of=rounds, slowest_s=round(slowest, 1))
+
+
+# --- C16: two users on one machine ------------------------------------------------------------------------------------
+
+# Where a home that is closed to others holds the interpreter or the project: a view of the machine in which they lie
+# open, for the commands behind it alone. $1 is the closed directory, $2 what is needed of it, one path a line, $3 a
+# place for the view of the closed one.
+OPENED = """
+old=$(mktemp -d -p "$3") && mount --bind "$1" "$old" && mount -t tmpfs -o mode=755 none "$1" || exit 9
+printf '%s\\n' "$2" | while read -r path; do
+    mkdir -p "$path" && mount --bind "$old/${path#"$1"/}" "$path" || exit 9
+done
+shift 3
+exec "$@"
+"""
+
+
+def command_of_a_stranger(place: Path) -> list[str]:
+    """What to put before a command so that another user runs it. Skips where that cannot be."""
+    become = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
+    needed = sorted({os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, ROOT)})
+    closed = {
+        str(folder) for path in needed for folder in Path(path).parents if not os.stat(folder).st_mode & stat.S_IXOTH
+    }
+    if len(closed) == 1:
+        (home,) = closed
+        inside = "\n".join(path for path in needed if path.startswith(home + os.sep))
+        become = ["unshare", "-m", "sh", "-c", OPENED, "sh", home, inside, str(place), *become]
+    trial = [*become, sys.executable, "-c", "import numpy, psutil"]
+    if not shutil.which("setpriv") or subprocess.run(trial, capture_output=True, cwd="/").returncode:
+        pytest.skip("another user cannot run this interpreter here")
+    return become
+
+
+class OtherUsersWorld(DefaultWorld):
+    def __init__(self, path: Path, become: list[str]) -> None:
+        super().__init__(path)
+        self._become = become
+        for thing in (path, *path.rglob("*")):
+            by_a_stranger(thing)
+
+    def say(
+        self, *arguments: str, stdin: bytes | None = None, timeout: float = 60, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self._become, sys.executable, str(ROOT / "say.py"), *arguments],
+            cwd="/",
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@needs_root
+def test_c16_two_users_speak_beside_each_other(shown: Shown) -> None:
+    """The same preferred port, the same parent of their directories; neither hears of the other's servers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    with tempfile.TemporaryDirectory(prefix="kokoro-test-") as directory, contextlib.ExitStack() as stack:
+        place = Path(directory)
+        place.chmod(0o1777)
+        become = command_of_a_stranger(place)
+        worlds = []
+        for name, kind in (("ours", DefaultWorld), ("theirs", lambda path: OtherUsersWorld(path, become))):
+            (place / name / "home").mkdir(parents=True)
+            worlds.append(kind(place / name))
+            worlds[-1].environment |= {"TEST_SHARED_PARENT": str(place / "kokoro_socket"), "KOKORO_PORT": port}
+            stack.callback(worlds[-1].end)
+
+        def speak(world: DefaultWorld) -> bool:
+            return world.say("-o", str(world.path / "x.wav"), "hello").returncode == 0
+
+        spoken = 0
+        with ThreadPoolExecutor() as pool:
+            for _ in range(times(100)):
+                spoken += sum(pool.map(speak, worlds))
+        users = [{process.uids().real for process in world.servers()} for world in worlds]
+        ports = [world.status()["model_server"]["port"] for world in worlds]
+        turned_away = [line for world in worlds for line in world.log() if line["event"] == "caller turned away"]
+        assert sorted(path.name for path in (place / "kokoro_socket").iterdir()) == ["0", str(STRANGER)]
+        assert users == [{0}, {STRANGER}]
+        assert len(set(ports)) == 2
+        shown("C16", "two users, each with servers of his own", spoken, of=2 * times(100))
+        shown("C16", "no call to the other's servers", spoken - len(turned_away), of=2 * times(100))
