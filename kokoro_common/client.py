@@ -319,7 +319,12 @@ class Client:
         program = daemon.Program(
             name="model",
             path=os.path.join(daemon.PROGRAMS, "model_server.py"),
-            environment={**ENVIRONMENT, **os.environ, **self._settings.environment()},
+            environment={
+                **ENVIRONMENT,
+                **os.environ,
+                **self._settings.environment(),
+                "KOKORO_RUNTIME_DIR": self._runtime.path,  # it may not be the usual one
+            },
             stderr_path=os.path.join(self._settings.log_dir, "model_server.stderr"),
         )
         return daemon.ensure(self._runtime, program)

@@ -245,6 +245,7 @@ class Life:
         self.name = name
         self._runtime = runtime
         self._record = b""
+        self._token = b""
         self._start_lock: int | None
         self._life_lock: int | None
         self._ready: int | None = None
@@ -262,6 +263,7 @@ class Life:
     def announce(self, port: int) -> None:
         """Publishes the record and tells the starter. Call when the port listens."""
         self._record = json.dumps(ServerRecord(pid=os.getpid(), port=port).as_dict()).encode()
+        self._token = self._runtime.token()
         assert self._life_lock is not None
         os.ftruncate(self._life_lock, 0)
         os.pwrite(self._life_lock, self._record, 0)
@@ -273,12 +275,36 @@ class Life:
         self._tell({"error": str(error), "code": error.exit_code})
 
     def keep(self) -> bool:
-        """Writes the record again if somebody removed or replaced it. False: it cannot be, no client will find us."""
+        """Puts back the lock, the token and the record if somebody removed them.
+
+        False: they cannot be, so that no client will find us, or a successor has them.
+        """
         try:
+            if not self._keep_lock() or self._runtime.token() != self._token:
+                return False
             if self._runtime.read(f"{self.name}.json") != self._record:
                 self._runtime.write(f"{self.name}.json", self._record)
-        except OSError:  # the whole directory was removed, or the disk is full
+        except (OSError, ServersUnreachable):  # the whole directory was removed, or the disk is full
             return False
+        return True
+
+    def _keep_lock(self) -> bool:
+        """Takes the lock anew if its file was removed: a lock on what has no name excludes nobody."""
+        assert self._life_lock is not None
+        if self._runtime.is_still(f"{self.name}.lock", self._life_lock):
+            return True
+        start_lock = self._runtime.lock(f"{self.name}.start.lock", wait=False)
+        if start_lock is None:
+            return True  # somebody starts a successor: the next look tells
+        try:
+            again = self._runtime.lock(f"{self.name}.lock", wait=False)
+            if again is None:
+                return False
+            os.pwrite(again, self._record, 0)
+            os.close(self._life_lock)
+            self._life_lock = again
+        finally:
+            os.close(start_lock)
         return True
 
     def leave(self) -> None:

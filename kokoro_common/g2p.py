@@ -20,6 +20,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import os
 import re
 import tempfile
 from difflib import SequenceMatcher
@@ -473,6 +474,7 @@ def _mandarin(temporary_dir: str) -> Callable[[str], list[_Part]]:
 @contextlib.contextmanager
 def _temporary_files_in(directory: str) -> Iterator[None]:
     """phonemizer calls tempfile.mkdtemp() without a directory; there is no other way to tell it where."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)  # a clean-up may have removed it since the last language
     before, tempfile.tempdir = tempfile.tempdir, directory
     try:
         yield
