@@ -336,7 +336,7 @@ class ModelServer:
             for key, value in sound.items()
             if key.startswith(SOUND_VARIABLES) and "=" not in key and "\0" not in key + value
         }
-        return own | theirs | self._settings.environment()
+        return own | theirs | self._settings.environment() | {"KOKORO_RUNTIME_DIR": self._runtime.path}
 
     def _start_voice(self, name: str, environment: dict[str, str]) -> None:
         """On a thread of its own: returns when the voice server listens; it registers by itself."""

@@ -324,9 +324,8 @@ class Client:
         return found
 
     def _model_server(self) -> Connection:
-        return daemon.connect(self._runtime, "model", patient=True) or ensure_model_server(
-            self._runtime, self._settings
-        )
+        running = daemon.connect(self._runtime, "model", patient=True)
+        return running or ensure_model_server(self._runtime, self._settings)
 
     def _answer(self, model: Connection, kind: type[Answer]) -> Answer:
         watched = _Watched(model)
@@ -353,7 +352,8 @@ def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connec
     program = daemon.Program(
         name="model",
         path=MODEL_PROGRAM,
-        environment={**ENVIRONMENT, **os.environ, **settings.environment()},
+        # The runtime directory may not be the usual one; a child would choose again.
+        environment={**ENVIRONMENT, **os.environ, **settings.environment(), "KOKORO_RUNTIME_DIR": runtime.path},
         stderr_path=os.path.join(settings.log_dir, "model_server.stderr"),
     )
     return daemon.ensure(runtime, program)

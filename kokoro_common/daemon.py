@@ -440,6 +440,7 @@ class Life:
         self.name = name
         self._runtime = runtime
         self._record = b""
+        self._token = b""
         self._start_lock: int | None
         self._ready: int | None = None
         life_lock: int | None
@@ -463,6 +464,7 @@ class Life:
         self._own = self._own.replace(port=port)
         self._write_note(record=self._own)
         self._record = json.dumps(self._own.as_dict()).encode()
+        self._token = self._runtime.token()
         self._runtime.write(f"{self.name}.json", self._record)
         self._tell({"port": port})
 
@@ -472,12 +474,35 @@ class Life:
         self._tell({"error": str(error), "code": error.exit_code})
 
     def keep(self) -> bool:
-        """Writes the record again if somebody removed or replaced it. False: it cannot be, no client will find us."""
+        """Puts back the lock, the token and the record if somebody removed them.
+
+        False: they cannot be, so that no client will find us, or a successor has them.
+        """
         try:
+            if not self._keep_lock() or self._runtime.token() != self._token:
+                return False
             if self._runtime.read(f"{self.name}.json") != self._record:
                 self._runtime.write(f"{self.name}.json", self._record)
-        except OSError:  # the whole directory was removed, or the disk is full
+        except (OSError, ServersUnreachable):  # the whole directory was removed, or the disk is full
             return False
+        return True
+
+    def _keep_lock(self) -> bool:
+        """Takes the lock anew if its file was removed: a lock on what has no name excludes nobody."""
+        if self._runtime.is_still(f"{self.name}.lock", self._life_lock):
+            return True
+        start_lock = self._runtime.lock(f"{self.name}.start.lock", wait=False)
+        if start_lock is None:
+            return True  # somebody starts a successor: the next look tells
+        try:
+            again = self._runtime.lock(f"{self.name}.lock", wait=False)
+            if again is None:
+                return False
+            os.close(self._life_lock)
+            self._life_lock = again
+            self._write_note(record=self._own)
+        finally:
+            os.close(start_lock)
         return True
 
     def leave(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import queue
 import threading
 import time
@@ -162,6 +161,7 @@ class Synthesis:
             return  # cancelled: the messages crossed
         if message.lang not in LANGUAGES:
             raise ProtocolError(f"there is no language {message.lang!r}")
+        parts = parse_voice(message.voice).parts
         if message.engine == "espeak":
             self._scheduler.add(_piece(peer, message, message.text))
             return
@@ -172,7 +172,7 @@ class Synthesis:
             self._early.append((peer, message))
             self._loader.want_model()
             return
-        for name, _ in parse_voice(message.voice).parts:
+        for name, _ in parts:
             # A pack may be there already while earlier requests for it still wait for word of it: keep their order.
             if name in self._parked or name not in self._loader.packs:
                 self._parked.setdefault(name, []).append((peer, message))
@@ -225,7 +225,6 @@ class Synthesis:
     def _phonemes(self, message: Synthesize) -> list[Spoken]:
         """At least one piece, so that a chunk without anything to say is answered too."""
         if self._g2p is None:
-            os.makedirs(self._temporary_directory, mode=0o700, exist_ok=True)
             self._g2p = G2P(self._loader.spacy_path, self._temporary_directory)
         spoken = self._g2p.spoken(message.text, message.lang)
         return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
