@@ -46,7 +46,7 @@ class Server:
         self.board = Switchboard(TOKEN, "model", 0, self.inbox, logging.getLogger("kokoro.test"))
         self.received: list[object] = []
         self.peers: list[Peer] = []
-        self._thread = threading.Thread(target=self._answer)
+        self._thread = threading.Thread(target=self._answer, daemon=True)
         self.board.start()
         self._thread.start()
 
@@ -137,7 +137,7 @@ def impostor(*answers: bytes) -> tuple[socket.socket, threading.Thread, bytearra
             while data := connection.recv(9999):
                 seen.extend(data)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     return listener, thread, seen
 
@@ -224,7 +224,7 @@ def test_our_server_of_another_protocol_is_told_from_a_stranger(token: bytes) ->
             with pytest.raises(ConnectionLost):
                 caller.receive(5)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     with pytest.raises(NotOurServer) as caught:
         call(port, TOKEN, "client")
@@ -493,7 +493,7 @@ def test_a_peer_that_reads_too_slowly_is_dropped(monkeypatch: pytest.MonkeyPatch
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as slow:
         accepted, _ = listener.accept()
         peer = Peer(Connection(accepted, strict=True), "client", inbox, logging.getLogger("kokoro.test"))
-        thread = threading.Thread(target=peer.serve)
+        thread = threading.Thread(target=peer.serve, daemon=True)
         thread.start()
         for _ in range(7):  # 7 MB: within the outbox, beyond what the kernel takes
             peer.post(Speak(utterance="u" * 1_000_000, voice="v", lang="a"))
