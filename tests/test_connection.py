@@ -201,7 +201,9 @@ def test_a_caller_of_another_protocol_hears_who_we_are_and_no_more(server: Serve
     challenge = caller.receive(5)[0]
     assert isinstance(challenge, Challenge)
     assert challenge.protocol == PROTOCOL
+    proof = connections._proof(TOKEN, "client", "client", server.port, "0" * 32, challenge.nonce)
     with pytest.raises(ConnectionLost):
+        caller.send(Proof(proof=proof))
         caller.receive(5)
     caller.close()
     assert server.received == []
@@ -376,7 +378,6 @@ def test_strangers_beyond_their_limit_hear_busy_without_a_reset(monkeypatch: pyt
 
 def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_UNPROVEN", 0)
-    monkeypatch.setattr(connections, "MAX_TURNED_AWAY", 4)
     monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 0.3)
     server = Server()
     callers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(9)]
@@ -385,6 +386,24 @@ def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch
     began = time.monotonic()
     while any(not closed_by_the_other(sock) for sock in callers):
         assert time.monotonic() < began + 5
+    for sock in callers:
+        sock.close()
+    server.close()
+
+
+def test_of_those_turned_away_the_oldest_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_UNPROVEN", 0)
+    monkeypatch.setattr(connections, "MAX_TURNED_AWAY", 4)
+    monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 60.0)
+    server = Server()
+    callers = []
+    for _ in range(9):
+        callers.append(socket.create_connection(("127.0.0.1", server.port)))
+        assert read_to_the_end(callers[-1]) == encode(connections.BUSY)
+    began = time.monotonic()
+    while not all(closed_by_the_other(sock) for sock in callers[:5]):
+        assert time.monotonic() < began + 5
+    assert not any(closed_by_the_other(sock) for sock in callers[5:])
     for sock in callers:
         sock.close()
     server.close()
