@@ -172,17 +172,6 @@ class Connection:
         left = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) * 1000
         return bool(poller.poll(left))
 
-    def turn_away(self, message: Denied) -> None:
-        """Sends the last message and closes when the peer has. Blocks for TURNED_AWAY_SECONDS at most."""
-        deadline = time.monotonic() + TURNED_AWAY_SECONDS
-        try:
-            self.send(message)
-            self._socket.shutdown(socket.SHUT_WR)
-            while True:
-                self.receive(deadline - time.monotonic())
-        except (ConnectionLost, ProtocolError, OSError):
-            self.close()
-
     def close(self) -> None:
         """Idempotent, from any thread: a blocked receive() or send() ends with ConnectionLost."""
         try:
@@ -510,7 +499,11 @@ class Switchboard:
             return None
         if not self._proven.acquire(blocking=False):
             self._note("caller turned away", "busy")
-            connection.turn_away(BUSY)
+            try:
+                connection.send(BUSY)  # it waits for this and has sent nothing more, so no reset overtakes it
+            except ConnectionLost:
+                pass
+            connection.close()
             return None
         self._log.info("connection", extra={"role": role, "version": connection.version})
         peer = Peer(connection, role, self._inbox, self._log)

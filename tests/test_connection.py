@@ -45,7 +45,7 @@ class Server:
         self.board = Switchboard(TOKEN, "model", 0, self.inbox, logging.getLogger("kokoro.test"))
         self.received: list[object] = []
         self.peers: list[Peer] = []
-        self._thread = threading.Thread(target=self._answer)
+        self._thread = threading.Thread(target=self._answer, daemon=True)
         self.board.start()
         self._thread.start()
 
@@ -136,7 +136,7 @@ def impostor(*answers: bytes) -> tuple[socket.socket, threading.Thread, bytearra
             while data := connection.recv(9999):
                 seen.extend(data)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     return listener, thread, seen
 
@@ -200,7 +200,9 @@ def test_a_caller_of_another_protocol_hears_who_we_are_and_no_more(server: Serve
     challenge = caller.receive(5)[0]
     assert isinstance(challenge, Challenge)
     assert challenge.protocol == PROTOCOL
+    proof = connections._proof(TOKEN, "client", "client", server.port, "0" * 32, challenge.nonce)
     with pytest.raises(ConnectionLost):
+        caller.send(Proof(proof=proof))
         caller.receive(5)
     caller.close()
     assert server.received == []
@@ -223,7 +225,7 @@ def test_our_server_of_another_protocol_is_told_from_a_stranger(token: bytes) ->
             with pytest.raises(ConnectionLost):
                 caller.receive(5)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     with pytest.raises(NotOurServer) as caught:
         call(port, TOKEN, "client")
@@ -375,7 +377,6 @@ def test_strangers_beyond_their_limit_hear_busy_without_a_reset(monkeypatch: pyt
 
 def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_UNPROVEN", 0)
-    monkeypatch.setattr(connections, "MAX_TURNED_AWAY", 4)
     monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 0.3)
     server = Server()
     callers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(9)]
@@ -384,6 +385,24 @@ def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch
     began = time.monotonic()
     while any(not closed_by_the_other(sock) for sock in callers):
         assert time.monotonic() < began + 5
+    for sock in callers:
+        sock.close()
+    server.close()
+
+
+def test_of_those_turned_away_the_oldest_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_UNPROVEN", 0)
+    monkeypatch.setattr(connections, "MAX_TURNED_AWAY", 4)
+    monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 60.0)
+    server = Server()
+    callers = []
+    for _ in range(9):
+        callers.append(socket.create_connection(("127.0.0.1", server.port)))
+        assert read_to_the_end(callers[-1]) == encode(connections.BUSY)
+    began = time.monotonic()
+    while not all(closed_by_the_other(sock) for sock in callers[:5]):
+        assert time.monotonic() < began + 5
+    assert not any(closed_by_the_other(sock) for sock in callers[5:])
     for sock in callers:
         sock.close()
     server.close()
@@ -492,7 +511,7 @@ def test_a_peer_that_reads_too_slowly_is_dropped(monkeypatch: pytest.MonkeyPatch
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as slow:
         accepted, _ = listener.accept()
         peer = Peer(Connection(accepted, strict=True), "client", inbox, logging.getLogger("kokoro.test"))
-        thread = threading.Thread(target=peer.serve)
+        thread = threading.Thread(target=peer.serve, daemon=True)
         thread.start()
         for _ in range(7):  # 7 MB: within the outbox, beyond what the kernel takes
             peer.post(Speak(utterance="u" * 1_000_000, voice="v", lang="a"))

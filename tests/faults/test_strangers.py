@@ -6,7 +6,6 @@ import base64
 import contextlib
 import itertools
 import json
-import logging
 import os
 import random
 import select
@@ -27,10 +26,8 @@ from kokoro_common.connection import (
     Busy,
     Connection,
     ConnectionLost,
-    Inbox,
     NotOurServer,
     OtherProtocol,
-    Switchboard,
     call,
 )
 from kokoro_common.daemon import ServerRecord
@@ -87,6 +84,10 @@ class Servers:
         }
         with ThreadPoolExecutor(8) as pool:  # what a server keeps for ever after its first callers is no leak
             list(pool.map(lambda port: [self.ping(port) for _ in range(20)], 4 * list(self.ports.values())))
+        self.measure()
+
+    def measure(self) -> None:
+        """What it has from now on is compared with this."""
         self.descriptors: dict[str, int] = {}
         while (now := self._now(psutil.Process.num_fds)) != self.descriptors:  # the last callers are being closed
             self.descriptors = now
@@ -349,6 +350,10 @@ def test_b1_twelve_malformed_kinds_on_live_sockets(servers: Servers, shown: Show
                 seconds.append(time.monotonic() - began)
         return held
 
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(one_round, range(-100, 0)))  # the heap grows with the first frames of a megabyte, not with all
+    servers.measure()
+    seconds.clear()
     with good_clients(servers) as good, ThreadPoolExecutor(4) as pool:
         held = sum(pool.map(one_round, range(rounds)))
     shown("B1", "malformed streams of twelve kinds closed", held, of=24 * rounds, slowest_s=round(max(seconds), 2))
@@ -802,12 +807,12 @@ def test_b4_an_impostor_in_the_place_of_a_server_sees_neither_token_nor_text(
 # --- B6, B7, B8: crowds, and clients that do not read ----------------------------------------------------------------
 
 
-def test_b6_a_crowd_of_callers_is_served_or_told_to_come_again(shown: Shown) -> None:
-    """All at once, from one thread, so that the server is the slower one. A reset would lose an answer."""
-    count, token = times(5_000), os.urandom(32)
-    board = Switchboard(token, "model", 0, Inbox(), connections_log())
-    board.start()
-    before = rss(psutil.Process())
+@pytest.mark.timeout(600 if FULL else 120)
+def test_b6_a_crowd_of_callers_is_served_or_told_to_come_again(servers: Servers, shown: Shown) -> None:
+    """All at once, and none leaves. A reset would lose an answer."""
+    count, token, port = times(5_000), servers.token, servers.ports["model"]
+    process = servers.processes["model"]
+    before = rss(process)
     began = time.monotonic()
     crowd = {sock.fileno(): sock for sock in (socket.socket() for _ in range(count))}
     nonce = "0" * 32
@@ -816,7 +821,7 @@ def test_b6_a_crowd_of_callers_is_served_or_told_to_come_again(shown: Shown) -> 
     for sock in crowd.values():
         sock.setblocking(False)
         with contextlib.suppress(BlockingIOError):
-            sock.connect(("127.0.0.1", board.port))
+            sock.connect(("127.0.0.1", port))
         poller.register(sock, select.EPOLLOUT)
     outcomes: list[str] = []
     said_busy: list[float] = []
@@ -830,7 +835,7 @@ def test_b6_a_crowd_of_callers_is_served_or_told_to_come_again(shown: Shown) -> 
             return "closed without an answer"
         for message, _ in decoders[fd].feed(data):
             if isinstance(message, Challenge):
-                proof = connections._proof(token, "client", "client", board.port, nonce, message.nonce)
+                proof = connections._proof(token, "client", "client", port, nonce, message.nonce)
                 crowd[fd].send(encode(Proof(proof=proof)))
             elif isinstance(message, Denied) and message.retry_after > 0:
                 said_busy.append(time.monotonic() - connected[fd])
@@ -855,22 +860,18 @@ def test_b6_a_crowd_of_callers_is_served_or_told_to_come_again(shown: Shown) -> 
             except OSError as error:
                 outcomes.append(str(error))
                 poller.unregister(fd)
-        peak = max(peak, rss(psutil.Process()))
+        peak = max(peak, rss(process))
     for sock in crowd.values():
         sock.close()
-    board.close()
     poller.close()
-    wait_until(lambda: threading.active_count() <= 2)
+    took = time.monotonic() - began
+    wait_until(lambda: process.num_threads() < 20)
     figures = {kind: outcomes.count(kind) for kind in ("Welcome", "busy")}
     p99 = round(1000 * sorted(said_busy)[int(0.99 * len(said_busy))], 1) if said_busy else 0.0
     shown("B6", "callers of a crowd served, or told to come again", sum(figures.values()), of=count, **figures,
           others=sorted(set(outcomes) - set(figures)), busy_p99_ms=p99, mb_more=round((peak - before) / MB),
-          mb_more_after=round((rss(psutil.Process()) - before) / MB))  # fmt: skip
+          mb_more_after=round((rss(process) - before) / MB), all_s=round(took, 2))  # fmt: skip
     assert figures["Welcome"] > 0
-
-
-def connections_log() -> logging.Logger:
-    return logging.getLogger("kokoro.test")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -929,18 +930,21 @@ def test_b7_a_slow_reader_of_audio_is_dropped_and_nobody_else(servers: Servers, 
     began = time.monotonic()
     frames, longest = 0, 0.0
     with good_clients(servers) as good:
-        while time.monotonic() < began + 15:  # meanwhile another one is served whole, and at once
+        dropped = 0.0
+        while not dropped and time.monotonic() < began + 40:  # meanwhile another one is served whole, and at once
             at = time.monotonic()
             frames += whole_audio(servers, name)
             longest = max(longest, time.monotonic() - at)
-    open_now = servers.processes[name].num_fds() - servers.descriptors[name]
+            if servers.processes[name].num_fds() - servers.descriptors[name] <= 1:  # the good client's
+                dropped = time.monotonic() - began
+    still_open = 0 if dropped else servers.processes[name].num_fds() - servers.descriptors[name]
     stop.set()
     reader.join()
     for sock in slow:
         sock.close()
-    shown("B7", "slow readers dropped after 10 s", count - open_now, of=count, others_frames=frames,
-          others_longest_s=round(longest, 2))  # fmt: skip
-    assert_calm("B7", servers, good, shown, mb=60)  # the other one has had hundreds of megabytes of audio
+    shown("B7", "slow readers dropped after 10 s", count - still_open, of=count, last_s=round(dropped, 1),
+          others_frames=frames, others_longest_s=round(longest, 2))  # fmt: skip
+    assert_calm("B7", servers, good, shown, mb=20 + 8 * count)  # what an outbox may hold
 
 
 def whole_audio(servers: Servers, name: str) -> int:
