@@ -376,6 +376,8 @@ class ModelServer:
     def handle_register(self, peer: Peer, message: Register) -> None:
         if message.voice not in VOICES:
             raise ProtocolError(f"there is no voice {message.voice[:40]!r}")
+        if message.pid <= 0 or not 0 < message.port < 65536:
+            raise ProtocolError(f"there is no process {message.pid} or port {message.port}")
         voice = self._voices.setdefault(message.voice, Voice())
         if voice.peer is not None:
             raise ProtocolError(f"{message.voice} has registered already")

@@ -11,6 +11,7 @@ Truth is the lock and the handshake, never the pid in the record.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -483,7 +484,9 @@ class Life:
                 return False
             if self._runtime.read(f"{self.name}.json") != self._record:
                 self._runtime.write(f"{self.name}.json", self._record)
-        except (OSError, ServersUnreachable):  # the whole directory was removed, or the disk is full
+        except OSError as error:  # the whole directory was removed, or the disk is full
+            return error.errno in (errno.EMFILE, errno.ENFILE)  # a want of descriptors passes
+        except ServersUnreachable:
             return False
         return True
 

@@ -9,6 +9,7 @@ class KokoroError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, remedy: str = "") -> None:
+        problem = problem if len(problem) <= 500 else f"{problem[:500]}..."  # it may quote what somebody sent
         self.problem = problem
         self.remedy = remedy
         super().__init__(" ".join(f"{problem}; {remedy}".split()) if remedy else " ".join(problem.split()))

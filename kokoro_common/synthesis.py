@@ -25,6 +25,7 @@ from kokoro_common.loader import Loader, VoiceLoaded
 from kokoro_common.protocol import MAX_CHUNK_FRAMES, AudioChunk, Failed, ProtocolError, Synthesize, Synthesized
 from kokoro_common.record import Record
 from kokoro_common.scheduler import Piece, Scheduler
+from kokoro_common.text import MAX_CHUNK_CHARACTERS
 from kokoro_common.voicepack import blend, style_row
 from kokoro_common.voices import LANGUAGES, parse_voice
 
@@ -162,6 +163,8 @@ class Synthesis:
         if message.lang not in LANGUAGES:
             raise ProtocolError(f"there is no language {message.lang!r}")
         parts = parse_voice(message.voice).parts
+        if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
+            raise ProtocolError(f"a text chunk of {len(message.text)} characters")
         if message.engine == "espeak":
             self._scheduler.add(_piece(peer, message, message.text))
             return
