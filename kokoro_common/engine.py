@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import platform
+import sys
 import warnings
 
 from kokoro_common.errors import KokoroError, ModelUnavailable
@@ -17,7 +18,7 @@ from kokoro_common.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     import numpy as np
@@ -37,6 +38,9 @@ _BEFORE_TORCH = {
 # What the process that runs the engine is to be started with.
 ENVIRONMENT = {
     **_BEFORE_TORCH,
+    # One heap for all threads. Else each has several that never shrink, the synthesis thread does not find what the
+    # loader's has freed, half a gigabyte, and the holes that one length of speech leaves are too small for the next.
+    "MALLOC_ARENA_MAX": "1",
     # glibc gives large blocks back to the system after each forward and faults them in again: 5 to 20 % of the time.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
@@ -167,6 +171,20 @@ class KokoroEngine:
             problem = f"the model failed on {len(phrase.phonemes)} phonemes at speed {phrase.speed:g}"
             raise KokoroError(f"{problem}: {_first_line(error)}") from error
         return Waveform(samples=output.audio.numpy(), durations=output.pred_dur.numpy())
+
+
+def begin_with_environment() -> None:
+    """For the first line of a program that was started by hand: the same program again, unless ENVIRONMENT is there.
+
+    Returns, or does not: glibc reads its variables once, when a process begins. What the user has set stays.
+    """
+    if missing := {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
+
+
+def without_engine(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same for a process that runs no engine: its heaps may shrink."""
+    return {name: value for name, value in environment.items() if ENVIRONMENT.get(name) != value}
 
 
 def _prepare_environment() -> None:

@@ -31,6 +31,7 @@ from kokoro_common.tagger import tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterator
+    from contextlib import AbstractContextManager
     from typing import Any
 
 log = logging.getLogger("kokoro.g2p")
@@ -104,6 +105,7 @@ class G2P:
         self._espeak = EspeakProcess(temporary_dir)
         self._backends: dict[str, Callable[[str], list[_Part]]] = {}
         self._analyse: Callable[[str], Any] | None = None  # English text to a tagged spaCy Doc
+        self._memory_zone: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
         self._quality: dict[str, str] = {}
 
     @property
@@ -148,7 +150,8 @@ class G2P:
         from misaki import en, espeak
 
         if self._analyse is None:
-            self._analyse, self._quality["en"] = _analyser(self._spacy_path)
+            self._analyse, self._memory_zone, self._quality["en"] = _analyser(self._spacy_path)
+        memory_zone = self._memory_zone
         g2p = en.G2P.__new__(en.G2P)  # its __init__ would pip-install a spaCy model that is not there
         g2p.version = None
         g2p.british = british
@@ -157,7 +160,12 @@ class G2P:
         g2p.fallback = espeak.EspeakFallback(british)
         g2p.unk = UNKNOWN
         _quiet()
-        return lambda text: _token_parts(g2p(text)[1], _shown(text, en.LINK_REGEX))
+
+        def parts(text: str) -> list[_Part]:
+            with memory_zone():  # else spaCy keeps every new word for ever
+                return _token_parts(g2p(text)[1], _shown(text, en.LINK_REGEX))
+
+        return parts
 
 
 def split_spoken(spoken: Spoken, limit: int) -> list[Spoken]:
@@ -282,27 +290,27 @@ def _joined(parts: list[_Part], places: list[int]) -> Spoken:
 # --- English: misaki's tokens ----------------------------------------------------------------------------------------
 
 
-def _analyser(spacy_path: str | None) -> tuple[Callable[[str], Any], str]:
-    """English text to a spaCy Doc with tags, and what tags it."""
+def _analyser(spacy_path: str | None) -> tuple[Callable[[str], Any], Callable[[], AbstractContextManager[Any]], str]:
+    """English text to a spaCy Doc with tags; a block that frees what Docs made in it have left; and what tags them."""
     import spacy
 
     if spacy_path is not None:
         try:
             nlp = spacy.load(spacy_path, enable=["tok2vec", "tagger"])
-            return nlp, f"spacy {nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
+            return nlp, nlp.memory_zone, f"spacy {nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
         except (OSError, ValueError, ImportError) as error:
             log.warning(
                 "the spaCy model in %s cannot be loaded, English uses the built-in tagger: %s", spacy_path, error
             )
-    tokenizer = spacy.blank("en").tokenizer
+    nlp = spacy.blank("en")
 
     def analyse(text: str) -> Any:
-        doc = tokenizer(text)
+        doc = nlp.tokenizer(text)
         for token, its_tag in zip(doc, tag([t.text for t in doc], [bool(t.whitespace_) for t in doc]), strict=True):
             token.tag_ = its_tag
         return doc
 
-    return analyse, "built-in tagger"
+    return analyse, nlp.memory_zone, "built-in tagger"
 
 
 def _shown(text: str, link: re.Pattern[str]) -> list[tuple[int, str]]:

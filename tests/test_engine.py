@@ -16,6 +16,7 @@ from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.voicepack import read_voice_pack, style_row
 from tests.toy_kokoro import VOCABULARY, make_broken_kokoro
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PHONEMES = "həlˈO"
 
 UPSTREAM = """
@@ -254,3 +255,46 @@ def test_the_kernel_caches_are_bounded_unless_the_user_says_otherwise(monkeypatc
     room._prepare_environment()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == room.ENVIRONMENT["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "8"
     assert os.environ["LRU_CACHE_CAPACITY"] == "99"
+
+
+BY_HAND = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from kokoro_common import engine
+print("begun", flush=True)
+engine.begin_with_environment()
+import os
+print(os.getpid(), sys.argv[2:], {name: os.environ.get(name) for name in engine.ENVIRONMENT})
+assert "torch" not in sys.modules
+"""
+
+
+def run_by_hand(tmp_path, **environment):
+    program = tmp_path / "program.py"
+    program.write_text(BY_HAND)
+    clean = {name: value for name, value in os.environ.items() if name not in room.ENVIRONMENT}
+    started = subprocess.Popen(
+        [sys.executable, "-W", "error", str(program), str(ROOT), "an argument", "-x"],
+        env={**clean, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return started.communicate(timeout=30)[0].splitlines(), started.pid
+
+
+def test_a_program_started_by_hand_begins_again_with_the_environment(tmp_path):
+    (*begun, last), pid = run_by_hand(tmp_path)
+    assert begun == ["begun", "begun"]
+    assert last == f"{pid} {['an argument', '-x']} {room.ENVIRONMENT}"
+
+
+def test_what_the_user_has_set_stays_and_nothing_begins_twice_without_need(tmp_path):
+    own = {**room.ENVIRONMENT, "MALLOC_ARENA_MAX": "3"}
+    (*begun, last), pid = run_by_hand(tmp_path, **own)
+    assert begun == ["begun"]
+    assert last == f"{pid} {['an argument', '-x']} {own}"
+
+
+def test_processes_without_an_engine_do_without_its_environment():
+    environment = {**room.ENVIRONMENT, "MALLOC_ARENA_MAX": "3", "HOME": "/"}
+    assert room.without_engine(environment) == {"MALLOC_ARENA_MAX": "3", "HOME": "/"}

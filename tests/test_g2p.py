@@ -444,6 +444,22 @@ class TestEnglish:
         g2p.warm("a")
         assert g2p.quality == {"en": "built-in tagger"}
 
+    def test_words_that_were_never_said_before_are_not_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import spacy
+
+        made = [spacy.blank("en")]
+        monkeypatch.setattr(spacy, "blank", lambda _: made[0])
+        g2p = G2P(None, str(tmp_path))
+        for lang in "ab":
+            expected = g2p.spoken("Blorptastic it was.", lang)
+            kept = len([*made[0].vocab]), len(made[0].vocab.strings)
+            for number in range(100):
+                assert g2p.spoken(f"Say blorp{number} and {'xyzzy' * 20}{number} for $3.50.", lang).phonemes
+            assert (len([*made[0].vocab]), len(made[0].vocab.strings)) == kept
+            assert g2p.spoken("Blorptastic it was.", lang) == expected
+
     def test_a_spacy_model_is_loaded_by_its_path(self, tmp_path: Path) -> None:
         import spacy
         from spacy.training import Example
