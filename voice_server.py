@@ -43,7 +43,7 @@ from kokoro_common.connection import Connection, Inbox, Peer, Switchboard, handl
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
 from kokoro_common.link import Link, Linked, LinkFailed
 from kokoro_common.logs import Forwarding, start_log
-from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding
+from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding, Starting
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.place import Place
 from kokoro_common.playback import Player
@@ -526,6 +526,15 @@ class VoiceServer:
             place.floor = "held"
             self._pump(place)
 
+    def handle_starting(self, _: None, message: Starting, __: bytes) -> None:
+        """The client knows before the ear hears: whatever becomes of us, it does not say again what was heard."""
+        place = self._places.get(message.utterance)
+        if place is None or place.client is None:
+            message.told.set()
+        else:
+            started = Started(utterance=place.utterance.id, engine=place.utterance.engine)
+            place.client.post(started, written=message.told)
+
     def handle_sounding(self, _: None, message: Sounding, __: bytes) -> None:
         if place := self._places.get(message.utterance):
             self._start(place)
@@ -607,7 +616,8 @@ class VoiceServer:
             place.started = True
             place.utterance.first_audio = time.monotonic() - place.utterance.began
             self._next_progress = time.monotonic() + PROGRESS_SECONDS
-            place.tell(Started(utterance=place.utterance.id, engine=place.utterance.engine))
+            if place.mouth is None:
+                place.tell(Started(utterance=place.utterance.id, engine=place.utterance.engine))
 
     def _finish(self, place: Place) -> None:
         utterance = place.utterance
@@ -669,7 +679,7 @@ class VoiceServer:
             place.mouth.close()
 
 
-EVENTS = (FloorTaken, Sounding, Heard, MouthFailed, Linked, LinkFailed, Shutdown)
+EVENTS = (FloorTaken, Starting, Sounding, Heard, MouthFailed, Linked, LinkFailed, Shutdown)
 FROM_CLIENT = (
     Speak,
     TextPart,

@@ -33,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     import queue
+    import threading
 
     from kokoro_common.record import Record
 
@@ -316,15 +317,18 @@ class Peer:
         self._connection = connection
         self._inbox = inbox
         self._log = log
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
         self._share = threading.Semaphore(INBOX_SHARE)
         self.unsent = 0  # bytes in the outbox
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write, name=f"{role}-writer", daemon=True)
         self.ended = threading.Event()
 
-    def post(self, message: Message, payload: bytes = b"") -> None:
-        """Queues a message. Never blocks, from any thread. A peer too far behind is dropped, a closed one ignored."""
+    def post(self, message: Message, payload: bytes = b"", written: threading.Event | None = None) -> None:
+        """Queues a message. Never blocks, from any thread. A peer too far behind is dropped, a closed one ignored.
+
+        `written` is set when the kernel has the message: it arrives though we should die.
+        """
         frame = encode(message, payload)
         with self._lock:
             self.unsent += len(frame)
@@ -334,6 +338,8 @@ class Peer:
             self._connection.close()
         else:
             self._outbox.put(frame)
+            if written is not None:
+                self._outbox.put(written)
 
     def taken(self) -> None:
         """The inbox has given out one of this peer's messages."""
@@ -373,10 +379,13 @@ class Peer:
 
     def _write(self) -> None:
         try:
-            while (frame := self._outbox.get()) is not None:
-                self._connection.send_frame(frame)
+            while (item := self._outbox.get()) is not None:
+                if not isinstance(item, bytes):
+                    item.set()
+                    continue
+                self._connection.send_frame(item)
                 with self._lock:
-                    self.unsent -= len(frame)
+                    self.unsent -= len(item)
         except ConnectionLost as error:
             self._log.info("cannot write", extra={"role": self.role, "reason": str(error)})
         finally:

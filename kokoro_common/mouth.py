@@ -20,10 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+TELL_SECONDS = 1.0  # for word to a client before its first sample; one that does not read keeps nobody silent
+
+
 class FloorTaken(Record):
     """The speakers are ours: the player takes this utterance's audio from now on."""
 
     utterance: str
+
+
+class Starting(Record):
+    """Its first sample is about to be handed to the device, as soon as `told` is set."""
+
+    utterance: str
+    told: threading.Event
 
 
 class Sounding(Record):
@@ -58,7 +68,7 @@ class Mouth:
         self._thread.start()
 
     def speak(self, utterance: str, device: str, *, floor: bool) -> None:
-        """Reports FloorTaken, Sounding, Heard; or MouthFailed; or nothing more once it was silenced."""
+        """Reports FloorTaken, Starting, Sounding, Heard; or MouthFailed; or nothing more once it was silenced."""
         with self._lock:
             self._waiting.add(utterance)
         self._commands.put((utterance, device, floor))
@@ -100,8 +110,14 @@ class Mouth:
             self._speaking = utterance
             self.player.begin(device)
         self._report(FloorTaken(utterance=utterance))
+
+        def starting() -> None:
+            told = threading.Event()
+            self._report(Starting(utterance=utterance, told=told))
+            told.wait(TELL_SECONDS)
+
         try:
-            if self.player.play(lambda: self._report(Sounding(utterance=utterance))):
+            if self.player.play(lambda: self._report(Sounding(utterance=utterance)), starting):
                 self._report(Heard(utterance=utterance))
         finally:
             with self._lock:

@@ -147,16 +147,17 @@ class Player:
 
     # On the thread that owns the device:
 
-    def play(self, sounding: Callable[[], None] | None = None) -> bool:
+    def play(self, sounding: Callable[[], None] | None = None, starting: Callable[[], None] | None = None) -> bool:
         """Blocks until all of the current run has been heard (True) or it was aborted (False).
 
-        Calls `sounding` once its first samples have been handed to the device. Raises NoAudioDevice: there is none, or
+        Calls `starting` before the first sample is handed to the device, which waits for its return, and `sounding`
+        after that. Raises NoAudioDevice: there is none, or
         none of that name; it was lost, and for 5 s no other try brought it back; it stalls, then end the process
         without further ado (`os._exit`), for PortAudio would wait with the sound server, 30 s and more.
         """
         with self._state:
             run = self._run
-        run.sounding = sounding
+        run.sounding, run.starting = sounding, starting
         try:
             # 1. Who waits for a model must not be the last to learn that there is no device.
             if not (run.waiting or run.ended or run.aborted):
@@ -208,6 +209,9 @@ class Player:
             run.lead_in = lead_in
             self._playing = True
         try:
+            if run.starting is not None:
+                starting, run.starting = run.starting, None
+                starting()
             with self._calling():
                 stream.start()
             if self._await(run, lambda: run.begun) and run.sounding is not None:
@@ -312,6 +316,7 @@ class _Run:
         self.found = ""  # full name of the device, once opened, if one was asked for
         self.opened = False
         self.sounding: Callable[[], None] | None = None
+        self.starting: Callable[[], None] | None = None
         self.lost_at = 0.0  # time.monotonic()
         self.heard_when_lost = -1
 
