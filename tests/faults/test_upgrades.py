@@ -17,7 +17,7 @@ LONG = "This is a sentence that says nothing much. " * 18  # 2 s by the recorder
 
 def use(world: World, version: str) -> None:
     world.environment |= dict(zip(("VERSION", "PROTOCOL"), VERSIONS[version], strict=True), SAY="1")
-    world.program = Path(__file__).parent / "versioned.py"
+    world.program = Path(__file__).parent / "versioned_server.py"
 
 
 def running(world: World) -> tuple[str, int]:
