@@ -1,108 +1,142 @@
-"""Many clients in one process: each says its own words once and looks whether what comes back is its own.
+"""Many clients in one process and one thread: each says its own words once and looks whether its own comes back.
 
     python -m tests.faults.flood RUNTIME_DIR CLIENTS ROUNDS
 
-All of them connect at the same moment. Prints what became of them as JSON.
+All of a round connect at the same moment. Prints what became of them as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import sys
-import threading
 import time
 from collections import Counter
 
 import numpy as np
 
-from kokoro_common import daemon
-from kokoro_common.connection import Connection, ConnectionLost, NotOurServer, call
-from kokoro_common.errors import ServersBusy
+from kokoro_common import __version__, daemon
+from kokoro_common.connection import _proof
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
+    PROTOCOL,
     Accepted,
     AudioChunk,
-    Cancelled,
+    Challenge,
     Credit,
+    Decoder,
+    Denied,
     EndOfText,
     Failed,
     Finished,
-    ProtocolError,
+    Hello,
+    Message,
+    Proof,
     Speak,
     TextPart,
+    Welcome,
+    encode,
 )
 from tests.stub_engine import decode_samples, tag_of
 
-SECONDS = 60.0  # after which a client that has not ended hangs
+SECONDS = 60.0  # after which clients that have not ended hang
 
 
-def speak(connection: Connection) -> str:
-    """Says one sentence and returns what became of it."""
-    utterance = os.urandom(16).hex()
-    connection.send(Speak(utterance=utterance, voice="af_heart", lang="a", engine="espeak", sink="client"))
-    connection.send(Credit(utterance=utterance, bytes=1 << 20))
-    pcm = b""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        message, payload = connection.receive(deadline - time.monotonic())
-        if isinstance(message, Accepted):
-            connection.send(TextPart(utterance=utterance, text="Hello."))
-            connection.send(EndOfText(utterance=utterance))
-        elif isinstance(message, AudioChunk):
-            pcm += payload
+class Client:
+    def __init__(self, token: bytes, port: int) -> None:
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        self.began = time.monotonic()
+        self.took = 0.0
+        self.outcome = ""
+        self._token = token
+        self._port = port
+        self._nonce = os.urandom(16).hex()
+        self._utterance = os.urandom(16).hex()
+        self._decoder = Decoder(strict=False)
+        self._pcm = b""
+        self.socket.connect_ex(("127.0.0.1", port))
+
+    def connected(self) -> None:
+        self._send(Hello(role="client", protocol=PROTOCOL, version=__version__, nonce=self._nonce))
+
+    def hear(self) -> None:
+        data = self.socket.recv(1 << 20)
+        if not data:
+            self.end("closed without an answer")
+        for message, payload in self._decoder.feed(data):
+            if isinstance(message, AudioChunk):
+                self._pcm += payload
+            else:
+                self._answer(message)
+
+    def _answer(self, message: Message) -> None:
+        utterance = self._utterance
+        if isinstance(message, Challenge):
+            self._send(Proof(proof=_proof(self._token, "client", "client", self._port, self._nonce, message.nonce)))
+            self._decoder.trust()
+        elif isinstance(message, Welcome):
+            self._send(Speak(utterance=utterance, voice="af_heart", lang="a", engine="espeak", sink="client"))
+            self._send(Credit(utterance=utterance, bytes=1 << 20))
+        elif isinstance(message, Accepted):
+            self._send(TextPart(utterance=utterance, text="Hello."))
+            self._send(EndOfText(utterance=utterance))
         elif isinstance(message, Finished):
-            runs = decode_samples(np.frombuffer(pcm, "<f4"))
+            runs = decode_samples(np.frombuffer(self._pcm, "<f4"))
             whole = [(run.tag, run.chunk, run.first_frame) for run in runs] == [(tag_of(utterance), 0, 0)]
-            return "done" if whole else f"foreign samples: {runs}"
-        elif isinstance(message, Failed):
-            return "busy" if message.retry_after else f"failed: {message.text}"
-        elif isinstance(message, Cancelled):
-            return "cancelled"
+            self.end("done" if whole else f"foreign samples: {runs}")
+        elif isinstance(message, Failed | Denied):
+            self.end("busy" if message.retry_after else message.text)
+
+    def end(self, outcome: str) -> None:
+        if not self.outcome:
+            self.outcome, self.took = outcome, time.monotonic() - self.began
+            self.socket.close()
+
+    def _send(self, message: Message) -> None:
+        self.socket.send(encode(message))
 
 
-def client(runtime: RuntimeDirectory, gate: threading.Event, results: list[tuple[str, float]]) -> None:
-    gate.wait()
-    began = time.monotonic()
-    connection = None
-    try:
-        connection = daemon.connect(runtime, "voice-af_heart", patient=True)
-        outcome = speak(connection) if connection else f"no server: {why(runtime)}"
-    except ServersBusy:
-        outcome = "busy"
-    except (ConnectionLost, ProtocolError, TimeoutError) as error:
-        outcome = f"{type(error).__name__}: {error}"
-    finally:
-        if connection is not None:
-            connection.close()
-    results.append((outcome, time.monotonic() - began))
+def flood(token: bytes, port: int, count: int) -> list[Client]:
+    poller = select.epoll()
+    clients = {client.socket.fileno(): client for client in (Client(token, port) for _ in range(count))}
+    for fd in clients:
+        poller.register(fd, select.EPOLLOUT)
+    talking: set[int] = set()
+    left = len(clients)
+    deadline = time.monotonic() + SECONDS
+    while left and time.monotonic() < deadline:
+        for fd, _ in poller.poll(1.0):
+            client = clients[fd]
+            try:
+                if fd in talking:
+                    client.hear()
+                else:
+                    talking.add(fd)
+                    client.connected()
+                    poller.modify(fd, select.EPOLLIN)
+            except OSError as error:
+                client.end(str(error))
+            left -= bool(client.outcome)
+    for client in clients.values():
+        client.end("hangs")
+    return list(clients.values())
 
 
-def why(runtime: RuntimeDirectory) -> str:
-    record = daemon.note_of(runtime, "voice-af_heart").record
-    try:
-        call(record.port if record else 0, runtime.token(), "client").close()
-    except (ConnectionLost, NotOurServer) as error:
-        return f"{type(error).__name__}: {error}"
-    return "none at first"
-
-
-def main(path: str, clients: int, rounds: int) -> None:
+def main(path: str, count: int, rounds: int) -> None:
     runtime = RuntimeDirectory(path)
-    results: list[tuple[str, float]] = []
-    threading.stack_size(256 << 10)
+    record = daemon.note_of(runtime, "voice-af_heart").record
+    assert record is not None
+    results: list[Client] = []
     for _ in range(rounds):
-        gate = threading.Event()
-        threads = [threading.Thread(target=client, args=(runtime, gate, results)) for _ in range(clients)]
-        for thread in threads:
-            thread.start()
         print("ready", flush=True)
         sys.stdin.readline()  # all processes at once
-        gate.set()
-        for thread in threads:
-            thread.join()
-    print(json.dumps({"outcomes": Counter(outcome for outcome, _ in results), "took": [took for _, took in results],
-                      "busy": [took for outcome, took in results if outcome == "busy"]}))  # fmt: skip
+        results += flood(runtime.token(), record.port, count)
+    print(json.dumps({"outcomes": Counter(client.outcome for client in results),
+                      "took": [client.took for client in results],
+                      "busy": [client.took for client in results if client.outcome == "busy"]}))  # fmt: skip
 
 
 if __name__ == "__main__":
