@@ -446,7 +446,7 @@ class Life:
         self._ready: int | None = None
         life_lock: int | None
         if inherited:
-            fds = [int(fd) if fd != "-" else None for fd in inherited.split(",")]
+            fds = [int(fd) if fd else None for fd in inherited.split(",")]
             self._start_lock, life_lock, self._ready = fds
             for fd in fds:
                 if fd is not None:
@@ -529,13 +529,10 @@ class Life:
         """
         import logging
 
-        arguments = [sys.executable, *sys.orig_argv[1:]]
-        if "--inherited" in arguments:
-            place = arguments.index("--inherited")
-            del arguments[place : place + 2]
+        program = str(sys.modules["__main__"].__file__)
         os.set_inheritable(self._life_lock, True)
         logging.shutdown()
-        os.execv(sys.executable, [*arguments, "--inherited", f"-,{self._life_lock},-", *flags])
+        os.execv(sys.executable, [sys.executable, program, "--inherited", f",{self._life_lock},", *flags])
 
     def _write_note(self, **changes: object) -> None:
         _write_note(self._life_lock, note_of(self._runtime, self.name).replace(**changes))

@@ -164,3 +164,26 @@ def test_a20_everybody_asleep_for_a_while_is_nobody_hung(stub_world: World) -> N
     assert speaking.returncode == 0
     assert [speaking.pid, *(server.pid for server in world.servers())] == pids
     assert world.status()["model_server"]["restarts"] == 0
+
+
+def test_d7_a_server_over_its_memory_limit_goes_on_in_fresh_memory_without_a_lost_word(
+    stub_world: World, shown: Shown
+) -> None:
+    """The limit is so low that each look at the memory finds it exceeded by far: in the middle of speech too."""
+    world = stub_world
+    world.environment |= {"STUB_RTF": "0.04", "KOKORO_MEMORY_LIMIT": "10"}
+    rounds, whole, renewed = times(20), 0, 0
+    for _ in range(rounds):
+        world.say("--shutdown", "-q")
+        before = len(world.log("model_server"))
+        world.start_stub_server()
+        pid = model_pid(world)
+        ended = world.say(TEXT * 2)  # twice as long as between two looks
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert model_pid(world) == pid
+        whole += (assert_ledger(world)["failed"], world.status()["model_server"]["restarts"]) == (0, 0)
+        renewed += sum(entry["event"] == "going on in fresh memory" for entry in world.log("model_server")[before:])
+        world.say("--shutdown", "-q")
+        assert_heard_once(decode_samples(np.load(world.path / "heard-af_heart.npy")))
+    assert renewed >= rounds
+    shown("D7", "speech whole though the server began again in fresh memory", whole, of=rounds, renewed=renewed)
