@@ -22,6 +22,7 @@ So it may begin again in fresh memory, or die: voice servers ask the next one wh
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import queue
 import shutil
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
 
 
 END_SECONDS = 5.0  # for the voice servers to end, at a shutdown, after what they were given to drain
-REGISTER_SECONDS = 15.0  # from a voice server's start to its Register
+REGISTER_SECONDS = 15.0  # for a voice server that runs; how long its start may take, daemon.ensure knows
 TICK_SECONDS = 1.0
 RECORD_TICKS = 5  # between two looks at the record and at the memory
 MAX_WAITING = 512  # utterances accepted and not ended, over all voices
@@ -100,6 +101,12 @@ class VoiceStartFailed(Record):
     error: KokoroError
 
 
+class VoiceStarted(Record):
+    """It listens; or did already, and was looking for a model server."""
+
+    voice: str
+
+
 class Voice:
     """One voice server, from the first request for it until its connection ends."""
 
@@ -110,7 +117,7 @@ class Voice:
         self.instance = ""
         self.counts = dict.fromkeys(("accepted", *OUTCOMES), 0)
         self.waiting: list[Peer] = []  # clients who asked for it before
-        self.deadline = time.monotonic() + REGISTER_SECONDS
+        self.deadline = math.inf  # time.monotonic() by which it has to register
         self.open: set[str] = set()  # utterances that have not ended
         self.last_used = time.monotonic()
 
@@ -350,6 +357,7 @@ class ModelServer:
         )
         try:
             daemon.ensure(self._runtime, program).close()
+            self._report(VoiceStarted(voice=name))
         except KokoroError as error:
             self._report(VoiceStartFailed(voice=name, error=error))
         except OSError as error:
@@ -362,6 +370,10 @@ class ModelServer:
         log("voice server exited", extra={"voice": name, "code": code})
         if code:
             daemon.remove_stale_record(self._runtime, f"voice-{name}")
+
+    def handle_voice_started(self, _: None, message: VoiceStarted) -> None:
+        if voice := self._voices.get(message.voice):
+            voice.deadline = time.monotonic() + REGISTER_SECONDS
 
     def handle_voice_start_failed(self, _: None, message: VoiceStartFailed) -> None:
         self._voice_unavailable(message.voice, message.error)
@@ -563,7 +575,7 @@ def percentile(values: Collection[float], percent: int) -> float | None:
     return round(known[(len(known) - 1) * percent // 100], 3) if known else None
 
 
-EVENTS = (ServerState, VoiceLoaded, DownloadStep, DownloadEnded, VoiceStartFailed, Shutdown)
+EVENTS = (ServerState, VoiceLoaded, DownloadStep, DownloadEnded, VoiceStarted, VoiceStartFailed, Shutdown)
 FROM_CLIENT = (VoiceServerFor, Download, StatusRequest, Ping, Shutdown)
 FROM_VOICE = (
     Register,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -58,8 +57,9 @@ class RecordedVoiceServer(voice_server.VoiceServer):
 
     def _register(self) -> None:
         super()._register()
-        while self._link.peer is not None and self._link.peer.unsent:
-            time.sleep(0.001)  # it is written by another thread
+        model = self._link.peer
+        while model is not None and model.unsent and not model.ended.wait(0.001):
+            pass  # it is written by another thread
         reached("V3")
 
     def _cancel(self, place: Place) -> None:

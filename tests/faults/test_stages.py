@@ -134,7 +134,7 @@ class StagedWorld(World):
         """Back to the beginning after a round that failed."""
         for process in self.servers():
             process.kill()
-        for folder in (self.runtime, self.stages):
+        for folder in (self.runtime, self.stages, self.cache / "hub"):
             shutil.rmtree(folder, ignore_errors=True)
         (self.path / "taken-af_heart.raw").unlink(missing_ok=True)
 
