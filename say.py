@@ -268,7 +268,10 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         messenger.follower = Follower(source)
     finished: Finished | None = None
     try:
-        finished = Client(settings, messenger).speak(source, wanted)
+        client = Client(settings, messenger)
+        if client.note:
+            messenger.notice(client.note)
+        finished = client.speak(source, wanted)
         if messenger.writer is not None and messenger.written:
             with SIGNALS:
                 messenger.writer.commit()

@@ -120,7 +120,10 @@ class TextSource:
         self.fd = fd
         self._echo = echo
         # Arguments of the command line that are no UTF-8 reach us with lone surrogates in them.
-        self._text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        try:
+            self._text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        except UnicodeEncodeError:  # other lone surrogates, from a program
+            self._text = text.encode("utf-8", "replace").decode()
         self.replaced = self._text.count("\ufffd") > text.count("\ufffd")  # in LANG=C all that is not ASCII is such
         self._position = 0
         self._follow = False
@@ -184,6 +187,7 @@ class Client:
         self._settings = settings
         self._listener = listener or Listener()
         self._runtime = RuntimeDirectory(settings.runtime_dir)
+        self.note = self._runtime.note  # why the servers' directory is not the usual one, or nothing
 
     # --- speech ------------------------------------------------------------------------------------------------------
 
@@ -411,26 +415,11 @@ class _Conversation:
         self._ended = False
 
     def run(self) -> Finished | None:
-        options = self._options
-        self._connection.send(
-            Speak(
-                utterance=self._id,
-                voice=options.voice,
-                lang=options.lang or parse_voice(options.voice).lang,
-                speed=options.speed,
-                engine=options.engine,
-                seed=options.seed,
-                sink="client" if options.to_client else "speakers",
-                floor=options.floor,
-                volume=options.volume,
-                audio_device=options.audio_device,
-                client=f"pid {os.getpid()}",
-                wait=options.wait,
-                follow=options.follow,
-                debug=options.debug,
-            )
-        )
-        if options.to_client:
+        try:
+            self._connection.send(self._speak())
+        except ValueError as error:  # what no peer would accept: NaN, above all
+            raise UsageError(f"these options cannot be sent: {error}", "see Options") from error
+        if self._options.to_client:
             self._connection.send(Credit(utterance=self._id, bytes=AUDIO_CREDIT))
         while True:
             if self._may_send() and self._text_is_next():
@@ -440,10 +429,29 @@ class _Conversation:
             if isinstance(message, Finished):
                 self._ended = True
                 return message
-            if isinstance(message, TextAccepted) and not options.wait:
+            if isinstance(message, TextAccepted) and not self._options.wait:
                 self._ended = True
                 return None
             self._hear(message, payload)
+
+    def _speak(self) -> Speak:
+        options = self._options
+        return Speak(
+            utterance=self._id,
+            voice=options.voice,
+            lang=options.lang or parse_voice(options.voice).lang,
+            speed=options.speed,
+            engine=options.engine,
+            seed=options.seed,
+            sink="client" if options.to_client else "speakers",
+            floor=options.floor,
+            volume=options.volume,
+            audio_device=options.audio_device,
+            client=f"pid {os.getpid()}",
+            wait=options.wait,
+            follow=options.follow,
+            debug=options.debug,
+        )
 
     def close(self) -> None:
         """Cancels what has not ended. Idempotent."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kokoro_common.client import Client, Options, TextSource
-from kokoro_common.errors import KokoroError, UtteranceCancelled
+from kokoro_common.errors import KokoroError, UsageError, UtteranceCancelled
 from kokoro_common.settings import resolve
 from tests.conftest import World
 from tests.stub_engine import decode_samples
@@ -233,3 +233,12 @@ def test_every_word_is_followed_once_in_order(stub_world: World) -> None:
     text = "One word, after the other. And (so it goes)\nwith every one of them."
     done = stub_world.say("--follow", text)
     assert (done.returncode, done.stdout) == (0, "".join(text.rpartition("them")[:2]) + "\n")
+
+
+def test_options_and_texts_that_cannot_be_sent_are_named(stub_world: World) -> None:
+    client = client_of(stub_world)
+    with pytest.raises(UsageError, match="cannot be sent"):
+        client.speak(TextSource("hello"), Options(engine="espeak", speed=float("nan"), to_client=True))
+    spoken = client.speak(TextSource("a lone \ud800 surrogate"), Options(engine="espeak", to_client=True))
+    assert spoken is not None
+    assert spoken.seconds > 0.5

@@ -141,3 +141,21 @@ def test_a_corrupt_cached_file_is_fetched_once_more(world: World, toy_hub: Local
     toy_hub.requests.clear()
     assert world.say("-o", "x.wav", "hello", timeout=200).returncode == 0
     assert toy_hub.gets() == {"voices/af_heart.pt": 1}
+
+
+def test_an_idle_server_frees_the_models_memory_and_loads_it_again_when_it_is_needed(
+    world: World, toy_hub: LocalHub
+) -> None:
+    world.environment |= {"KOKORO_UNLOAD_AFTER": "1", "KOKORO_IDLE_TIMEOUT": "0.5"}
+    assert world.say("-o", "one.wav", "Hello.", timeout=200).returncode == 0
+    pid = world.status()["model_server"]["pid"]
+    freed = world.status()["model_server"]
+    for _ in range(200):  # a status takes a tenth of a second
+        if freed is not None and freed["state"] == "starting":
+            break
+        freed = world.status()["model_server"]
+    assert (freed["pid"], freed["state"], freed["restarts"]) == (pid, "starting", 0)
+    assert freed["rss_bytes"] < 100e6
+    assert world.say("-o", "two.wav", "Hello.", timeout=200).returncode == 0
+    assert world.status()["model_server"]["pid"] == pid
+    assert (world.path / "one.wav").read_bytes() == (world.path / "two.wav").read_bytes()
