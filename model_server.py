@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, cast
 
 from kokoro_common import __version__, daemon
 from kokoro_common.connection import Inbox, Peer, Switchboard, handler_name
-from kokoro_common.engine import device_problem
+from kokoro_common.engine import begin_with_environment, device_problem, without_engine
 from kokoro_common.errors import (
     KokoroError,
     ModelUnavailable,
@@ -343,7 +343,7 @@ class ModelServer:
             for key, value in sound.items()
             if key.startswith(SOUND_VARIABLES) and "=" not in key and "\0" not in key + value
         }
-        return own | theirs | self._settings.environment() | {"KOKORO_RUNTIME_DIR": self._runtime.path}
+        return without_engine(own) | theirs | self._settings.environment() | {"KOKORO_RUNTIME_DIR": self._runtime.path}
 
     def _start_voice(self, name: str, environment: dict[str, str]) -> None:
         """On a thread of its own: returns when the voice server listens; it registers by itself."""
@@ -594,6 +594,8 @@ FROM_VOICE = (
 
 def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelServer) -> int:
     """Runs the model server; normally started by say.py. Returns the exit code."""
+    if arguments is None:
+        begin_with_environment()
     parser = argparse.ArgumentParser(prog="kokoro-model-server", description="The resident model of Kokoro Say.")
     parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
     parser.add_argument("--warm", action="store_true", help="load the model at once")

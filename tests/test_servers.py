@@ -190,3 +190,21 @@ def test_ping_is_answered_by_both_servers(world: World) -> None:
         connection.send(Ping())
         assert connection.receive(5)[0] == Pong(done=1)
         connection.close()
+
+
+def test_only_the_model_server_has_the_engines_environment_however_it_was_started(stub_world: World) -> None:
+    from kokoro_common.engine import ENVIRONMENT
+
+    def environments(kind: str) -> list[dict[str, str]]:
+        return [server.environ() for server in stub_world.servers() if kind in " ".join(server.cmdline())]
+
+    assert stub_world.say("-o", "x.wav", "hello").returncode == 0  # it was started without, as by hand
+    assert stub_world.say("--shutdown", "-q").returncode == 0
+    assert stub_world.say("-o", "x.wav", "hello").returncode == 0  # by say.py
+    (model,), (voice,) = environments("model_server"), environments("voice_server")
+    assert ENVIRONMENT.items() <= model.items()
+    assert not ENVIRONMENT.items() & voice.items()
+    stub_world.say("--shutdown", "-q")
+    stub_world.start_stub_server()
+    (model,) = environments("model_server")
+    assert ENVIRONMENT.items() <= model.items()
