@@ -151,9 +151,9 @@ class Player:
         """Blocks until all of the current run has been heard (True) or it was aborted (False).
 
         Calls `starting` before the first sample is handed to the device, which waits for its return, and `sounding`
-        after that. Raises NoAudioDevice: there is none, or
-        none of that name; it was lost, and for 5 s no other try brought it back; it stalls, then end the process
-        without further ado (`os._exit`), for PortAudio would wait with the sound server, 30 s and more.
+        after that. Raises NoAudioDevice: there is none, or none of that name; it was lost, and for 5 s no other try
+        brought it back; it stalls, then end the process without further ado (`os._exit`), for PortAudio would wait with
+        the sound server, 30 s and more.
         """
         with self._state:
             run = self._run

@@ -227,7 +227,7 @@ class Notice(Message):
 
 
 class Started(Message):
-    """The first audio has been handed to the device, or sent to the client."""
+    """The first audio is about to be handed to the device, or sent to the client: from now on it may have been heard."""
 
     utterance: str
     engine: str  # kokoro or espeak
@@ -355,7 +355,7 @@ class UtteranceEnded(Message):
     utterance: str
     outcome: str  # finished, cancelled or failed
     seconds: float = 0.0  # of audio
-    first_audio: float = 0.0  # seconds from Speak to Started; 0 when nothing was heard
+    first_audio: float = 0.0  # seconds from Speak to the first audio handed on; 0 when nothing was heard
     underflows: int = 0
 
 

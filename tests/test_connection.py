@@ -332,6 +332,22 @@ def test_a_peer_that_does_not_read_is_dropped_and_nobody_waits_for_it() -> None:
     assert inbox.get(timeout=5) == (peer, None, b"")
 
 
+def test_a_message_that_is_written_arrives_though_its_sender_is_no_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        reader = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        connection = Connection(accepted, strict=True)
+        peer = Peer(connection, "client", Inbox(), logging.getLogger("kokoro.test"))
+        threading.Thread(target=peer.serve, daemon=True).start()
+        written = threading.Event()
+        peer.post(Ping(), written=written)
+        assert written.wait(5)
+        peer.drop()
+        with reader:
+            receiving = Connection(reader, strict=True)
+            assert receiving.receive(5)[0] == Ping()
+
+
 def test_a_taken_port_is_stepped_over() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -204,6 +204,25 @@ def test_sounding_is_called_once_with_the_first_samples_handed_over(
     assert len(calls) == 1
 
 
+def test_starting_is_called_once_and_the_first_sample_waits_for_its_return(
+    player: Player, recorder: Recorder, start: Start
+) -> None:
+    called, go_on = threading.Event(), threading.Event()
+    feed_all(player, ramp(5_000))
+
+    def starting() -> None:
+        assert not called.is_set()
+        called.set()
+        go_on.wait(10)
+
+    played = start(None, starting)
+    assert called.wait(10)
+    assert recorder.blocks == []
+    go_on.set()
+    assert played.result(10)
+    assert_sound(recorder, ramp(5_000))
+
+
 def test_the_lead_in_does_not_count_as_sounding(recorder: Recorder) -> None:
     taken: list[int] = []
     player = Player(open_stream=recorder, lead_in=0.3)
