@@ -227,7 +227,7 @@ class Notice(Message):
 
 
 class Started(Message):
-    """The first audio is about to be handed to the device, or sent to the client: from now on it may have been heard."""
+    """The first audio is about to go to the device, or to the client: from now on it may have been heard."""
 
     utterance: str
     engine: str  # kokoro or espeak
