@@ -38,6 +38,7 @@ from kokoro_common.hub import Hub, Manifest, load_manifest
 from kokoro_common.loader import Loader, VoiceLoaded
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
+    Admitted,
     Download,
     Failed,
     Message,
@@ -496,7 +497,8 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
 
     def synthesize(name: str) -> int:
         utterance = os.urandom(16).hex()
-        voice.send(UtteranceOpened(utterance=utterance, sink="client"))
+        voice.send(UtteranceOpened(utterance=utterance))
+        assert isinstance(voice.receive(10)[0], Admitted)
         message = Synthesize(
             utterance=utterance, index=0, text="x", voice=name, lang="a", speed=1.0, engine="espeak", seed=0
         )
@@ -518,7 +520,7 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
         "Synthesize": synthesize,
         "Client.download": download,
     }
-    voice.send(Register(voice="am_adam", pid=os.getpid(), port=1))
+    voice.send(Register(voice="am_adam", pid=os.getpid(), port=1, instance="0" * 32, open=[]))
     assert isinstance(voice.receive(10)[0], ServerState)
     for door in doors.values():
         door("warm up")
