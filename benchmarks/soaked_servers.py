@@ -55,8 +55,8 @@ class ModelServer(model_server.ModelServer):
     voice_program = __file__
     make_synthesis = StubSynthesis if os.environ.get(STUB) else Synthesis
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._leak = int(os.environ.get(LEAK, "0"))
         self._leaked: list[bytes] = []
         if os.environ.get(STUB):

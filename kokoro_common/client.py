@@ -68,6 +68,7 @@ PART_CHARACTERS = 16_000  # at most 64 kB of UTF-8, below what one TextPart may 
 AUDIO_CREDIT = 4 << 20  # bytes of audio that may be on their way to us: 44 s
 CONTROL_SECONDS = 2.0  # for a server's answer to a control verb
 SHUTDOWN_SECONDS = 15.0
+SHUTDOWN_ATTEMPTS = 3
 
 
 class Options(Record):
@@ -307,25 +308,27 @@ class Client:
 
     def shutdown(self) -> int:
         """Ends all servers of this runtime directory and waits until they are gone. Returns how many had to be told."""
-        servers = ["model", *self._voice_server_names()]
         found = 0
-        for name in servers:
-            connection = daemon.connect(self._runtime, name)
-            if connection is None:
-                continue
-            found += 1
-            try:
-                connection.send(Shutdown())
-                while True:
-                    connection.receive(SHUTDOWN_SECONDS)
-            except (ConnectionLost, TimeoutError, ProtocolError):
-                pass  # it has ended, which is what we asked for; or else is looked at below
-            finally:
-                connection.close()
-        for name in servers:
-            if not daemon.clear_away(self._runtime, name):
-                raise ServersUnreachable(f"{name} goes on", "run say.py --shutdown again")
-        return found
+        for _ in range(SHUTDOWN_ATTEMPTS):  # one that was being started while we looked is told the next time
+            servers = ["model", *self._voice_server_names()]
+            found += sum(self._tell_to_end(name) for name in servers)
+            if all(daemon.clear_away(self._runtime, name) for name in servers):
+                return found
+        raise ServersUnreachable("the servers are started again and again", "end who does that")
+
+    def _tell_to_end(self, name: str) -> bool:
+        """Whether it was there. Blocks until it has closed the connection, which is when it ends."""
+        connection = daemon.connect(self._runtime, name)
+        if connection is None:
+            return False
+        try:
+            connection.send(Shutdown())
+            while True:
+                connection.receive(SHUTDOWN_SECONDS)
+        except (ConnectionLost, TimeoutError, ProtocolError):
+            return True  # what goes on all the same is looked at next
+        finally:
+            connection.close()
 
     def _model_server(self) -> Connection:
         running = daemon.connect(self._runtime, "model", patient=True)

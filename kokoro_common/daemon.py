@@ -168,11 +168,10 @@ def _parsed_record(fields: object) -> ServerRecord | None:
     return record
 
 
-def _write_note(life_lock: int, note: Note) -> None:
-    """By the lock's holder. One write over the old text, then the rest of that goes: a reader sees one of the two."""
+def _write_note(runtime: RuntimeDirectory, life_lock: int, note: Note) -> None:
+    """By the lock's holder. Raises ServersUnreachable when the disk is full."""
     fields = note.as_dict() | {"record": note.record and note.record.as_dict()}
-    data = json.dumps(fields).encode()
-    os.pwrite(life_lock, data.ljust(os.fstat(life_lock).st_size), 0)
+    runtime.overwrite(life_lock, json.dumps(fields).encode())
 
 
 def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
@@ -214,7 +213,7 @@ def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lo
         note = note.replace(record=None, deaths=deaths[-MAX_DEATHS:], died=note.died + 1)
     recent = note.recent_deaths()
     if recent >= MAX_DEATHS:
-        _write_note(life_lock, note)
+        _write_note(runtime, life_lock, note)
         raise ServersUnreachable(
             f"{program.name} died {recent} times within {DEATH_SECONDS:.0f} s, the last time: {note.deaths[-1][1]}",
             f"see {program.stderr_path}, then try again in a minute or after say.py --shutdown",
@@ -222,7 +221,7 @@ def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lo
     if not (had_listened and recent == 1):  # the first death of one that worked: no reason to keep anybody waiting
         time.sleep(BACKOFF_SECONDS[recent])
     child = ServerRecord(pid=0, port=0)  # until it has noted itself
-    _write_note(life_lock, note.replace(record=child, leaving=False, stderr_bytes=_size(program.stderr_path)))
+    _write_note(runtime, life_lock, note.replace(record=child, leaving=False, stderr_bytes=_size(program.stderr_path)))
     return _spawn(program, start_lock, life_lock)
 
 
@@ -518,7 +517,10 @@ class Life:
         """Ends the process, whose work is done. Not by returning: PortAudio's and torch's exit handlers may hang."""
         import logging
 
-        self._write_note(record=None, leaving=False)
+        try:
+            self._write_note(record=None, leaving=False)
+        except ServersUnreachable:
+            pass  # the disk is full: the next starter will take us for dead, and so we are
         logging.shutdown()
         os._exit(0)
 
@@ -535,7 +537,7 @@ class Life:
         os.execv(sys.executable, [sys.executable, program, "--inherited", f",{self._life_lock},", *flags])
 
     def _write_note(self, **changes: object) -> None:
-        _write_note(self._life_lock, note_of(self._runtime, self.name).replace(**changes))
+        _write_note(self._runtime, self._life_lock, note_of(self._runtime, self.name).replace(**changes))
 
     def _tell(self, report: dict[str, object]) -> None:
         if self._ready is not None:

@@ -62,6 +62,7 @@ class EspeakProcess:
     def _exchange(self, request: dict[str, object]) -> dict[str, Any]:
         """The answer; an empty one if the worker has gone."""
         try:
+            os.makedirs(self._temporary_dir, mode=0o700, exist_ok=True)  # a clean-up may have removed it
             worker = self._worker or self._start()
             assert worker.stdin is not None and worker.stdout is not None
             worker.stdin.write(json.dumps(request).encode() + b"\n")
@@ -77,7 +78,6 @@ class EspeakProcess:
         return {}
 
     def _start(self) -> subprocess.Popen[bytes]:
-        os.makedirs(self._temporary_dir, mode=0o700, exist_ok=True)
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         code = "import sys; sys.path.insert(0, sys.argv[1]); from kokoro_common import espeak_g2p; espeak_g2p.serve()"
         worker = subprocess.Popen(

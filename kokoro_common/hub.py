@@ -255,7 +255,7 @@ class Hub:
     def _source(self, name: str) -> _Source:
         """Raises ModelUnavailable for what is not in the manifest, and when the network is not allowed."""
         if name not in self.manifest.files:
-            raise ModelUnavailable(f"{name} is not in the manifest of {self.manifest.repo}")
+            raise ModelUnavailable(f"{name[:80]} is not in the manifest of {self.manifest.repo}")
         endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         url = f"{endpoint}/{self.manifest.repo}/resolve/{self.manifest.revision}/{name}"
         path = self._path(name)

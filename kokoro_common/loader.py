@@ -152,7 +152,8 @@ class Loader:
                 self.packs[name] = read_voice_pack(self.hub.fetch([file], lambda *_: None)[file])
             except ModelUnavailable as problem:
                 cached = ", ".join(self.hub.cached_voices()) or "none"
-                error = ModelUnavailable(f"voice {name} cannot be had: {problem.problem}", f"voices at hand: {cached}")
+                reason = f"voice {name[:80]} cannot be had: {problem.problem}"
+                error = ModelUnavailable(reason, f"voices at hand: {cached}")
         self._report(VoiceLoaded(voice=name, error=error))
 
     def _download(self, asker: object, voices: list[str]) -> None:

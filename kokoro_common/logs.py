@@ -253,7 +253,10 @@ class LogFile(logging.handlers.RotatingFileHandler):
             self._dropped += 1
             if not self._complained:  # once: stderr lies on the same disk
                 self._complained = True
-                print(f"{self.baseFilename} cannot be written: {error.strerror}", file=sys.stderr, flush=True)
+                try:
+                    print(f"{self.baseFilename} cannot be written: {error.strerror}", file=sys.stderr, flush=True)
+                except OSError:
+                    pass  # it does lie on the same disk
         finally:
             self.release()
 

@@ -153,6 +153,13 @@ class RuntimeDirectory:
                 return fd
             os.close(fd)  # the file was removed while we waited: a lock on it excludes nobody
 
+    def overwrite(self, fd: int, data: bytes) -> None:
+        """What a locked file says, in one write and padded: who reads meanwhile sees the old or the new."""
+        try:
+            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+        except OSError as error:
+            raise self._unusable(error, "make room there or set KOKORO_RUNTIME_DIR") from error
+
     def is_still(self, name: str, fd: int) -> bool:
         """Whether the name still leads to the file that is open here."""
         try:

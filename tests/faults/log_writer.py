@@ -35,7 +35,7 @@ def main(name: str, port: str, token: str, directory: str, lines: str, max_file_
     n = 0
 
     def post(line: str) -> bool:
-        if n in severed or peer._unsent > MAX_UNSENT:
+        if n in severed or peer.unsent > MAX_UNSENT:
             return False
         peer.post(LogLine(line=line))
         return True

@@ -141,7 +141,6 @@ def test_d7_what_the_user_has_set_for_the_model_server_stays(world: World) -> No
     assert environment_of(world) == {**ENVIRONMENT, "MALLOC_ARENA_MAX": "3"}
 
 
-@pytest.mark.xfail(strict=True, reason="model_server.py does not call begin_with_environment yet")
 def test_d7_a_model_server_that_is_started_by_hand_has_the_environment(world: World) -> None:
     for name in ENVIRONMENT:
         world.environment.pop(name, None)
