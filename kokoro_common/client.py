@@ -7,11 +7,10 @@ Everything blocks; nothing here imports more than a shell command can afford.
 from __future__ import annotations
 
 import os
-import select
 import time
 
 from kokoro_common import daemon, process
-from kokoro_common.connection import Busy, Connection, ConnectionLost, NoAnswer, NotOurServer, call
+from kokoro_common.connection import Busy, Connection, ConnectionLost, NoAnswer, NotOurServer, call, readable
 from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import (
@@ -475,8 +474,8 @@ class _Conversation:
         if self._connection.has_message:
             return False
         if self._source.fd is None:
-            return not select.select(fds, [], [], 0)[0]
-        while not (ready := select.select([*fds, self._source.fd], [], [], PING_SECONDS)[0]):
+            return not readable(fds, 0)
+        while not (ready := readable([*fds, self._source.fd], PING_SECONDS)):
             self._watched.missed()
         return fds[0] not in ready
 

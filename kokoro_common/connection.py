@@ -182,6 +182,17 @@ class Connection:
         self._socket.close()
 
 
+def readable(fds: list[int], seconds: float) -> list[int]:
+    """Those of the descriptors that can be read, or have ended; empty when `seconds` have passed.
+
+    poll(), because select() knows no descriptor beyond 1023.
+    """
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    return [fd for fd, _ in poller.poll(_milliseconds_until(time.monotonic() + seconds))]
+
+
 def handler_name(message: object) -> str:
     """The method that a server handles a message with: FloorRequest -> handle_floor_request."""
     name = type(message).__name__

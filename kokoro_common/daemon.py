@@ -14,13 +14,21 @@ from __future__ import annotations
 import errno
 import json
 import os
-import select
 import signal
 import sys
 import time
 
 from kokoro_common import __version__, process
-from kokoro_common.connection import HANDSHAKE_SECONDS, Busy, Connection, ConnectionLost, NoAnswer, NotOurServer, call
+from kokoro_common.connection import (
+    HANDSHAKE_SECONDS,
+    Busy,
+    Connection,
+    ConnectionLost,
+    NoAnswer,
+    NotOurServer,
+    call,
+    readable,
+)
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable, error_for
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import PROTOCOL
@@ -263,6 +271,8 @@ def _lock_of_the_hung(runtime: RuntimeDirectory, name: str, record: ServerRecord
         try:
             return _lock_within(runtime, f"{name}.lock", max(0.0, looked + HANDSHAKE_SECONDS - time.monotonic()))
         except ServersUnreachable:
+            if note_of(runtime, name).record != record:
+                return None  # it was only about to begin
             if not process.works(before, process.signs_of_life(record.pid)):
                 process.end(record.pid, record.started)
                 return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
@@ -395,7 +405,7 @@ def _ready_port(program: Program, ready: int) -> int:
     answer = b""
     deadline = time.monotonic() + READY_SECONDS
     while not answer.endswith(b"\n"):
-        if not select.select([ready], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not readable([ready], deadline - time.monotonic()):
             raise ServersUnreachable(f"{program.name} was not ready within {READY_SECONDS:.0f} s", "try again")
         data = os.read(ready, 4096)
         if not data:

@@ -48,7 +48,10 @@ class EspeakProcess:
         Raises EspeakCrashed; KokoroError for a text that takes longer, or when there is something else wrong.
         """
         request: dict[str, object] = {"options": options, "text": text}
-        answer = self._exchange(request) or self._exchange(request)  # a worker that is killed holds nothing to lose
+        answer = self._exchange(request)
+        if not answer or "failed" in answer:  # it was killed, or a clean-up has taken the files it works with
+            self._forget_worker()
+            answer = self._exchange(request)
         if "phonemes" in answer:
             phonemes: list[str] = answer["phonemes"]
             return phonemes
@@ -73,9 +76,12 @@ class EspeakProcess:
         if line.endswith(b"\n"):
             answer: dict[str, Any] = json.loads(line)
             return answer
+        self._forget_worker()
+        return {}
+
+    def _forget_worker(self) -> None:
         self._end()
         self._worker = None
-        return {}
 
     def _start(self) -> subprocess.Popen[bytes]:
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

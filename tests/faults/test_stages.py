@@ -339,7 +339,7 @@ def codes_expected(stage: str, number: signal.Signals, clients: int) -> list[lis
 
 def end_by_signal(world: StagedWorld, stage: str, signals: list[signal.Signals], number: int, ends: Times) -> None:
     exits: queue.SimpleQueue[int] = queue.SimpleQueue()
-    world.start_stub_server(exits.put)
+    world.start_stub_server(on_exit=exits.put)
     server, clients, _ = scene(world, stage, number)
     for each in signals:
         server.send_signal(each)

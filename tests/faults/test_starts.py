@@ -129,7 +129,7 @@ def test_a9_a_server_that_dies_at_its_start_is_given_up_with_its_last_words(worl
 
 def test_a9_deaths_are_forgotten_after_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
-    deaths = tuple((now - 61 + seconds, "why") for seconds in range(5))
+    deaths = tuple((now - 60.5 + seconds, "why") for seconds in range(5))
     assert daemon.Note(deaths=deaths).recent_deaths() == 4
     runtime = RuntimeDirectory(str(world.runtime))
     assert daemon.deaths(runtime) == 0

@@ -415,8 +415,8 @@ def test_b1_well_typed_messages_that_make_no_sense_fail_no_handler(servers: Serv
 def in_its_place(message: Message, role: str, utterance: str, voice: str) -> list[Message]:
     """The message, among those without which nobody would look at it."""
     if role == "voice":
-        register = MESSAGES["Register"](voice=voice, pid=os.getpid(), port=1)  # type: ignore[call-arg]
-        opened = MESSAGES["UtteranceOpened"](utterance=utterance, sink="client")  # type: ignore[call-arg]
+        register = MESSAGES["Register"](voice=voice, pid=os.getpid(), port=1, instance="0" * 32, open=[])  # type: ignore[call-arg]
+        opened = MESSAGES["UtteranceOpened"](utterance=utterance)  # type: ignore[call-arg]
         if type(message) in (type(register), type(opened)):
             return [message, opened] if type(message) is type(register) else [register, message]
         return [register, opened, message]
