@@ -265,15 +265,22 @@ def _lock_of_the_hung(runtime: RuntimeDirectory, name: str, record: ServerRecord
     while True:
         before = process.signs_of_life(record.pid)
         looked = time.monotonic()
-        if connection := connect(runtime, name):
-            connection.close()
+        silent = record.port == 0
+        try:
+            call(record.port, runtime.token(), "client").close()
             return None
+        except Busy as error:
+            raise ServersBusy(error.retry_after) from error
+        except NoAnswer:
+            silent = True
+        except (ConnectionLost, NotOurServer):
+            pass  # it listens elsewhere, in another network namespace say: not ours to end
         try:
             return _lock_within(runtime, f"{name}.lock", max(0.0, looked + HANDSHAKE_SECONDS - time.monotonic()))
         except ServersUnreachable:
             if note_of(runtime, name).record != record:
                 return None  # it was only about to begin
-            if not process.works(before, process.signs_of_life(record.pid)):
+            if silent and not process.works(before, process.signs_of_life(record.pid)):
                 process.end(record.pid, record.started)
                 return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
             if time.monotonic() > deadline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from kokoro_common import daemon
+from kokoro_common import daemon, process
+from kokoro_common.errors import ServersUnreachable
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import Ping, Pong
 from tests.conftest import World
@@ -208,3 +210,28 @@ def test_only_the_model_server_has_the_engines_environment_however_it_was_starte
     stub_world.start_stub_server()
     (model,) = environments("model_server")
     assert ENVIRONMENT.items() <= model.items()
+
+
+@pytest.mark.parametrize("listens", [False, True], ids=["refuses calls", "takes calls and says nothing"])
+def test_only_a_server_that_takes_calls_and_says_nothing_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    """One that refuses them may listen in another network namespace."""
+    monkeypatch.setattr(daemon, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(daemon, "LEAVING_SECONDS", 0.1)
+    runtime = RuntimeDirectory(str(tmp_path / "runtime"))
+    held = runtime.lock("model.lock", wait=False)
+    assert held is not None
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as idle,
+    ):
+        port = listener.getsockname()[1]
+        if not listens:
+            listener.close()
+        record = daemon.ServerRecord(pid=idle.pid, port=port, started=process.start_of(idle.pid))
+        daemon._write_note(runtime, held, daemon.Note(record=record))
+        with pytest.raises(ServersUnreachable):
+            daemon.clear_away(runtime, "model")
+        assert (idle.poll() is not None) == listens
+    os.close(held)
