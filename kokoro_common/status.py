@@ -25,6 +25,8 @@ def readable(report: dict[str, Any]) -> str:
         f"utterances     {ledger['accepted']} accepted, {ledger['finished']} finished, "
         f"{ledger['cancelled']} cancelled, {ledger['failed']} failed, {ledger['in_flight']} in flight",
     ]
+    if model["restarts"]:
+        lines.append(f"restarts       {model['restarts']}, of servers that had died; the logs say of what")
     if model["rtf_p50"] is not None:
         lines.append(f"speed          {model['rtf_p50']:.2f} s of work for 1 s of audio (median)")
     if model["first_audio_ms_p50"] is not None:

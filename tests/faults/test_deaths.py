@@ -86,6 +86,7 @@ def test_a12_an_engine_that_waits_for_ever_is_replaced(world: World, shown: Show
         assert model_pid(world) != pid
         whole += assert_ledger(world)["failed"] == 0
         assert world.status()["model_server"]["restarts"] == 1
+        assert "restarts       1, of servers that had died" in world.say("--status").stdout
         assert any("made no progress" in str(entry["event"]) for entry in world.log("model_server"))
         world.say("--shutdown", "-q")
         assert_heard_once(decode_samples(np.load(world.path / "heard-af_heart.npy")))
