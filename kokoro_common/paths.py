@@ -39,6 +39,8 @@ class RuntimeDirectory:
     While a process has one it holds a shared flock on it: systemd-tmpfiles does not clean up what is locked.
     """
 
+    _fd = -1  # of the directory, which is never reached by its path again
+
     def __init__(self, path: str = "") -> None:
         """An empty path means the default; `note` tells the user if that is not the usual one. Does not block."""
         self.path, self.note = (path, "") if path else _default_path()
@@ -49,7 +51,6 @@ class RuntimeDirectory:
         except OSError as error:
             raise self._unusable(error, "remove what is in its place or set KOKORO_RUNTIME_DIR") from error
         if problem := _problem_of(os.fstat(self._fd)):
-            os.close(self._fd)
             raise ServersUnreachable(
                 f"the runtime directory {self.path} {problem}", "make it yours with mode 0700 or set KOKORO_RUNTIME_DIR"
             )
@@ -57,6 +58,10 @@ class RuntimeDirectory:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             pass  # a clean-up is at it in this moment
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def read(self, name: str) -> bytes | None:
         """The whole file, or None when it is absent, a link, another user's, or too long to be ours."""

@@ -7,7 +7,6 @@ which time of coming there. Who gets so far removes it, lest its successor stops
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 import time
@@ -15,6 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+
+from kokoro_common.connection import readable
 
 _times: Counter[str] = Counter()  # that this process has come to a stage
 
@@ -53,7 +54,7 @@ class Stop:
     def wait(self, seconds: float = 60.0) -> psutil.Process:
         """Blocks until a process has stopped there."""
         try:
-            assert select.select([self._fifo], [], [], seconds)[0], f"nobody came to {self.name}"
+            assert readable([self._fifo], seconds), f"nobody came to {self.name}"
             pid = int(os.read(self._fifo, 64))
         finally:
             os.close(self._fifo)
