@@ -384,7 +384,7 @@ def test_b1_well_typed_messages_that_make_no_sense_fail_no_handler(servers: Serv
     """Each field of each message in turn, where it matters: with an utterance open, from a registered voice server."""
     sent = held = 0
     chance = random.Random(time.time_ns())
-    kinds = [kind for kind in MESSAGES.values() if kind.__name__ != "Shutdown"]
+    kinds = [kind for kind in MESSAGES.values() if kind.__name__ not in ("Shutdown", "Outdated")]  # they end it
     voices = itertools.cycle(name for name in VOICES if name != "af_heart")
     for name, role in (("model", "client"), ("model", "voice"), (NAMES[1], "client")):
         watching = call(servers.ports[name], servers.token, "client")
