@@ -236,7 +236,7 @@ class ModelServer:
         limit = self._settings.memory_limit * 1_000_000
         size = rss_bytes(os.getpid()) if limit and self._synthesis.chunks_done else 0  # else it would be as large again
         if size > (limit if idle else limit * URGENT):
-            self._renew(f"{size / 1e6:.0f} MB of memory", warm=True)
+            self._renew(f"{size / 1e6:.0f} MB of memory", warm=self._loader.engine is not None)
 
     def _renew(self, reason: str, *, warm: bool) -> NoReturn:
         """Begins again in fresh memory; a graphics card's is freed as well. Voice servers register by themselves."""
@@ -390,6 +390,9 @@ class ModelServer:
             raise ProtocolError(f"there is no voice {message.voice[:40]!r}")
         if message.pid <= 0 or not 0 < message.port < 65536:
             raise ProtocolError(f"there is no process {message.pid} or port {message.port}")
+        known = self._voices.get(message.voice)
+        if known is not None and known.peer is not None and known.instance == message.instance:
+            self._peer_gone(known.peer)  # word of that has not reached us yet
         voice = self._voices.setdefault(message.voice, Voice())
         if voice.peer is not None:
             raise ProtocolError(f"{message.voice} has registered already")

@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 
 MODEL_PROGRAM = os.path.join(daemon.PROGRAMS, "model_server.py")
 PING_SECONDS = 1.0
-MAX_MISSES = 3  # pings without an answer; counted, not timed: the machine may have been asleep
 # Waits before another attempt while nothing was accepted; what was accepted and not begun gets one more attempt.
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 PART_CHARACTERS = 16_000  # at most 64 kB of UTF-8, below what one TextPart may hold
@@ -374,8 +373,7 @@ class _Watched:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._misses = 0
-        self._signs = (0.0, "")
+        self._pulse = process.Pulse(connection.pid)
 
     def receive(self) -> tuple[Message, bytes]:
         """The next message, Pong included. Blocks. Raises ConnectionLost when the server hangs too."""
@@ -385,18 +383,14 @@ class _Watched:
             except TimeoutError:
                 self.missed()
                 continue
-            self._misses = 0
+            self._pulse.answered()
             return message, payload
 
     def missed(self) -> None:
         """Nothing was heard for PING_SECONDS."""
-        if self._misses:
-            signs = process.signs_of_life(self.connection.pid)
-            if self._misses >= MAX_MISSES and not process.works(self._signs, signs):
-                self.connection.close()  # whoever asks for it next will end it
-                raise ConnectionLost("it hangs")
-            self._signs = signs
-        self._misses += 1
+        if self._pulse.hangs():
+            self.connection.close()  # whoever asks for it next will end it
+            raise ConnectionLost("it hangs")
         self.connection.send(Ping())
 
 

@@ -23,7 +23,6 @@ log = logging.getLogger("kokoro.link")
 
 PING_SECONDS = 1.0
 MAX_UNSENT_BYTES = 1 << 20  # beyond it log lines wait, so that they never cost us the connection
-MAX_MISSES = 2  # pings without an answer; counted, not timed: a machine that was asleep is given another chance
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0  # seconds between two attempts, doubling
 SEEK_SECONDS = 10.0  # for a model server that nobody needs; one that is needed is started
 
@@ -43,14 +42,13 @@ class Link:
         self._runtime = runtime
         self._inbox = inbox
         self._needed = threading.Event()
-        self._signs = (0.0, "")
-        self._misses = 0
+        self._pulse = process.Pulse(0)
         self._next_ping = 0.0
 
     def adopt(self, connection: Connection) -> None:
         """From now on this is the connection; what comes through it arrives in the inbox."""
         self._needed.clear()
-        self._misses = 0
+        self._pulse = process.Pulse(connection.pid)
         self._next_ping = 0.0
         self.peer = Peer(connection, "model", self._inbox, log)
         threading.Thread(target=self.peer.serve, name="link", daemon=True).start()
@@ -82,20 +80,15 @@ class Link:
         if self.peer is None or now < self._next_ping:
             return
         self._next_ping = now + PING_SECONDS
-        if self._misses:
-            signs = process.signs_of_life(self.peer.pid)
-            hangs = self._misses >= MAX_MISSES and not process.works(self._signs, signs)
-            self._signs = signs
-            if hangs:
-                log.error("the model server hangs", extra={"server_pid": self.peer.pid})
-                self.peer.drop()
-                return
-        self._misses += 1
-        self.peer.post(Ping())
+        if self._pulse.hangs():
+            log.error("the model server hangs", extra={"server_pid": self.peer.pid})
+            self.peer.drop()
+        else:
+            self.peer.post(Ping())
 
     def heard(self) -> None:
         """It has said something."""
-        self._misses = 0
+        self._pulse.answered()
 
     def _seek(self) -> None:
         """On a thread of its own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 
+MAX_MISSES = 3  # pings without an answer; counted, not timed: the machine may have been asleep
 TERMINATE_SECONDS = 2.0  # between the polite signal and the other one
 
 
@@ -47,6 +48,28 @@ def signs_of_life(pid: int) -> tuple[float, str]:
 def works(before: tuple[float, str], now: tuple[float, str]) -> bool:
     """Whether a process that does not answer was at least busy between two looks at its signs of life."""
     return now[0] > before[0] or now[1] == "disk-sleep"
+
+
+class Pulse:
+    """Whether a server that is pinged hangs: it answers no ping, and does not work either. Used by who waits for it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._misses = 0
+        self._signs = (0.0, "")
+
+    def answered(self) -> None:
+        """It has said something."""
+        self._misses = 0
+
+    def hangs(self) -> bool:
+        """To be asked before each ping: another one may be without an answer. Does not block."""
+        if self._misses:
+            before, self._signs = self._signs, signs_of_life(self._pid)
+            if self._misses >= MAX_MISSES and not works(before, self._signs):
+                return True
+        self._misses += 1
+        return False
 
 
 def terminate(pid: int, started: str) -> None:
