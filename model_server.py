@@ -6,7 +6,8 @@ Threads
     accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
     writers    one a connection, empty its outbox
     loader     downloads and loads: weights, voices, spaCy's model (kokoro_common/loader.py)
-    g2p        text chunk to phonemes                             (kokoro_common/synthesis.py)
+    import     torch, while the loader checks the weights; then it ends
+    g2p        text chunk to phonemes; builds the G2P while the loader makes the engine (kokoro_common/synthesis.py)
     synthesis  the only one that calls an engine; never writes to a socket
     start-*    one a voice server that is being started, until it listens
 
@@ -44,7 +45,7 @@ from kokoro_common.errors import (
     UsageError,
 )
 from kokoro_common.floor import Floor
-from kokoro_common.loader import DownloadEnded, DownloadStep, Loader, VoiceLoaded
+from kokoro_common.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
 from kokoro_common.logs import is_line, log_file, start_log
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
@@ -78,7 +79,7 @@ from kokoro_common.protocol import (
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis import MEASURED, Synthesis, failure
-from kokoro_common.voices import VOICES
+from kokoro_common.voices import VOICES, parse_voice
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable
@@ -160,9 +161,9 @@ class ModelServer:
 
     def run(self) -> None:
         """Blocks until the server is told to end, or has been idle for `keep_alive`."""
-        self._synthesis.start()
         self._board.start()
         self._life.announce(self._board.port)
+        self._synthesis.start()
         self._log.info("listening", extra={"port": self._board.port, "version": __version__})
         next_tick = time.monotonic() + TICK_SECONDS
         while not self._may_end():
@@ -298,11 +299,11 @@ class ModelServer:
             return
         if message.voice not in VOICES:
             raise UnknownVoice(f"there is no voice {message.voice[:40]!r}", "see say.py --list-voices")
-        running = self._loader.device or self._settings.device  # auto, until the model is loaded
-        if message.device and running not in ("auto", message.device):
-            raise UsageError(f"the servers run on {running}", "run say.py --shutdown first")
+        self._check_wanted(message.device, self._loader.device or self._settings.device)
+        self._check_wanted(message.precision, self._loader.precision or self._settings.precision)
         if message.engine != "espeak":
-            self._loader.want_model()
+            self._synthesis.expect(parse_voice(message.voice).lang)
+            self._loader.want_model(message.voice)
         voice = self._voices.get(message.voice)
         if voice is not None and voice.peer is not None:
             peer.post(VoiceServerAt(voice=message.voice, port=voice.port))
@@ -314,6 +315,11 @@ class ModelServer:
                 target=self._start_voice, args=(message.voice, environment), name=f"start-{message.voice}", daemon=True
             ).start()
         voice.waiting.append(peer)
+
+    def _check_wanted(self, wanted: str, running: str) -> None:
+        """`running` is auto until the model is loaded."""
+        if wanted not in ("", "auto", running) and running != "auto":
+            raise UsageError(f"the servers run on {running}, not {wanted}", "run say.py --shutdown first")
 
     def handle_download(self, peer: Peer, message: Download) -> None:
         for name in message.voices:
@@ -404,6 +410,7 @@ class ModelServer:
         for utterance in voice.open:
             self._synthesis.open(peer, utterance)
         peer.post(self._loader.state)
+        self._synthesis.expect(parse_voice(message.voice).lang)
         for client in voice.waiting:
             client.post(VoiceServerAt(voice=message.voice, port=message.port))
         voice.waiting = []
@@ -501,6 +508,10 @@ class ModelServer:
     def handle_voice_loaded(self, _: None, message: VoiceLoaded) -> None:
         self._synthesis.voice_loaded(message)
 
+    def handle_engine_lost(self, _: None, message: EngineLost) -> None:
+        """Voice servers ask the new process for what this one has not answered; it looks anew which device works."""
+        self._renew(message.reason, warm=True)
+
     def handle_download_step(self, _: None, message: DownloadStep) -> None:
         assert isinstance(message.asker, Peer)
         message.asker.post(ServerState(state="downloading", detail=message.file, fraction=message.fraction))
@@ -534,7 +545,10 @@ class ModelServer:
                 or ("the model is loaded" if neural else "nobody asked for it yet"),
                 "device": loader.device or self._settings.device,
                 "device_reason": loader.device_reason,
-                "precision": "fp32",
+                "precision": loader.precision or self._settings.precision,
+                "precision_reason": loader.precision_reason,
+                "decoder": loader.engine.path if loader.engine is not None else "",
+                "batch_limit": loader.engine.batch_limit if loader.engine is not None else 1,
                 "revision": loader.manifest.revision,
                 "g2p": self._synthesis.g2p_quality,
                 "queue": self._synthesis.waiting,
@@ -578,7 +592,7 @@ def percentile(values: Collection[float], percent: int) -> float | None:
     return round(known[(len(known) - 1) * percent // 100], 3) if known else None
 
 
-EVENTS = (ServerState, VoiceLoaded, DownloadStep, DownloadEnded, VoiceStarted, VoiceStartFailed, Shutdown)
+EVENTS = (ServerState, VoiceLoaded, EngineLost, DownloadStep, DownloadEnded, VoiceStarted, VoiceStartFailed, Shutdown)
 FROM_CLIENT = (VoiceServerFor, Download, StatusRequest, Ping, Shutdown)
 FROM_VOICE = (
     Register,

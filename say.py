@@ -45,7 +45,7 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
       --stop  --skip     from any shell: cancel all speech, or what is being spoken
       --pause  --resume  silence what is being spoken, go on with it
       --engine NAME      auto, kokoro (the model or an error) or espeak (embedded default)
-      --device NAME      auto, cpu, cuda or mps, when the servers start
+      --device NAME      auto, cpu, cuda or mps    --precision NAME   auto, fp32 or bf16
       --seed N           another take of the same text (0)
       --status [--json]  what the servers do      --shutdown     end all servers
       --doctor           check all that speech needs here, with the remedy for each problem
@@ -94,6 +94,7 @@ def _parser() -> _Parser:
     parser.add_argument("-n", "--no-wait", action="store_true")
     parser.add_argument("--engine")
     parser.add_argument("--device")
+    parser.add_argument("--precision")
     parser.add_argument("--seed")
     for verb in CONTROL_VERBS:
         parser.add_argument(f"--{verb}", action="store_true")
@@ -205,10 +206,11 @@ def _run(options: argparse.Namespace) -> int:
         print("\n".join(devices()))
         return 0
     if options.doctor:
-        return _doctor({"device": options.device, "engine": options.engine})
+        return _doctor({"device": options.device, "precision": options.precision, "engine": options.engine})
     from kokoro_common.settings import resolve
 
-    settings = resolve({"device": options.device})  # the servers', if they have to be started
+    # The servers', if they have to be started.
+    settings = resolve({"device": options.device, "precision": options.precision})
     if options.status:
         return _status(settings, as_json=options.json)
     if options.shutdown:
@@ -249,6 +251,7 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         follow=options.follow,
         wait=not options.no_wait,
         device=options.device or "",
+        precision=options.precision or "",
         debug=own.debug,
     )
     source = _source(options)

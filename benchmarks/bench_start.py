@@ -3,18 +3,22 @@
     python -m benchmarks.bench_start [--rounds N]                from the repository root
 
 Everything is real: `say.py --debug -o -` starts the servers and gets the audio; a sound device is not needed. Beside it
-`python -c "import torch"` and, for the neural voice, a plain process that does one sentence with kokoro and misaki.
-Cold means without servers: the files have been read before, by the warm-up round.
+`python -c "import torch"` and, for the neural voice, a plain process that does one sentence with kokoro.KPipeline; then
+the memory of both as well. Cold means without servers: the files have been read before, by the warm-up round.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import re
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
 
 from benchmarks.measure import (
     ROOT,
@@ -26,6 +30,7 @@ from benchmarks.measure import (
     print_machine,
     print_ratios,
     print_seconds,
+    quartiles,
     run,
     take_turns,
 )
@@ -34,17 +39,21 @@ from tests.conftest import World
 TEXT = "Tea is ready in the kitchen."
 WAV_HEADER = 44  # bytes
 TORCH, START, PLAIN = "import torch", "cold start", "plain kokoro"
+READY = "the server is ready"
 EVENTS: dict[tuple[object, ...], str] = {  # (component, event, state) of the log: the phase that ends with it
     ("model_server", "listening", None): "the model server listens",
     (f"voice_server-{VOICE}", "listening", None): "the voice server listens",
     (f"voice_server-{VOICE}", "speak", None): "the text is there",
     ("model_server", "state", "loading"): "the files are checked",
-    ("model_server", "state", "ready"): "the model is loaded",
+    ("model_server", "engine made", None): "the model is loaded",
+    ("model_server", "g2p warm", None): "the g2p is warm",
+    ("model_server", "state", "ready"): READY,
     ("model_server", "phonemes", None): "the first phonemes",
 }
-IMPORTS = {"torch": "within loading: import torch", "kokoro": "within loading: import kokoro, after torch"}
-PLAIN_PHASES = [f"{PLAIN}: {word}" for word in ("imported", "loaded", "phonemes", "audio")]
-NAMES = [*EVENTS.values(), *IMPORTS.values(), START, *PLAIN_PHASES, TORCH]
+PLAIN_PHASES = [f"{PLAIN}: {word}" for word in ("imported", "loaded", "pipeline", "audio")]
+NAMES = [*EVENTS.values(), START, *PLAIN_PHASES, TORCH]
+MEMORY = ("resident", "peak")  # of a process, in MB: now, and the most it has had
+SERVER_MB, PLAIN_MB = ([f"{who}: {kind}" for kind in MEMORY] for who in ("model server", PLAIN))
 
 
 def import_torch() -> Round:
@@ -52,10 +61,8 @@ def import_torch() -> Round:
 
 
 def cold_start(model: Model | None) -> Round:
-    """Seconds from the start of say.py to the end of each phase, in servers of their own."""
+    """Seconds from the start of say.py to the end of each phase, in servers of their own; and their memory then."""
     with new_world(model.environment if model else None) as world:
-        if model:
-            world.environment["PYTHONPROFILEIMPORTTIME"] = "1"  # the model server's goes to its .stderr
         began, clock = time.monotonic(), time.time()
         process = world.popen("--debug", "-o", "-", TEXT, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
@@ -69,26 +76,49 @@ def cold_start(model: Model | None) -> Round:
             phase = EVENTS.get((entry["component"], entry["event"], entry.get("state")))
             if phase is not None:
                 ends[phase] = datetime.datetime.fromisoformat(str(entry["time"])).timestamp() - clock
-        return ends | (import_seconds(world) if model else {}) | {START: heard_at}
+        return ends | {START: heard_at} | server_memory(world)
 
 
-def import_seconds(world: World) -> Round:
-    report = (world.cache / "logs" / "model_server.stderr").read_text()
-    took = {name: int(micro) / 1e6 for micro, name in re.findall(r"\| +(\d+) \| +(\S+)$", report, re.MULTILINE)}
-    return {phase: took[name] for name, phase in IMPORTS.items()}
+def server_memory(world: World) -> Round:
+    """MB of the model server with the processes that make phonemes for it; what they share counts each time."""
+    (server,) = (each for each in world.servers() if "model_server" in " ".join(each.cmdline()))
+    helpers = [each for each in server.children(recursive=True) if "espeak_g2p" in " ".join(each.cmdline())]
+    if not psutil.LINUX:
+        return {}
+    texts = [Path(f"/proc/{each.pid}/status").read_text() for each in (server, *helpers)]
+    status = [dict(line.split(":", 1) for line in text.splitlines()) for text in texts]
+    figures = ([each[key] for each in status] for key in ("VmRSS", "VmHWM"))
+    return dict(zip(SERVER_MB, map(megabytes, figures), strict=True))
+
+
+def megabytes(kilobytes: Iterable[str]) -> float:
+    return sum(int(figure.split()[0]) for figure in kilobytes) * 1024 / 1e6
 
 
 def plain_kokoro(model: Model) -> Round:
     began = time.monotonic()
+    figures: Round = {}
     with subprocess.Popen(
         [sys.executable, "benchmarks/plain_kokoro.py", *model.files, TEXT],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive"},  # as the server has it: beside other work three times as fast
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        ends = {f"{PLAIN}: {line.strip()}": time.monotonic() - began for line in process.stdout}
+        for line in process.stdout:
+            what, *kilobytes = line.split()
+            if what == "memory":
+                figures |= zip(PLAIN_MB, (megabytes([each]) for each in kilobytes), strict=True)
+            else:
+                figures[f"{PLAIN}: {what}"] = time.monotonic() - began
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, "plain_kokoro.py")
-    return ends | {PLAIN: ends[PLAIN_PHASES[-1]]}
+    return figures | {PLAIN: figures[PLAIN_PHASES[-1]]}
+
+
+def print_megabytes(rounds: Sequence[Round], names: Iterable[str]) -> None:
+    for name in names:
+        low, median, high = quartiles([one[name] for one in rounds])
+        print(f"  {name:<42}{median:8.0f}   ({low:.0f} .. {high:.0f}) MB")
 
 
 def main() -> None:
@@ -107,8 +137,11 @@ def main() -> None:
     rounds = take_turns(
         [lambda: cold_start(model), lambda: plain_kokoro(model), import_torch], options.rounds, warm_up=1
     )
-    print_ratios(rounds, [(START, PLAIN), (START, TORCH), (PLAIN, TORCH)])
+    print_ratios(rounds, [(READY, PLAIN), (START, PLAIN), (READY, TORCH), (START, TORCH), (PLAIN, TORCH)])
     print_seconds(rounds, [name for name in NAMES if name in rounds[0]])
+    if SERVER_MB[0] in rounds[0]:
+        print_ratios(rounds, zip(SERVER_MB, PLAIN_MB, strict=True))
+        print_megabytes(rounds, (*SERVER_MB, *PLAIN_MB))
 
 
 if __name__ == "__main__":

@@ -65,16 +65,25 @@ def print_ratios(rounds: Sequence[Round], pairs: Iterable[tuple[str, str]]) -> N
         print(f"  {f'{name} / {baseline}':<42}{_spread([one[name] / one[baseline] for one in rounds], '8.2f')}")
 
 
+def quartiles(values: Sequence[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
+
+
 def _spread(values: Sequence[float], form: str) -> str:
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
+    low, median, high = quartiles(values)
     return f"{median:{form}}   ({low:{form.lstrip('8')}} .. {high:{form.lstrip('8')}})"
 
 
 def print_machine() -> None:
+    print(machine())
+
+
+def machine() -> str:
     """The line that figures mean nothing without."""
     flags = _cpu_flags()
     vector = [name for name in ("avx2", "avx512f", "amx_tile") if name in flags]
-    print(
+    return (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {' '.join(vector) or 'no AVX'}; "
         f"Python {platform.python_version()}, torch {version('torch')}; load {os.getloadavg()[0]:.1f}"
     )

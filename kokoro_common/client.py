@@ -84,6 +84,7 @@ class Options(Record):
     volume: float = 1.0  # 0 to 2
     audio_device: str = ""  # part of a device's name
     device: str = ""  # of the model, if --device asked for one
+    precision: str = ""  # of the model, if --precision asked for one
     debug: bool = False
 
 
@@ -219,12 +220,22 @@ class Client:
     def _voice_connection(self, options: Options) -> Connection:
         """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
         name = server_name(parse_voice(options.voice))
-        if not options.device and (connection := daemon.connect(self._runtime, f"voice-{name}", patient=True)):
+        if not (options.device or options.precision) and (
+            connection := daemon.connect(self._runtime, f"voice-{name}", patient=True)
+        ):
             return connection
         sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
         model = self._model_server()
         try:
-            model.send(VoiceServerFor(voice=name, engine=options.engine, environment=sound, device=options.device))
+            model.send(
+                VoiceServerFor(
+                    voice=name,
+                    engine=options.engine,
+                    environment=sound,
+                    device=options.device,
+                    precision=options.precision,
+                )
+            )
             return call(self._answer(model, VoiceServerAt).port, self._runtime.token(), "client")
         except Busy as error:
             raise ServersBusy(error.retry_after) from error

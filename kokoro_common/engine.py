@@ -1,7 +1,7 @@
-"""Phonemes, style, speed and seed to audio, by kokoro.KModel as it is. Owns torch and kokoro.
+"""Phonemes, style, speed and seed to audio. Owns torch, with the rooms that compute: network, checkpoint, kernel.
 
-torch's random state belongs to the whole process: the thread that has the engine must be the only one to use torch.
-Importing this room costs nothing; torch (2 s) and kokoro (7 s) are imported by the first call that needs them.
+The engine is used by one thread. What it speaks is what kokoro.KModel speaks, sample for sample within rounding.
+Importing this room costs nothing; torch (2 s) is imported by the first call that needs it. kokoro (7 s) is never.
 """
 
 from __future__ import annotations
@@ -119,58 +119,154 @@ def _trial(device: str) -> str:
     return ""
 
 
+class DeviceLost(KokoroError):
+    """The device has failed, and with it all that this process had on it: only another process can use it again."""
+
+
+def versions(device: str) -> list[str]:
+    """What the speed depends on beside the processor. Imports torch."""
+    _prepare_environment()
+    import torch
+
+    from kokoro_common import kernel
+
+    card = torch.cuda.get_device_name() if device == "cuda" else ""
+    return [torch.__version__, str(kernel.INTERFACE), kernel.load()[1], device, card]
+
+
+def bf16_may_pay(device: str) -> bool:
+    """Whether bfloat16 may be faster than float32: on the matrix units of a processor, or a graphics card."""
+    from kokoro_common import kernel
+
+    library, _ = kernel.load() if device == "cpu" else (None, "")
+    return device == "cuda" or (library is not None and kernel.has_bf16(library))
+
+
 class KokoroEngine:
     """One Kokoro in memory. Make and use it on one thread, the only one of the process that uses torch."""
 
-    batch_limit = 1  # KModel.forward takes one phrase at a time
+    def __init__(
+        self, config_path: str, weights_path: str, device: str, precision: str = "fp32", *alternatives: str
+    ) -> None:
+        """Blocks for a second or two: imports torch and reads the weights, whose digest the caller has checked.
 
-    def __init__(self, config_path: str, weights_path: str, device: str) -> None:
-        """Blocks for seconds: imports kokoro and loads the weights, whose digest the caller has checked.
-
-        Raises ModelUnavailable for files that are damaged or do not make a Kokoro together.
+        `precision`: fp32, or bf16 for the decoder's products where bf16_may_pay says so; alternatives can be changed to
+        by use(). Raises ModelUnavailable for files that are damaged or do not make a Kokoro together.
         """
-        config = _read_config(config_path)
-        with warnings.catch_warnings(action="ignore"):  # upstream's deprecations, which are not the user's concern
-            kokoro = _import_kokoro()
+        self._config = _read_config(config_path)
+        self._weights_path = weights_path
+        self.batch_limit = 1  # phrases that are worth a forward together
+        self.notice = ""  # what has become of the device that was chosen
+        self._load(device, [precision, *alternatives])
+
+    def _load(self, device: str, precisions: Sequence[str]) -> None:
+        """Anew, for a device, with a decoder of each precision; the first is used."""
+        _prepare_environment()
+        self.device = device
+        with warnings.catch_warnings(action="ignore"):  # torch's, which are not the user's concern
+            from kokoro_common import kernel
+            from kokoro_common.network import Network
+
+            self._library, self._library_problem = kernel.load() if device == "cpu" else (None, "")
             try:
-                model = kokoro.KModel(repo_id="hexgrad/Kokoro-82M", config=config, model=weights_path)
-                lacking = _lacking(model, weights_path)
-                self._model = model.to(device).eval()
-            except Exception as error:  # a wrong file can fail anywhere in kokoro, transformers and torch
-                problem = f"{weights_path} cannot be loaded: {_first_line(error)}"
+                self._network = Network(self._config, self._weights_path, device)
+                self._decoders = self._make_decoders(precisions)
+            except ValueError as error:
+                problem = f"{self._weights_path} does not fill the model: {error}"
                 raise ModelUnavailable(problem, _MODEL_REMEDY) from error
-        if lacking:
-            problem = (
-                f"{weights_path} does not fill the model: {len(lacking)} weights missing or wrong, as {lacking[0]}"
-            )
-            raise ModelUnavailable(problem, _MODEL_REMEDY)
+            except Exception as error:  # a wrong file can fail anywhere in torch
+                problem = f"{self._weights_path} cannot be loaded: {_first_line(error)}"
+                raise ModelUnavailable(problem, _MODEL_REMEDY) from error
+        self.precision = precisions[0]
+        _give_back_memory()
+
+    def _make_decoders(self, precisions: Sequence[str]) -> dict[str, Any]:
+        import torch
+
+        from kokoro_common import kernel, network
+
+        weights = self._network.take_decoder_weights()
+        generator = self._config["istftnet"]
+        if self._library is not None:
+            return {each: kernel.Decoder(self._library, weights, generator, each) for each in precisions}
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        return {each: network.Decoder(weights, generator, dtypes[each]) for each in precisions}
 
     @property
     def vocabulary(self) -> frozenset[str]:
         """The phonemes that have a token id."""
-        return frozenset(self._model.vocab)
+        return frozenset(self._network.vocabulary)
+
+    @property
+    def path(self) -> str:
+        """How the decoder is computed, and why not faster, for a person."""
+        if self._library is not None:
+            return "compiled kernel"
+        return f"plain torch; the compiled kernel cannot be used: {self._library_problem}" * (self.device == "cpu")
+
+    def use(self, precision: str, *, only: bool = False) -> None:
+        """One of those that it was made with; `only`: the memory of the others is freed."""
+        self.precision = precision
+        if only:
+            self._decoders = {precision: self._decoders[precision]}
+            _give_back_memory()
 
     def synthesize(self, phrases: Sequence[Phrase]) -> list[Waveform]:
-        """One waveform for each phrase, empty where no phoneme is in the vocabulary. Blocks for the forwards.
+        """One waveform for each phrase, empty where no phoneme is in the vocabulary. Blocks for the forward.
 
-        The same phrase gives the same samples, whatever was spoken before it. Raises KokoroError if a forward fails.
+        The same phrase gives the same samples, whatever was spoken before it. Together with others they may differ in
+        the last bits. A graphics card without memory gets half as many phrases at once, then none: from then on the
+        CPU speaks, and `notice` says so. Raises DeviceLost, and KokoroError if a forward fails otherwise.
         """
-        return [self._speak(phrase) for phrase in phrases]
-
-    def _speak(self, phrase: Phrase) -> Waveform:
         import torch
 
-        if not any(phoneme in self._model.vocab for phoneme in phrase.phonemes):
-            return Waveform(samples=torch.empty(0).numpy(), durations=torch.empty(0, dtype=torch.int64).numpy())
-        style = torch.tensor(phrase.style)  # (1, 256), a copy: packs are read-only, which from_numpy warns about
         try:
-            with torch.inference_mode():
-                torch.manual_seed(phrase.seed)
-                output = self._model(phrase.phonemes, style, phrase.speed, return_output=True)
-        except RuntimeError as error:
-            problem = f"the model failed on {len(phrase.phonemes)} phonemes at speed {phrase.speed:g}"
-            raise KokoroError(f"{problem}: {_first_line(error)}") from error
-        return Waveform(samples=output.audio.numpy(), durations=output.pred_dur.numpy())
+            return self._forward(phrases)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        half = -(-len(phrases) // 2)
+        try:
+            return [wave for part in (phrases[:half], phrases[half:]) if part for wave in self._forward(part)]
+        except torch.OutOfMemoryError as error:
+            self.notice = f"{self.device} is out of memory, so the CPU speaks ({_first_line(error)})"
+        self._load("cpu", ["fp32"])
+        torch.cuda.empty_cache()
+        return [wave for phrase in phrases for wave in self._forward([phrase])]
+
+    def _forward(self, phrases: Sequence[Phrase]) -> list[Waveform]:
+        import numpy as np
+        import torch
+
+        network = self._network
+        known = network.vocabulary
+        ids = [[known[each] for each in phrase.phonemes if each in known] for phrase in phrases]
+        spoken = [number for number, each in enumerate(ids) if each]
+        waves = [Waveform(samples=np.empty(0, np.float32), durations=np.empty(0, np.int64))] * len(phrases)
+        if not spoken:
+            return waves
+        styles = torch.tensor(np.stack([phrases[number].style[0] for number in spoken]))  # (batch, 256)
+        try:
+            prosody = network.prosody(
+                [[0, *ids[number], 0] for number in spoken], styles, [phrases[number].speed for number in spoken]
+            )
+            source = network.source(prosody.f0, prosody.units, [phrases[number].seed for number in spoken])
+            spectrum = self._decoders[self.precision].decode(
+                prosody.asr, prosody.f0, prosody.energy, styles, source, prosody.units
+            )
+            audio = network.waveform(spectrum, prosody.units)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, MemoryError) as error:
+            raise self._failure(error, phrases) from error
+        for number, samples, durations in zip(spoken, audio, prosody.durations, strict=True):
+            waves[number] = Waveform(samples=samples.numpy(), durations=durations.numpy())
+        return waves
+
+    def _failure(self, error: Exception, phrases: Sequence[Phrase]) -> KokoroError:
+        if self.device == "cuda" and ("CUDA" in str(error) or type(error).__name__ == "AcceleratorError"):
+            return DeviceLost(f"{self.device} has failed: {_first_line(error)}")
+        what = " and ".join(f"{len(phrase.phonemes)} phonemes at speed {phrase.speed:g}" for phrase in phrases)
+        return KokoroError(f"the model failed on {what}: {_first_line(error)}")
 
 
 def begin_with_environment() -> None:
@@ -193,15 +289,6 @@ def _prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def _import_kokoro() -> Any:
-    _prepare_environment()
-    import kokoro
-    from loguru import logger
-
-    logger.remove()  # kokoro's import makes loguru write to stderr; this project logs through logging
-    return kokoro
-
-
 def _read_config(path: str) -> dict[str, Any]:
     """config.json, with a vocabulary that stays within the embeddings. KModel finds out about the rest."""
     try:
@@ -214,26 +301,11 @@ def _read_config(path: str) -> dict[str, Any]:
     return config
 
 
-def _lacking(model: Any, weights_path: str) -> list[str]:
-    """The weights of the model that are not those of the file, which is mapped, not read into memory again.
-
-    KModel takes renamed, missing and empty state dicts silently: when a part does not fit, it drops seven letters of
-    each key, for the `module.` of the real file, and loads what then happens to fit. NaN is wrong: it equals nothing.
-    """
-    import torch
-
-    checkpoint = torch.load(weights_path, map_location="cpu", weights_only=True, mmap=True)
-    lacking = []
-    for part, module in model.named_children():
-        given = {name.removeprefix("module."): tensor for name, tensor in checkpoint.get(part, {}).items()}
-        # kokoro gives these a weight and a bias for the sake of an exporter; the real file has none, they are 1 and 0.
-        norms = {name for name, child in module.named_modules() if isinstance(child, torch.nn.InstanceNorm1d)}
-        for name, loaded in module.state_dict().items():
-            if name not in given and name.rpartition(".")[0] in norms:
-                continue
-            if name not in given or not torch.equal(given[name].to(loaded.dtype), loaded):
-                lacking.append(f"{part}.{name}")
-    return lacking
+def _give_back_memory() -> None:
+    """What loading has left free, to the system: ENVIRONMENT makes the heap keep all it ever had."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _first_line(error: BaseException) -> str:

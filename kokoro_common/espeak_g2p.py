@@ -38,6 +38,13 @@ class EspeakProcess:
         self._worker: subprocess.Popen[bytes] | None = None
         self._end: Callable[[], object] = lambda: None
 
+    def start(self) -> None:
+        """Does not wait for it. Who asks starts it too, and hears why it cannot be started."""
+        try:
+            self._running()
+        except OSError:
+            pass
+
     def backend(self, **options: object) -> EspeakBackend:
         """In place of phonemizer.backend.EspeakBackend(**options)."""
         return EspeakBackend(self, options)
@@ -65,8 +72,7 @@ class EspeakProcess:
     def _exchange(self, request: dict[str, object]) -> dict[str, Any]:
         """The answer; an empty one if the worker has gone."""
         try:
-            os.makedirs(self._temporary_dir, mode=0o700, exist_ok=True)  # a clean-up may have removed it
-            worker = self._worker or self._start()
+            worker = self._running()
             assert worker.stdin is not None and worker.stdout is not None
             worker.stdin.write(json.dumps(request).encode() + b"\n")
             worker.stdin.flush()
@@ -82,6 +88,10 @@ class EspeakProcess:
     def _forget_worker(self) -> None:
         self._end()
         self._worker = None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        os.makedirs(self._temporary_dir, mode=0o700, exist_ok=True)  # a clean-up may have removed it
+        return self._worker or self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -128,7 +138,11 @@ def serve() -> None:
     import shutil
     import signal
     import tempfile
+    import types
 
+    # For a backend of phonemizer that nobody asks for; the real one imports csvw: 0.3 s and 20 MB, half of it all.
+    sys.modules["segments"] = segments = types.ModuleType("segments")
+    vars(segments)["__getattr__"] = lambda name: None
     import phonemizer.backend  # noqa: F401 - once, for all children
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks

@@ -1,7 +1,9 @@
 """Grapheme to phoneme: one text chunk in, the phonemes of Kokoro's vocabulary out. Owns misaki, spaCy and phonemizer.
 
 The phonemes equal those of kokoro's KPipeline with the same backend, with one difference: KPipeline drops what is
-beyond 510 phonemes, `split_spoken` keeps it. kokoro itself is never imported here.
+beyond 510 phonemes, `split_spoken` keeps it. kokoro itself is never imported here, nor what misaki and spaCy bring
+along but nobody uses, half of their cost: spaCy's command line and plugins (transformers), phonemizer, which is for
+espeak-ng's process.
 
 Where in the text the words stand that the phonemes belong to, and how exactly that is known:
 - English: exact, misaki gives the phonemes of each token. A word is a token: "$3.50", "well-known", "and/or".
@@ -18,10 +20,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import itertools
 import logging
+import os
 import re
+import sys
 from difflib import SequenceMatcher
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 from kokoro_common.errors import ModelUnavailable, UsageError
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kokoro.g2p")
 
+ENGLISH = "ab"  # spaCy imports torch for it
 ESPEAK_LANGUAGES = {"e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}  # kokoro.pipeline.LANG_CODES
 UNKNOWN = "❓"  # misaki's phoneme for what it cannot say
 _LONGEST_WORD = 50  # letters
@@ -114,7 +121,9 @@ class G2P:
         return dict(self._quality)
 
     def warm(self, lang: str) -> None:
-        """Builds the backend of a language now; English takes seconds. Raises what `spoken` raises."""
+        """Builds the backend of a language now; English takes a second. Raises what `spoken` raises."""
+        if lang not in "jz":
+            self._espeak.start()  # its imports and ours side by side
         self.spoken("a", lang)
 
     def spoken(self, text: str, lang: str) -> Spoken:
@@ -135,37 +144,57 @@ class G2P:
         return _joined(parts, _places(line, text))
 
     def _build(self, lang: str) -> Callable[[str], list[_Part]]:
-        with _espeak_in(self._espeak):
-            if lang in ("a", "b"):
-                return self._english(british=lang == "b")
-            if lang in ESPEAK_LANGUAGES:
-                return _espeak(ESPEAK_LANGUAGES[lang])
-            if lang == "j":
-                return _japanese()
-            if lang == "z":
-                return _mandarin(self._temporary_dir)
+        if lang in ENGLISH:
+            return self._english(british=lang == "b")
+        if lang in ESPEAK_LANGUAGES:
+            g2p = self._misaki_espeak.EspeakG2P(ESPEAK_LANGUAGES[lang])
+            return _aligning(lambda text: str(g2p(text)[0]), _runs)
+        if lang == "j":
+            return _japanese()
+        if lang == "z":
+            return _mandarin(self._temporary_dir)
         raise UsageError(f"there is no language {lang!r}", "choose one of a b e f h i j p z")
 
     def _english(self, british: bool) -> Callable[[str], list[_Part]]:
-        from misaki import en, espeak
+        spacy = _import_spacy()
+        from misaki import en
 
         if self._analyse is None:
-            self._analyse, self._memory_zone, self._quality["en"] = _analyser(self._spacy_path)
+            with _without_plugins(spacy):
+                self._analyse, self._memory_zone, self._quality["en"] = _analyser(spacy, self._spacy_path)
         memory_zone = self._memory_zone
         g2p = en.G2P.__new__(en.G2P)  # its __init__ would pip-install a spaCy model that is not there
         g2p.version = None
         g2p.british = british
         g2p.nlp = self._analyse
         g2p.lexicon = en.Lexicon(british)
-        g2p.fallback = espeak.EspeakFallback(british)
+        g2p.fallback = self._misaki_espeak.EspeakFallback(british)
         g2p.unk = UNKNOWN
-        _quiet()
 
         def parts(text: str) -> list[_Part]:
             with memory_zone():  # else spaCy keeps every new word for ever
                 return _token_parts(g2p(text)[1], _shown(text, en.LINK_REGEX))
 
         return parts
+
+    @functools.cached_property
+    def _misaki_espeak(self) -> ModuleType:
+        """A copy of misaki.espeak that takes our process for phonemizer.
+
+        The real one would call the library in this process, where it crashes, and costs 0.4 s: it imports csvw.
+        """
+        spec = importlib.util.find_spec("misaki.espeak")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        phonemizer = _stand_in("phonemizer", backend=SimpleNamespace(EspeakBackend=self._espeak.backend))
+        nothing = SimpleNamespace(set_library=str, set_data_path=str)  # the process finds both for itself
+        try:
+            with _standing_in(phonemizer, _stand_in("phonemizer.backend.espeak.wrapper", EspeakWrapper=nothing)):
+                spec.loader.exec_module(module)
+        except ImportError:  # a later misaki that wants more of phonemizer
+            spec.loader.exec_module(module)
+        vars(module)["phonemizer"] = phonemizer
+        return module
 
 
 def split_spoken(spoken: Spoken, limit: int) -> list[Spoken]:
@@ -290,15 +319,38 @@ def _joined(parts: list[_Part], places: list[int]) -> Spoken:
 # --- English: misaki's tokens ----------------------------------------------------------------------------------------
 
 
-def _analyser(spacy_path: str | None) -> tuple[Callable[[str], Any], Callable[[], AbstractContextManager[Any]], str]:
-    """English text to a spaCy Doc with tags; a block that frees what Docs made in it have left; and what tags them."""
-    import spacy
+def _import_spacy() -> Any:
+    """spaCy without its command line: 0.3 s for typer, jinja2, requests and more."""
+    with _standing_in(_stand_in("spacy.cli.info", info=None)):
+        import spacy
+    return spacy
 
+
+@contextlib.contextmanager
+def _without_plugins(spacy: Any) -> Iterator[None]:
+    """No other package may add to spaCy what pipelines are made of. It imports all that would, transformers (1 s) too.
+
+    A spaCy that does it in another way goes on doing it, and a test says so.
+    """
+    factories = getattr(spacy.registry, "_entry_point_factories", SimpleNamespace(entry_points=True))
+    before, factories.entry_points = factories.entry_points, False
+    try:
+        yield
+    finally:
+        factories.entry_points = before
+
+
+def _analyser(
+    spacy: Any, spacy_path: str | None
+) -> tuple[Callable[[str], Any], Callable[[], AbstractContextManager[Any]], str]:
+    """English text to a spaCy Doc with tags; a block that frees what Docs made in it have left; and what tags them."""
     if spacy_path is not None:
         try:
-            nlp = spacy.load(spacy_path, enable=["tok2vec", "tagger"])
+            every = spacy.util.load_config(os.path.join(spacy_path, "config.cfg"))["nlp"]["pipeline"]
+            # misaki has them loaded and disabled: 0.2 s, for the same tags.
+            nlp = spacy.load(spacy_path, exclude=[name for name in every if name not in ("tok2vec", "tagger")])
             return nlp, nlp.memory_zone, f"spacy {nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, LookupError, ImportError) as error:
             log.warning(
                 "the spaCy model in %s cannot be loaded, English uses the built-in tagger: %s", spacy_path, error
             )
@@ -445,14 +497,6 @@ def _cut_up(
     return [*parts, _Part(phonemes[done:], 0, 0)]
 
 
-def _espeak(language: str) -> Callable[[str], list[_Part]]:
-    from misaki import espeak
-
-    g2p = espeak.EspeakG2P(language)
-    _quiet()
-    return _aligning(lambda text: str(g2p(text)[0]), _runs)
-
-
 def _japanese() -> Callable[[str], list[_Part]]:
     """What misaki.ja.JAG2P() is, without its import of pyopenjtalk, and with the dictionary that comes as a wheel."""
     try:
@@ -485,18 +529,24 @@ def _mandarin(temporary_dir: str) -> Callable[[str], list[_Part]]:
     return _aligning(lambda text: str(g2p(text)[0]), lambda text: _found(jieba.lcut(text), text))
 
 
-@contextlib.contextmanager
-def _espeak_in(process: EspeakProcess) -> Iterator[None]:
-    """misaki builds backends of phonemizer, which call the library here; there is no other way to tell it where."""
-    from phonemizer import backend
+# --- Imports that leave something out --------------------------------------------------------------------------------
 
-    before, backend.EspeakBackend = backend.EspeakBackend, process.backend
+
+def _stand_in(name: str, **content: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(content)
+    return module
+
+
+@contextlib.contextmanager
+def _standing_in(*modules: ModuleType) -> Iterator[None]:
+    """For the imports within, these are the modules of their names. A module that is here already stays what it is."""
+    before = {module.__name__: sys.modules.get(module.__name__) for module in modules}
+    sys.modules.update({module.__name__: module for module in modules})
     try:
         yield
     finally:
-        backend.EspeakBackend = before
-
-
-def _quiet() -> None:
-    """phonemizer warns of every foreign word and sets its logger up anew with each backend."""
-    logging.getLogger("phonemizer").propagate = False
+        for name, module in before.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module

@@ -178,6 +178,10 @@ class Hub:
         shared = self._path(name, _shared_cache())
         return shared if self._digest(shared) == sha256 else None
 
+    def seems_cached(self, name: str) -> bool:
+        """Whether a file of that name is there at all, unchecked: at once, where `cached` reads all of it."""
+        return any(os.path.exists(self._path(name, cache)) for cache in ("", _shared_cache()))
+
     def cached_voices(self) -> list[str]:
         """Names of the voices that can be had without the network, sorted."""
         return sorted(

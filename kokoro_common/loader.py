@@ -1,5 +1,8 @@
 """Brings the model within reach: files from the hub, the engine, voice packs. One thread, so nothing is fetched twice.
 
+"ready" is when the engine is made, and the G2P of the languages that are expected. Side by side run torch's import, on
+a thread of its own, and the hashing of the weights; then the engine is made here and the G2P on its thread.
+
 The server that owns the Loader hears of every change through `report`, called on the loader's thread. While the hub
 is out of reach the state is "default", and the hub is tried again every `hub_retry` seconds: when it answers, the
 neural voice takes over in the same process.
@@ -7,21 +10,26 @@ neural voice takes over in the same process.
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kokoro_common.engine import KokoroEngine, choose_device
+from kokoro_common.engine import choose_device
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.hub import Hub, load_manifest
+from kokoro_common.precision import make_engine
 from kokoro_common.protocol import ServerState
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.voicepack import read_voice_pack
 
 if TYPE_CHECKING:
+    from kokoro_common.engine import KokoroEngine
     from kokoro_common.voicepack import FloatArray
 
 log = logging.getLogger("kokoro.loader")
@@ -29,11 +37,20 @@ log = logging.getLogger("kokoro.loader")
 REMEDY = "for the real voice connect to the network and run say.py --download"
 
 
+MEASURED_FILE = "measured.json"  # in the cache; see the room precision
+
+
 class VoiceLoaded(Record):
     """The pack of a catalogue voice is there, or why it is not."""
 
     voice: str
     error: KokoroError | None = None
+
+
+class EngineLost(Record):
+    """The device has failed: this process cannot use it again, another may."""
+
+    reason: str
 
 
 class DownloadStep(Record):
@@ -57,20 +74,36 @@ class Loader:
         self.engine: KokoroEngine | None = None
         self.device = ""
         self.device_reason = ""
+        self.precision = ""
+        self.precision_reason = ""
         self.spacy_path: str | None = None  # decided before the state is "loading"
         self.packs: dict[str, FloatArray] = {}
         self._settings = settings
         self._report = report
         self._wanted = False
+        self._cold: set[str] = set()  # languages that "ready" waits for
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
         self._thread.start()
 
-    def want_model(self) -> None:
-        """The first call starts the loading; later ones change nothing."""
+    def want_model(self, voice: str = "") -> None:
+        """The first call starts the loading, after the voice that will speak; later ones change nothing."""
         if not self._wanted:
             self._wanted = True
-            self._jobs.put(self._load_model)
+            self._jobs.put(lambda: self._load_model(voice))
+
+    def want_language(self, lang: str) -> None:
+        """Unless the state is "ready" already, it will not be before `language_warm` is called."""
+        self._jobs.put(lambda: self._cold.add(lang))
+
+    def language_warm(self, lang: str) -> None:
+        """The G2P is built, or cannot be, as who asks for it will hear."""
+
+        def warm() -> None:
+            self._cold.discard(lang)
+            self._check_ready()
+
+        self._jobs.put(warm)
 
     def want_voice(self, name: str) -> None:
         """Reports VoiceLoaded."""
@@ -106,14 +139,22 @@ class Loader:
     def _set_state(self, state: str, detail: str = "", fraction: float = 0.0, exit_code: int = 0) -> None:
         if state != self.state.state:
             log.info("state", extra={"state": state, "detail": detail})
+        if state in ("ready", "default", "failed"):
+            # While modules are imported, going through their hundreds of thousands of objects time and again is a tenth
+            # of the work, and never finds anything. Nor would it later: 0.2 s each time, with the GIL held.
+            gc.freeze()
+            gc.enable()
         self.state = ServerState(state=state, detail=detail, fraction=fraction, exit_code=exit_code)
         self._report(self.state)
 
     def _show_download(self, file: str, fraction: float) -> None:
         self._set_state("downloading", file, fraction)
 
-    def _load_model(self) -> None:
+    def _load_model(self, voice: str) -> None:
         names = [self.manifest.config, self.manifest.model]
+        if all(map(self.hub.seems_cached, names)):
+            gc.disable()  # until it is ready
+            threading.Thread(target=import_torch, name="import", daemon=True).start()
         try:
             if None in map(self.hub.cached, names):
                 self.hub.preflight()  # speech waits: fetch itself would be patient with a hub that is busy
@@ -121,6 +162,8 @@ class Loader:
         except ModelUnavailable as error:
             self._set_state("default", f"{error.problem}; {REMEDY}", exit_code=error.exit_code)
             return
+        if voice and self._read_voice(voice) is not None:
+            log.info("the voice is not there", extra={"voice": voice})  # who asks for it will hear why
         self._start_engine(files)
 
     def _retry(self) -> None:
@@ -137,24 +180,60 @@ class Loader:
         try:
             self.spacy_path = self.hub.spacy_path(self._show_download)
             self._set_state("loading")
+            began = time.monotonic()
             self.device, self.device_reason = choose_device(self._settings.device)
-            self.engine = KokoroEngine(files[self.manifest.config], files[self.manifest.model], self.device)
+            self.engine, choice = make_engine(
+                (files[self.manifest.config], files[self.manifest.model]),
+                self.device,
+                self._settings.precision,
+                model=self.manifest.files[self.manifest.model],
+                pack=self._any_pack(),
+                memory=os.path.join(self._settings.cache_dir, MEASURED_FILE),
+            )
+            self.precision, self.precision_reason = choice.precision, choice.reason
         except KokoroError as error:
             self._set_state("failed", str(error), exit_code=error.exit_code)
             return
-        self._set_state("ready")
+        log.info("engine made", extra={"seconds": round(time.monotonic() - began, 3), "device": self.device})
+        self._jobs.put(self._check_ready)  # behind the languages that have been wanted meanwhile
+
+    def _check_ready(self) -> None:
+        if self.engine is not None and self.state.state == "loading" and not self._cold:
+            self._set_state("ready")
+
+    def engine_lost(self, reason: str) -> None:
+        """To be called by who uses the engine."""
+        self._report(EngineLost(reason=reason))
+
+    def engine_changed(self) -> None:
+        """The engine has had to leave its device; it says why in its notice."""
+        assert self.engine is not None
+        self.device, self.device_reason = self.engine.device, self.engine.notice
+        self.precision, self.precision_reason = self.engine.precision, self.engine.notice
+
+    def _any_pack(self) -> FloatArray | None:
+        """Something to measure with: the voice that was asked for, or one that is in the cache."""
+        if not self.packs:
+            for name in self.hub.cached_voices()[:1]:
+                self._read_voice(name)
+        return next(iter(self.packs.values()), None)
 
     def _load_voice(self, name: str) -> None:
         error: KokoroError | None = None
-        if name not in self.packs:
-            file = f"voices/{name}.pt"
-            try:
-                self.packs[name] = read_voice_pack(self.hub.fetch([file], lambda *_: None)[file])
-            except ModelUnavailable as problem:
-                cached = ", ".join(self.hub.cached_voices()) or "none"
-                reason = f"voice {name[:80]} cannot be had: {problem.problem}"
-                error = ModelUnavailable(reason, f"voices at hand: {cached}")
+        if name not in self.packs and (problem := self._read_voice(name)):
+            cached = ", ".join(self.hub.cached_voices()) or "none"
+            reason = f"voice {name[:80]} cannot be had: {problem.problem}"
+            error = ModelUnavailable(reason, f"voices at hand: {cached}")
         self._report(VoiceLoaded(voice=name, error=error))
+
+    def _read_voice(self, name: str) -> ModelUnavailable | None:
+        """Into `packs`, fetched if need be; or why not."""
+        file = f"voices/{name}.pt"
+        try:
+            self.packs[name] = read_voice_pack(self.hub.fetch([file], lambda *_: None)[file])
+        except ModelUnavailable as problem:
+            return problem
+        return None
 
     def _download(self, asker: object, voices: list[str]) -> None:
         files = [self.manifest.config, self.manifest.model, *(f"voices/{name}.pt" for name in voices)]
@@ -170,3 +249,11 @@ class Loader:
         self._report(DownloadEnded(asker=asker, files=count))
         if self._may_retry:
             self._retry()  # what was out of reach is here now
+
+
+def import_torch() -> None:
+    """Returns when it has been done, here or on another thread; or cannot be, as the one who makes an engine hears."""
+    try:
+        import kokoro_common.network  # noqa: F401
+    except Exception:
+        log.exception("torch cannot be imported")

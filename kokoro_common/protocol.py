@@ -91,6 +91,7 @@ class VoiceServerFor(Message):
     engine: str  # auto, kokoro or espeak: whether the model will be needed
     environment: dict[str, str]  # what the asking shell has of SOUND_VARIABLES; others are ignored
     device: str = ""  # what --device asked for; empty: whatever the daemon runs on
+    precision: str = ""  # what --precision asked for; empty: whatever the daemon runs with
 
 
 class VoiceServerAt(Message):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 
+LONGER = 2  # times as long as the first piece of a batch the others may be
+SHORT = 50  # phonemes or characters; up to so many it does not matter
+
+
 class Piece(Record):
     """What the engine takes at once: a text chunk, or a part of one whose phonemes are too many for one call."""
 
@@ -60,20 +64,27 @@ class Scheduler:
                 del self._turns[key]
 
     def next_batch(self, limit: int) -> list[Piece]:
-        """Blocks until a piece waits; takes up to `limit`, each of another utterance. Empty after close()."""
+        """Blocks until a piece waits; takes up to `limit` that fit together. Empty after close().
+
+        The first piece is that of the utterance whose turn it is; with it goes what else waits, in turns, of the same
+        engine and not much longer: a forward lasts as long as its longest piece, and a notice does not wait for a book.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._turns or self._closed)
             if self._closed:
                 return []
+            first = next(iter(self._turns.values()))[0]
+            longest = max(SHORT, LONGER * len(first.text))
             batch: list[Piece] = []
-            for key in list(self._turns)[:limit]:
-                pieces = self._turns[key]
-                if batch and pieces[0].engine != batch[0].engine:
+            barred: set[tuple[Hashable, str]] = set()  # whose next piece does not fit
+            while len(batch) < limit and (key := next((key for key in self._turns if key not in barred), None)):
+                piece = self._turns[key][0]
+                if piece.engine != first.engine or len(piece.text) > longest:
+                    barred.add(key)
                     continue
-                batch.append(pieces.popleft())
-                if pieces:
-                    self._turns.move_to_end(key)
-                else:
+                batch.append(self._turns[key].popleft())
+                self._turns.move_to_end(key)
+                if not self._turns[key]:
                     del self._turns[key]
             return batch
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "kokoro", "espeak")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32")
+PRECISIONS = ("auto", "fp32", "bf16")
 LOOPBACK = "127.0.0.1"  # the only address that the servers listen on
 NEVER = -1.0  # for what happens after a time
 

@@ -21,7 +21,8 @@ def readable(report: dict[str, Any]) -> str:
         f"model server   pid {model['pid']}, port {model['port']}, up {_span(model['uptime_s'])}, "
         f"{_megabytes(model['rss_bytes'])}",
         f"model          {model['state']}: {model['engine']} ({model['engine_reason']})",
-        f"device         {model['device']}, {model['precision']}{_reason(model['device_reason'])}",
+        f"device         {model['device']}{_reason(model['device_reason'])}",
+        f"precision      {model['precision']}{_reason(model['precision_reason'])}",
         f"utterances     {ledger['accepted']} accepted, {ledger['finished']} finished, "
         f"{ledger['cancelled']} cancelled, {ledger['failed']} failed, {ledger['in_flight']} in flight",
     ]

@@ -1,7 +1,8 @@
 """A text chunk's way to audio in the model server: phonemes, the scheduler's turn, the engine, the sender's outbox.
 
 Two threads: g2p (espeak-ng inside it has global state) and synthesis (the only one that calls an engine). What is
-asked of an utterance that has been cancelled meanwhile is dropped wherever it stands.
+asked of an utterance that has been cancelled meanwhile is dropped wherever it stands. The G2P of a language is built
+while the loader makes the engine, if a request in that language is to come.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, cast
 
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.connection import Peer
-from kokoro_common.engine import Phrase
+from kokoro_common.engine import DeviceLost, Phrase
 from kokoro_common.errors import KokoroError, ModelUnavailable, ServersBusy
 from kokoro_common.espeak import EspeakEngine
-from kokoro_common.g2p import G2P, Spoken, split_spoken, word_frames
-from kokoro_common.loader import Loader, VoiceLoaded
+from kokoro_common.g2p import ENGLISH, G2P, Spoken, split_spoken, word_frames
+from kokoro_common.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.protocol import MAX_CHUNK_FRAMES, AudioChunk, Failed, ProtocolError, Synthesize, Synthesized
 from kokoro_common.record import Record
 from kokoro_common.scheduler import Piece, Scheduler
@@ -30,6 +31,8 @@ from kokoro_common.voicepack import blend, style_row
 from kokoro_common.voices import LANGUAGES, parse_voice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -103,13 +106,15 @@ class Synthesis:
         self._temporary_directory = temporary_directory
         self._debug = debug
         self._scheduler = Scheduler()
-        self._g2p_jobs: queue.SimpleQueue[tuple[Peer, Synthesize] | None] = queue.SimpleQueue()
+        self._g2p_jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._g2p: G2P | None = None
         self._espeak = EspeakEngine()
         self._open: set[tuple[Peer, str]] = set()  # changed by the main thread, looked at by the others
         self._parked: dict[str, list[tuple[Peer, Synthesize]]] = {}  # by the voice whose pack is on its way
         self._early: list[tuple[Peer, Synthesize]] = []  # that came before the model was ready
+        self._expected: dict[str, bool] = {}  # languages; True: the g2p thread has been told to build it
         self._work = {"g2p": Work(), "synthesis": Work()}
+        self._notice = ""  # of the engine, about its device
         self._pack = functools.lru_cache(maxsize=MAX_PACKS)(self._blended)
         self.chunks_done = 0
         self.real_time_factors: deque[float] = deque(maxlen=MEASURED)  # seconds of engine per second of audio
@@ -156,6 +161,13 @@ class Synthesis:
         self._open = {key for key in self._open if key[0] is not peer}
         self._scheduler.cancel(peer)
 
+    def expect(self, lang: str) -> None:
+        """There will be requests in this language, if the model is loaded: its G2P is built at the same time."""
+        if lang not in self._expected:
+            self._expected[lang] = False
+            self._loader.want_language(lang)
+            self._warm_expected()
+
     def request(self, peer: Peer, message: Synthesize) -> None:
         """Answered to the peer by AudioChunk..., Synthesized; or Failed. Raises what is wrong with the request."""
         if (peer, message.utterance) not in self._open:
@@ -181,10 +193,18 @@ class Synthesis:
                 self._parked.setdefault(name, []).append((peer, message))
                 self._loader.want_voice(name)
                 return
-        self._g2p_jobs.put((peer, message))
+        self._g2p_jobs.put(functools.partial(self._make_phonemes, peer, message))
+
+    def _warm_expected(self) -> None:
+        """As soon as the loader knows which spaCy model it is to be; without a model there will be no G2P."""
+        if self._loader.state.state in ("loading", "ready"):
+            for lang in [lang for lang, told in self._expected.items() if not told]:
+                self._expected[lang] = True
+                self._g2p_jobs.put(functools.partial(self._warm, lang))
 
     def model_changed(self) -> None:
         """The loader has a new state: what came early may have its turn now."""
+        self._warm_expected()
         if self._early and self._loader.state.state in ("ready", "default", "failed"):
             early, self._early = self._early, []
             for peer, request in early:
@@ -204,37 +224,58 @@ class Synthesis:
 
     def _run_g2p(self) -> None:
         while (job := self._g2p_jobs.get()) is not None:
-            peer, message = job
-            if (peer, message.utterance) not in self._open:
-                continue
-            began = time.monotonic()
-            try:
-                with self._work["g2p"]:
-                    pieces = self._phonemes(message)
-            except KokoroError as error:
-                peer.post(failure(message.utterance, error))
-                continue
-            except Exception as error:  # out of one of the many libraries behind G2P: this text fails, not the server
-                log.exception("g2p failed", extra={"utterance": message.utterance})
-                peer.post(failure(message.utterance, error))
-                continue
-            took = time.monotonic() - began
-            for part, spoken in enumerate(pieces):
-                last = part == len(pieces) - 1
-                self._scheduler.add(
-                    _piece(peer, message, spoken.phonemes, part=part, last=last, g2p=took, source=spoken)
-                )
+            job()
+
+    def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
+        if (peer, message.utterance) not in self._open:
+            return
+        began = time.monotonic()
+        try:
+            with self._work["g2p"]:
+                pieces = self._phonemes(message)
+        except KokoroError as error:
+            peer.post(failure(message.utterance, error))
+            return
+        except Exception as error:  # out of one of the many libraries behind G2P: this text fails, not the server
+            log.exception("g2p failed", extra={"utterance": message.utterance})
+            peer.post(failure(message.utterance, error))
+            return
+        took = time.monotonic() - began
+        for part, spoken in enumerate(pieces):
+            last = part == len(pieces) - 1
+            self._scheduler.add(_piece(peer, message, spoken.phonemes, part=part, last=last, g2p=took, source=spoken))
+
+    def _warm(self, lang: str) -> None:
+        began = time.monotonic()
+        try:
+            self._build(lang)
+        except Exception as error:  # the request that needs it will fail with it
+            log.warning("g2p cannot be built", extra={"lang": lang, "reason": repr(error)})
+        else:
+            log.info("g2p warm", extra={"lang": lang, "seconds": round(time.monotonic() - began, 3)})
+        self._loader.language_warm(lang)
+
+    def _build(self, lang: str) -> None:
+        if lang in ENGLISH:
+            import_torch()  # as spaCy would, and the loader does: who waits for that is not stuck
+        with self._work["g2p"]:
+            self._our_g2p().warm(lang)
+
+    def _our_g2p(self) -> G2P:
+        if self._g2p is None:
+            self._g2p = G2P(self._loader.spacy_path, self._temporary_directory)
+        return self._g2p
 
     def _phonemes(self, message: Synthesize) -> list[Spoken]:
         """At least one piece, so that a chunk without anything to say is answered too."""
-        if self._g2p is None:
-            self._g2p = G2P(self._loader.spacy_path, self._temporary_directory)
-        spoken = self._g2p.spoken(message.text, message.lang)
+        spoken = self._our_g2p().spoken(message.text, message.lang)
         return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
 
     # --- on the synthesis thread -------------------------------------------------------------------------------------
 
     def _run_engine(self) -> None:
+        import numpy  # noqa: F401 - 0.1 s, while the first request is on its way
+
         while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
             for piece in batch:
                 kind = "text" if piece.engine == "espeak" else "phonemes"
@@ -243,6 +284,10 @@ class Synthesis:
             try:
                 with self._work["synthesis"]:
                     sounds = self.synthesize(batch)
+            except DeviceLost as error:  # what is unanswered is asked again, of the process that follows
+                log.error("the device is lost", extra={"reason": str(error)})
+                self._loader.engine_lost(str(error))
+                return
             except Exception as error:
                 said = {"debug": True} if all(piece.debug for piece in batch) else {}
                 log.exception("synthesis failed", extra={"utterance": batch[0].utterance, **said})
@@ -250,6 +295,8 @@ class Synthesis:
                     cast(Peer, piece.owner).post(failure(piece.utterance, error))
                 continue
             took = time.monotonic() - began
+            if frames := sum(len(sound.samples) for sound in sounds):
+                self.real_time_factors.append(took * SAMPLE_RATE / frames)
             for piece, sound in zip(batch, sounds, strict=True):
                 self._deliver(piece, sound, began - piece.added, took)
 
@@ -263,14 +310,20 @@ class Synthesis:
         """Pieces of one engine to sounds, in the same order. The seam for a stub engine."""
         if batch[0].engine == "espeak":
             return [self._by_espeak(piece) for piece in batch]
-        assert self._loader.engine is not None
+        engine = self._loader.engine
+        assert engine is not None
         phrases = [
             Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.speed, seed=piece.seed) for piece in batch
         ]
+        waveforms = engine.synthesize(phrases)
+        if engine.notice != self._notice:
+            self._notice = engine.notice
+            log.warning(engine.notice)
+            self._loader.engine_changed()
         sounds = []
-        for piece, waveform in zip(batch, self._loader.engine.synthesize(phrases), strict=True):
+        for piece, waveform in zip(batch, waveforms, strict=True):
             spoken = cast(Spoken, piece.source)
-            frames = word_frames(spoken, waveform.durations, self._loader.engine.vocabulary)
+            frames = word_frames(spoken, waveform.durations, engine.vocabulary)
             words = [[word.start, word.end, *span] for word, span in zip(spoken.words, frames, strict=True)]
             sounds.append(Sound(samples=waveform.samples, words=words))
         return sounds
@@ -305,8 +358,6 @@ class Synthesis:
             queue=round(queued, 4),
             model=round(took, 4),
         )
-        if len(samples):
-            self.real_time_factors.append(took * SAMPLE_RATE / len(samples))
         for start in range(0, len(samples), MAX_CHUNK_FRAMES):
             payload = samples[start : start + MAX_CHUNK_FRAMES].astype("<f4", copy=False).tobytes()
             words = [

@@ -11,14 +11,13 @@ import os
 import pickletools
 import zipfile
 
-import numpy as np
-
 from kokoro_common.errors import ModelUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     FloatArray = npt.NDArray[np.float32]
@@ -54,6 +53,8 @@ def read_voice_pack(path: str | os.PathLike[str]) -> FloatArray:
 
 
 def _unpack(content: bytes) -> FloatArray:
+    import numpy as np
+
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         # torch.save puts all records into one folder, named after the file.
         records = {info.filename.partition("/")[2]: info for info in archive.infolist()}
@@ -94,6 +95,8 @@ def style_row(pack: FloatArray, phonemes_length: int) -> FloatArray:
 
 def blend(packs: Sequence[FloatArray], weights: Sequence[float]) -> FloatArray:
     """The weighted sum of packs, or of one row of each: float32 of their shape. The weights sum to 1."""
+    import numpy as np
+
     mixture = np.zeros_like(packs[0])
     for pack, weight in zip(packs, weights, strict=True):
         mixture += pack * np.float32(weight)

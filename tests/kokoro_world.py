@@ -26,6 +26,7 @@ def connect_to_hub(world: World, hub: LocalHub, toy: ToyKokoro | None = None) ->
     world.environment |= {
         "KOKORO_MANIFEST": str(path),
         "KOKORO_ENGINE": "auto",
+        "KOKORO_PRECISION": "fp32",  # auto would measure first
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(world.path / "huggingface"),
         "NO_PROXY": "127.0.0.1",

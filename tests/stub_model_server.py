@@ -49,6 +49,9 @@ class StubSynthesis(Synthesis):
             sounds.append(Sound(samples=encode_samples(piece.utterance, piece.index, frames), words=words))
         return sounds
 
+    def _build(self, lang: str) -> None:
+        pass
+
     def _phonemes(self, message: Synthesize) -> list[Spoken]:
         return [Spoken(phonemes=message.text, words=())]
 
@@ -117,6 +120,7 @@ if __name__ == "__main__":
     loader.KokoroEngine = StubKokoro  # type: ignore[assignment,misc]
     loader.choose_device = lambda _: ("cpu", "the stub")  # type: ignore[assignment]
     loader.read_voice_pack = lambda _: None  # type: ignore[assignment]
+    loader.import_torch = lambda: None
     if "STAGES" in os.environ:
         send_whole, Connection.send_frame = Connection.send_frame, send_frame  # type: ignore[method-assign]
     sys.exit(model_server.main(server=StubModelServer))

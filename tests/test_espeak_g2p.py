@@ -83,6 +83,23 @@ def test_a_process_that_is_killed_between_two_texts_is_replaced(process: EspeakP
     assert backend.phonemize(["uno"]) == before
 
 
+def test_a_process_that_was_started_ahead_is_the_one_that_answers(process: EspeakProcess, tmp_path: Path) -> None:
+    process.start()
+    process.start()
+    worker = process._worker
+    assert worker is not None
+    assert process.ask(SPANISH, "hola") == ["ˈola "]
+    assert process._worker is worker
+    assert list(tmp_path.glob("copies/*/**/libespeak-ng*"))  # where they can be swept
+
+
+def test_a_start_ahead_that_fails_is_told_to_who_asks(process: EspeakProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    process.start()
+    with pytest.raises(KokoroError, match="cannot be used"):
+        process.ask(SPANISH, "hola")
+
+
 def test_a_worker_that_cannot_start_is_one_line(process: EspeakProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(KokoroError, match="espeak-ng cannot be used: its process was ended twice; see the log"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -11,6 +12,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -55,6 +58,33 @@ MONSTERS = {
     "combining": "e" + "\u0301" * 300,
     "markup with an impossible stress": "[a](" + "1" * 5000 + ")",
 }
+
+ENGLISH_TEXTS = [
+    "It costs $3.50, he said. Is it Monday, the 3rd of May?",
+    "Blorptastic xyzzies didn't grok U.S.A.'s state-of-the-art (so-called) 'frobnication' at 5:30 p.m. — really!",
+    "They live near a live show; I read what you've read: [Kokoro](/kˈOkəɹO/) by Zsófia Grzegorzewska, e.g. No. 5.",
+    "gonna can't 've o'clock, Mr. O'Neill's re-reads: https://example.com/a_b?c=d 10km/h :-) 1/2 &c.",
+]
+# misaki with all that it brings along: its own phonemizer, in this process, and spaCy with command line and plugins.
+EVERYTHING = """
+import espeakng_loader, spacy, spacy.cli
+from misaki import en, espeak
+from kokoro_common.tagger import tag
+
+nlp = spacy.blank("en")
+def analyse(text):
+    doc = nlp(text)
+    for token, its_tag in zip(doc, tag([t.text for t in doc], [bool(t.whitespace_) for t in doc])):
+        token.tag_ = its_tag
+    return doc
+
+for british in (False, True):
+    g2p = en.G2P.__new__(en.G2P)
+    g2p.version, g2p.british, g2p.nlp, g2p.unk = None, british, analyse, ""
+    g2p.lexicon, g2p.fallback = en.Lexicon(british), espeak.EspeakFallback(british)
+    for text in {texts!r}:
+        print(g2p(text)[0].strip())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +157,34 @@ def test_espeak_languages_import_no_torch(tmp_path: Path) -> None:
         f"print(g.G2P(None, {str(tmp_path)!r}).spoken('hola', 'e').phonemes)\n"
         "assert not {'misaki.en', 'spacy', 'torch', 'kokoro'} & sys.modules.keys()\n"
     )
-    root = Path(__file__).parent.parent
-    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    run = run_fresh(code)
     assert (run.stdout, run.stderr, run.returncode) == ("ˈola\n", "", 0)
+
+
+def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_a_misaki_that_wants_more_of_phonemizer_speaks_too(
+    g2p: G2P, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def not_enough(*_: ModuleType) -> Iterator[None]:
+        raise ImportError("phonemizer is not a package")
+        yield
+
+    monkeypatch.setattr(sys.modules["kokoro_common.g2p"], "_standing_in", not_enough)
+    other = G2P(None, str(tmp_path))
+    assert other.spoken("hola", "e") == g2p.spoken("hola", "e")
+    assert other._espeak._worker is not None  # not in this process
+
+
+def test_a_stand_in_leaves_no_trace(tmp_path: Path) -> None:
+    before = {name: module for name, module in sys.modules.items() if name.startswith("phonemizer")}
+    G2P(None, str(tmp_path))._misaki_espeak  # noqa: B018
+    assert {name: module for name, module in sys.modules.items() if name.startswith("phonemizer")} == before
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------
@@ -430,10 +485,31 @@ class TestEnglish:
         assert g2p.spoken("blorptastic", "a").phonemes.count("b") == 1
         assert "❓" not in g2p.spoken("blorptastic 你好 😀", "a").phonemes
 
+    def test_english_imports_nothing_that_it_does_not_use(self, tmp_path: Path) -> None:
+        unused = {"transformers", "curated_transformers", "spacy_curated_transformers", "huggingface_hub"}  # plugins
+        unused |= {"phonemizer", "segments", "csvw", "joblib", "spacy.cli", "typer", "weasel", "requests", "kokoro"}
+        run = run_fresh(
+            "import sys, kokoro_common.g2p as g\n"
+            f"print(g.G2P(None, {str(tmp_path)!r}).spoken('a blorp', 'a').phonemes, {unused!r} & sys.modules.keys())\n"
+        )
+        assert (run.stdout, run.stderr) == ("ɐ blˈɔɹp set()\n", "")
+
+    def test_what_is_left_out_changes_no_phoneme(self, g2p: G2P) -> None:
+        run = run_fresh(EVERYTHING.format(texts=ENGLISH_TEXTS))
+        assert run.returncode == 0, run.stderr
+        said = [g2p.spoken(text, lang).phonemes for lang in "ab" for text in ENGLISH_TEXTS]
+        assert said == run.stdout.splitlines()
+
+    def test_warming_also_starts_what_says_unknown_words(self, tmp_path: Path) -> None:
+        g2p = G2P(None, str(tmp_path))
+        g2p.warm("a")
+        assert g2p._espeak._worker is not None
+        assert list(g2p._backends) == ["a"]
+
     def test_the_built_in_tagger_is_named_and_nothing_is_downloaded(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import spacy
+        import spacy.cli
 
         def forbidden(*_: object) -> None:
             raise AssertionError("tried to download")
@@ -466,12 +542,14 @@ class TestEnglish:
 
         nlp = spacy.blank("en", meta={"name": "toy", "version": "1.2.3"})
         nlp.add_pipe("tagger")
+        nlp.add_pipe("sentencizer")
         example = Example.from_dict(nlp.make_doc("live"), {"tags": ["VB"]})
         nlp.initialize(lambda: [example])
         nlp.to_disk(tmp_path / "model")
         g2p = G2P(str(tmp_path / "model"), str(tmp_path))
         assert g2p.spoken("live", "a").phonemes == "lˈɪv"  # this model knows no tag but VB
         assert g2p.quality == {"en": "spacy en_toy 1.2.3"}
+        assert cast(Any, g2p._analyse).component_names == ["tagger"]  # nothing that misaki does not ask for
 
     @pytest.mark.parametrize("content", [None, "", "[nlp]\nlang = 5\n"])
     def test_a_broken_spacy_model_means_the_built_in_tagger(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from kokoro_common import kernel
 from tests.conftest import World
 from tests.kokoro_world import connect_to_hub, hub_of
 from tests.local_hub import LocalHub
@@ -49,7 +51,7 @@ def phonemes_logged(world: World) -> list[dict[str, object]]:
     return [entry for entry in world.log("model_server") if entry["event"] == "phonemes"]
 
 
-def test_the_file_is_kokoros_audio_sample_for_sample_and_a_second_start_asks_no_network(
+def test_the_file_is_kokoros_audio_and_a_second_start_asks_no_network(
     world: World, toy_hub: LocalHub, toy_kokoro: ToyKokoro
 ) -> None:
     text = "It costs $3.50, he said. Is it Monday, the 3rd of May?"
@@ -67,7 +69,9 @@ def test_the_file_is_kokoros_audio_sample_for_sample_and_a_second_start_asks_no_
         capture_output=True,
     )
     samples, _ = soundfile.read(world.path / "one.wav", dtype="int16")
-    assert np.array_equal(samples, np.fromfile(reference, np.int16))
+    expected = np.fromfile(reference, np.int16)
+    assert samples.shape == expected.shape
+    assert np.abs(samples.astype(int) - expected).max() <= 1  # of 32,767: what rounding makes of 100 dB
     assert "θɹˈi dˈɑləɹz ænd fˈɪfti sˈɛnts" in str(spoken[0]["phonemes"])
     assert "," in str(spoken[0]["phonemes"])
     assert str(spoken[-1]["phonemes"]).endswith("?")
@@ -141,6 +145,27 @@ def test_a_corrupt_cached_file_is_fetched_once_more(world: World, toy_hub: Local
     toy_hub.requests.clear()
     assert world.say("-o", "x.wav", "hello", timeout=200).returncode == 0
     assert toy_hub.gets() == {"voices/af_heart.pt": 1}
+
+
+def test_the_precision_is_measured_once_and_the_figures_are_in_the_status(world: World, toy_hub: LocalHub) -> None:
+    world.environment["KOKORO_PRECISION"] = "auto"
+    assert world.say("-o", "one.wav", "Hello.", timeout=200).returncode == 0
+    status = world.status()["model_server"]
+    measured = world.cache / "measured.json"
+    (known,) = json.loads(measured.read_text()).values()
+    assert (status["precision"], status["precision_reason"]) == (known["precision"], known["reason"])
+    assert status["batch_limit"] == known["batch_limit"]
+    if kernel.load()[0] is not None and status["decoder"] == "compiled kernel" and "dB" in known["reason"]:
+        assert re.match(r"bf16 is [\d.]+ times as fast as fp32, \d+ dB from it$", known["reason"])
+    other = {"fp32": "bf16", "bf16": "fp32"}[known["precision"]]
+    refused = world.say("-o", "two.wav", "--precision", other, "Hello.")
+    assert (refused.returncode, "run say.py --shutdown first" in refused.stderr) == (2, True)
+    assert world.say("-o", "two.wav", "--precision", known["precision"], "Hello.").returncode == 0
+    assert world.say("--shutdown", "-q").returncode == 0
+    before = measured.stat()
+    assert world.say("-o", "three.wav", "Hello.", timeout=200).returncode == 0
+    assert measured.stat() == before
+    assert (world.path / "one.wav").read_bytes() == (world.path / "three.wav").read_bytes()
 
 
 def test_an_idle_server_frees_the_models_memory_and_loads_it_again_when_it_is_needed(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kokoro_common.scheduler import Piece, Scheduler
 
 
-def piece(utterance: str, index: int, engine: str = "kokoro", owner: str = "voice") -> Piece:
+def piece(utterance: str, index: int, engine: str = "kokoro", owner: str = "voice", text: str = "x") -> Piece:
     return Piece(
         owner=owner,
         utterance=utterance,
@@ -18,7 +18,7 @@ def piece(utterance: str, index: int, engine: str = "kokoro", owner: str = "voic
         part=0,
         last=True,
         engine=engine,
-        text="x",
+        text=text,
         voice="af_heart",
         lang="a",
         speed=1.0,
@@ -52,7 +52,15 @@ def test_pieces_of_an_utterance_keep_their_order_and_none_is_lost(utterances: li
     for each in added:
         scheduler.add(each)
     batches = drained(scheduler, limit)
-    assert all(len({each.utterance for each in batch}) == len(batch) <= limit for batch in batches)
+    assert all(1 <= len(batch) <= limit for batch in batches)
+    # Whoever waits has its turn before anybody has a second one.
+    waiting = {name: utterances.count(name) for name in "abc"}
+    for batch in batches:
+        counts = {name: sum(each.utterance == name for each in batch) for name in "abc"}
+        assert all(
+            counts[one] <= counts[other] + 1 for one in "abc" for other in "abc" if waiting[other] > counts[other]
+        )
+        waiting = {name: waiting[name] - counts[name] for name in "abc"}
     for name in "abc":
         spoken = [each for batch in batches for each in batch if each.utterance == name]
         assert spoken == [each for each in added if each.utterance == name]
@@ -63,6 +71,23 @@ def test_a_batch_has_one_engine() -> None:
     for utterance, engine in (("a", "kokoro"), ("b", "espeak"), ("c", "kokoro")):
         scheduler.add(piece(utterance, 0, engine))
     assert [[each.utterance for each in batch] for batch in drained(scheduler, 4)] == [["a", "c"], ["b"]]
+
+
+def test_a_book_fills_a_batch_when_nobody_else_waits() -> None:
+    scheduler = Scheduler()
+    for index in range(5):
+        scheduler.add(piece("book", index))
+    assert [[each.index for each in batch] for batch in drained(scheduler, 4)] == [[0, 1, 2, 3], [4]]
+
+
+def test_a_notice_does_not_wait_for_what_is_much_longer_and_that_has_the_next_turn() -> None:
+    scheduler = Scheduler()
+    scheduler.add(piece("notice", 0, text="x" * 10))
+    scheduler.add(piece("book", 0, text="x" * 400))
+    scheduler.add(piece("other", 0, text="x" * 50))
+    scheduler.add(piece("notice", 1, text="x" * 10))
+    batches = [[each.utterance for each in batch] for batch in drained(scheduler, 4)]
+    assert batches == [["notice", "other", "notice"], ["book"]]
 
 
 def test_cancel_drops_an_utterance_of_one_owner_only() -> None:

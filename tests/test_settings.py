@@ -36,7 +36,7 @@ WRONG = [
     ("PORT", "99999", "99999; choose one from 1 to 65000, or 0 for any free port"),
     ("ENGINE", "piper", "'piper'; choose one of auto, kokoro, espeak"),
     ("DEVICE", "tpu", "'tpu'; choose one of auto, cpu, cuda, mps"),
-    ("PRECISION", "fp8", "'fp8'; choose one of auto, fp32"),
+    ("PRECISION", "fp8", "'fp8'; choose one of auto, fp32, bf16"),
     ("OFFLINE", "maybe", "'maybe'; give 0 or 1"),
     ("IDLE_TIMEOUT", "nan", "nan; give a number of seconds, at least -1"),
     ("KEEP_ALIVE", "inf", "inf; give a number of seconds, at least -1"),

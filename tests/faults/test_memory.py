@@ -102,6 +102,7 @@ def toy_world(world: World, toy: ToyKokoro, leak: int) -> World:
         "KOKORO_ENGINE": "kokoro",
         "KOKORO_MANIFEST": str(snapshot / "manifest.json"),
         "KOKORO_DEVICE": "cpu",
+        "KOKORO_PRECISION": "fp32",
         LEAK: str(leak),
     }
     return world

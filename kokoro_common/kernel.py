@@ -1,0 +1,462 @@
+"""Kokoro's decoder on a CPU, as a list of steps for kernel.c. Nine tenths of a forward are spent here.
+
+kernel.c is compiled when the package is installed, if there is a compiler; `load()` says whether it can be used. What
+it computes equals network.Network.decode: in float32 to 100 dB and more, in bfloat16 to about 40.
+
+    in (rows, channels) -> norm and activation -> taps x dilation @ weights -> + bias, residuals -> out, its moments
+
+Each arrow from memory to memory is one step; a normalisation needs the moments of all rows before it, so a step is as
+much as can be done in one pass.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import itertools
+import math
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from torch import Tensor
+
+INTERFACE = 1  # of kernel.c; a library that was built from another one is not used
+BLOCK = 32  # rows and channels; channels are padded to a multiple of it
+CONVOLUTION, SUM, POOL = range(3)
+NO_ACTIVATION, LEAKY, SNAKE = range(3)
+PLAIN = ("F0_conv", "N_conv", "asr_res", "generator.noise_convs")
+DECODE_BLOCKS = 4  # kokoro's Decoder has so many
+NOISE_DILATIONS = (1, 3, 5)  # not in the configuration
+STYLE = 128  # numbers of a style that are for the decoder
+STYLES_KEPT = 32  # 150 KB each
+WIDE = 256  # input channels beyond which all rows are activated before any is multiplied
+ROOT_HALF = math.sqrt(0.5)
+
+
+class Step(ctypes.Structure):
+    """One step as kernel.c has it; what the fields mean is said there."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("kind", "parts")),
+        ("in_", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("rows", "stride", "channels")),
+        ("scale", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("in_moments", "gain", "offset")),
+        ("activation", ctypes.c_int64),
+        ("slope", ctypes.c_double),
+        ("alpha", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("taps", "dilation", "padding", "out_channels")),
+        *((name, ctypes.c_void_p) for name in ("weights", "bias", "activated", "out")),
+        *((name, ctypes.c_int64) for name in ("out_rows", "out_stride")),
+        ("first", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("first_stride", "first_shift")),
+        ("second", ctypes.c_void_p),
+        ("second_stride", ctypes.c_int64),
+        ("out_scale", ctypes.c_double),
+        ("out_moments", ctypes.c_void_p),
+    ]
+
+
+@functools.cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """The compiled kernel, or None, and why not."""
+    spec = importlib.util.find_spec("kokoro_kernel")
+    if spec is None or spec.origin is None:
+        return None, "it was not compiled when this was installed"
+    return load_from(spec.origin)
+
+
+def load_from(path: str) -> tuple[ctypes.CDLL | None, str]:
+    """The kernel in that file, or None, and why not."""
+    try:
+        library = ctypes.CDLL(path)
+        if library.kokoro_interface() != INTERFACE or library.kokoro_step_bytes() != ctypes.sizeof(Step):
+            return None, "it was compiled from another version: install again"
+    except (OSError, AttributeError) as error:
+        return None, f"it cannot be loaded: {error}"
+    if not library.kokoro_runs_here():
+        return None, "it was compiled for another processor: install again"
+    library.kokoro_run.argtypes = [ctypes.POINTER(Step), ctypes.c_int64, ctypes.c_int]
+    return library, ""
+
+
+def has_bf16(library: ctypes.CDLL) -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32. Asks the system for its tiles, for good."""
+    return bool(library.kokoro_has_tiles())
+
+
+class Packed(NamedTuple):
+    """The weights of one convolution in the order in which kernel.c reads them."""
+
+    weights: Tensor
+    bias: Tensor | None  # (out_channels,)
+    taps: int
+    channels: int  # padded, as the others are
+    out_channels: int
+    parts: int  # of bfloat16 that a weight is cut into; 0: float32
+
+
+class Norm(NamedTuple):
+    """An instance norm whose gain and offset come from the style."""
+
+    at: int  # of its gains in the style's terms; as many offsets follow
+    channels: int
+
+
+class Signal(NamedTuple):
+    """What goes from step to step."""
+
+    rows: Tensor  # (rows, channels), each row contiguous
+    moments: Tensor | None = None  # (blocks, 2, channels)
+
+
+class Program:
+    """The steps of one forward, and the memory that they use until it has run."""
+
+    def __init__(self, decoder: Decoder, style_terms: Tensor) -> None:
+        self._decoder = decoder
+        self._style_terms = style_terms
+        self._steps: list[Step] = []
+        self._kept: list[Tensor] = []
+
+    def run(self, library: ctypes.CDLL, threads: int) -> None:
+        """Blocks, without the interpreter's lock. Raises MemoryError."""
+        steps = (Step * len(self._steps))(*self._steps)
+        if library.kokoro_run(steps, len(steps), threads):
+            raise MemoryError("no memory for the decoder's threads")
+
+    def convolve(
+        self,
+        name: str,
+        x: Signal,
+        *,
+        norm: str = "",
+        slope: float | None = None,
+        alpha: str = "",
+        dilation: int = 1,
+        padding: int | None = None,
+        scale: float = 1.0,
+        more_rows: int = 0,
+        out: Tensor | None = None,
+        first: Tensor | None = None,
+        first_shift: int = 0,
+        second: Tensor | None = None,
+        out_scale: float = 1.0,
+        moments: bool = True,
+    ) -> Signal:
+        """Appends the step; its result is there when the program has run.
+
+        Before the product: instance norm `norm` or a factor `scale`, then leaky ReLU of `slope` or snake of `alpha`.
+        After it: `first` (row t >> first_shift) and `second` are added, then all is multiplied by `out_scale`.
+        """
+        packed = self._decoder.packed[name]
+        rows = x.rows.shape[0] + more_rows
+        out = self.empty(rows, packed.out_channels) if out is None else out
+        step = Step(kind=CONVOLUTION, parts=packed.parts, scale=scale, out_scale=out_scale, out_rows=rows)
+        self._take(step, x, norm)
+        if alpha:
+            step.activation, step.alpha = SNAKE, self._keep(self._decoder.alphas[alpha])
+        elif slope is not None:
+            step.activation, step.slope = LEAKY, slope
+        step.taps, step.dilation, step.out_channels = packed.taps, dilation, packed.out_channels
+        step.padding = (packed.taps - 1) * dilation // 2 if padding is None else padding
+        step.weights = self._keep(packed.weights)
+        step.bias = self._keep(packed.bias)
+        if packed.channels > WIDE:
+            step.activated = self._keep(
+                self.empty(rows + BLOCK + packed.taps * dilation + 8, packed.channels * max(2, packed.parts) // 2)
+            )
+        step.first, step.first_stride, step.first_shift = *self._rows(first), first_shift
+        step.second, step.second_stride = self._rows(second)
+        return self._give(step, out, moments)
+
+    def add(self, x: Signal, other: Tensor | None = None) -> Signal:
+        """x + other in the place of x, and its moments."""
+        step = Step(kind=SUM, out_scale=1.0, out_rows=x.rows.shape[0], out_channels=x.rows.shape[1])
+        self._take(step, x, "")
+        step.first, step.first_stride = self._rows(other)
+        return self._give(step, x.rows, moments=True)
+
+    def copy_row(self, rows: Tensor, source: int, target: int) -> None:
+        step = Step(kind=SUM, out_scale=1.0, out_rows=1, out_channels=rows.shape[1])
+        self._take(step, Signal(rows[source : source + 1]), "")
+        self._give(step, rows[target : target + 1], moments=False)
+
+    def pool(self, name: str, x: Signal, norm: str, slope: float) -> Signal:
+        """Twice as many rows: norm, leaky ReLU, and a transposed convolution of each channel by itself."""
+        taps, bias = self._decoder.pools[name]
+        step = Step(kind=POOL, activation=LEAKY, slope=slope)
+        self._take(step, x, norm)
+        step.weights, step.bias = self._keep(taps), self._keep(bias)
+        return self._give(step, self.empty(2 * x.rows.shape[0], x.rows.shape[1]), moments=False)
+
+    def empty(self, rows: int, channels: int) -> Tensor:
+        empty: Tensor = self._decoder.torch.empty(rows, channels)
+        return empty
+
+    def _take(self, step: Step, x: Signal, norm: str) -> None:
+        step.in_, step.stride = self._rows(x.rows)
+        step.rows, step.channels = x.rows.shape
+        if norm:
+            at, channels = self._decoder.norms[norm]
+            step.in_moments = self._keep(x.moments)
+            step.gain = self._keep(self._style_terms[at : at + channels])
+            step.offset = self._keep(self._style_terms[at + channels : at + 2 * channels])
+
+    def _give(self, step: Step, out: Tensor, moments: bool) -> Signal:
+        step.out, step.out_stride = self._rows(out)
+        sums = None
+        if moments:
+            blocks = -(-step.out_rows // BLOCK)
+            sums = self._decoder.torch.empty(blocks, 2, step.out_channels)
+            step.out_moments = self._keep(sums)
+        self._steps.append(step)
+        return Signal(out, sums)
+
+    def _rows(self, rows: Tensor | None) -> tuple[int | None, int]:
+        return self._keep(rows), 0 if rows is None else rows.stride(0)
+
+    def _keep(self, tensor: Tensor | None) -> int | None:
+        if tensor is None:
+            return None
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+
+class Decoder:
+    """network.Network.decode for one phrase on the CPU. One thread at a time may use it."""
+
+    def __init__(
+        self, library: ctypes.CDLL, weights: Mapping[str, Tensor], generator: Mapping[str, Any], precision: str
+    ) -> None:
+        """Packs the decoder's weights: a copy of them, after which the originals are needed no more.
+
+        `weights`: from network.Network.take_decoder_weights. `generator`: the configuration's "istftnet".
+        `precision`: fp32, or bf16 where has_bf16() says so.
+        """
+        import torch
+
+        tiles = has_bf16(library)
+        self.torch = torch
+        self._library = library
+        self._dilations = generator["resblock_dilation_sizes"]
+        self._kernels = len(self._dilations)
+        self._exact = 3 if tiles else 0  # three bfloat16 hold a float32
+        self._parts = 1 if precision == "bf16" else self._exact
+        self.packed: dict[str, Packed] = {}
+        self.norms: dict[str, Norm] = {}
+        self.alphas: dict[str, Tensor] = {}
+        self.pools: dict[str, tuple[Tensor, Tensor]] = {}
+        self._plain: dict[str, Tensor] = {}  # what torch does: a hundredth of the work
+        terms = []
+        for name, weight in weights.items():
+            stem = name.removesuffix(".weight")
+            if name.endswith(".fc.weight"):
+                terms.append(self._norm_terms(stem.removesuffix(".fc"), weights))
+            elif ".alpha" in name:
+                if weight.numel() % BLOCK:
+                    raise ValueError(f"{weight.numel()} channels")  # the moments of padding would not be zero
+                self.alphas[name] = torch.cat([weight.flatten(), 1 / weight.flatten()])  # (2 * channels,)
+            elif name.endswith(".pool.weight"):
+                channels = _padded(weight.shape[0])
+                taps = _pad(weight[:, 0].T, 3, channels)  # (3, channels)
+                self.pools[stem] = taps, _pad(weights[f"{stem}.bias"], channels)
+            elif weight.dim() == 3 and not stem.startswith(PLAIN):
+                self.packed[stem] = self._pack(stem, weight, weights.get(f"{stem}.bias"))
+            elif stem.removesuffix(".bias").startswith(PLAIN):
+                self._plain[name] = weight
+        self._term_weights = torch.cat([weight for weight, _ in terms])  # (terms, style)
+        self._term_biases = torch.cat([bias for _, bias in terms])  # (terms,)
+        self._ups = [self.packed[name].out_channels for name in self.packed if name.startswith("generator.ups.")]
+        self._terms = functools.lru_cache(maxsize=STYLES_KEPT)(self._terms_of)
+
+    def _norm_terms(self, name: str, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Weights (2 * channels, style) and biases that make gains and offsets of a style."""
+        torch = self.torch
+        gamma, beta = given[f"{name}.fc.weight"].chunk(2)  # (channels, style)
+        gamma_bias, beta_bias = given[f"{name}.fc.bias"].chunk(2)
+        count = gamma.shape[0]
+        gain = given.get(f"{name}.norm.weight", torch.ones(count))  # the real file has neither
+        offset = given.get(f"{name}.norm.bias", torch.zeros(count))
+        channels = _padded(count)
+        self.norms[name] = Norm(sum(2 * norm.channels for norm in self.norms.values()), channels)
+        weights = [gain[:, None] * gamma, beta + offset[:, None] * gamma]
+        biases = [gain * (1 + gamma_bias), beta_bias + offset * (1 + gamma_bias)]
+        return (
+            torch.cat([_pad(weight, channels, weight.shape[1]) for weight in weights]),
+            torch.cat([_pad(bias, channels) for bias in biases]),
+        )
+
+    def _pack(self, name: str, weight: Tensor, bias: Tensor | None) -> Packed:
+        if name.startswith("generator.ups."):  # transposed, (in, out, 2 * up): two taps that give `up` rows at once
+            up = weight.shape[2] // 2
+            taps = weight.view(*weight.shape[:2], 2, up).flip(2).permute(2, 0, 3, 1).flatten(2)  # (2, in, up * out)
+            bias = None if bias is None else bias.repeat(up)
+        else:  # (out, in, taps)
+            taps = weight.permute(2, 1, 0)
+        parts = self._exact if name == "generator.conv_post" else self._parts  # its exponential is taken
+        taps = _pad(taps, taps.shape[0], _padded(taps.shape[1]), _padded(taps.shape[2]))
+        count, channels, out_channels = taps.shape
+        packed = _tiles(taps, parts) if parts else _panels(taps, self._library.kokoro_panel())
+        bias = None if bias is None else _pad(bias, out_channels)
+        return Packed(packed, bias, count, channels, out_channels, parts)
+
+    def _terms_of(self, style: bytes) -> Tensor:
+        """(terms,): gains and offsets of all norms, for the numbers of a style."""
+        numbers = self.torch.frombuffer(bytearray(style), dtype=self.torch.float32)
+        return self.torch.addmv(self._term_biases, self._term_weights, numbers)
+
+    def decode(
+        self, asr: Tensor, f0: Tensor, energy: Tensor, styles: Tensor, source: Tensor, units: Sequence[int]
+    ) -> Tensor:
+        """As network.Decoder.decode, one item after the other: together they would not be faster here. Blocks."""
+        rows = source.shape[2] // max(units)  # of a spectrogram, per unit
+        with self.torch.inference_mode():
+            items = [
+                self._decode(
+                    asr[i, :, :count],
+                    f0[i, : 2 * count],
+                    energy[i, : 2 * count],
+                    styles[i, :STYLE],
+                    source[i, :, : rows * count + 1],
+                )
+                for i, count in enumerate(units)
+            ]  # (rows, 22) each
+        return self.torch.nn.utils.rnn.pad_sequence(items, batch_first=True).mT
+
+    def _decode(self, asr: Tensor, f0: Tensor, energy: Tensor, style: Tensor, source: Tensor) -> Tensor:
+        program = Program(self, self._terms(style.numpy().tobytes()))
+        x = self._encode(program, asr.T, f0, energy)
+        for stage in range(len(self._ups)):
+            x = self._generate(program, stage, x, source[None])
+        x = program.convolve("generator.conv_post", x, slope=0.01, scale=1 / self._kernels, moments=False)
+        program.run(self._library, self.torch.get_num_threads())
+        return x.rows[:, : len(source)]
+
+    def _encode(self, program: Program, text: Tensor, f0: Tensor, energy: Tensor) -> Signal:
+        """text (units, 512), curves (2 * units,) to (2 * units, 512): what the generator starts with."""
+        torch, plain = self.torch, self._plain
+        curves = [
+            torch.conv1d(each[None, None], plain[f"{name}.weight"], plain[f"{name}.bias"], stride=2, padding=1)[0].T
+            for name, each in (("F0_conv", f0), ("N_conv", energy))
+        ]  # 2 of (units, 1)
+        beside = torch.addmm(plain["asr_res.0.bias"], text, plain["asr_res.0.weight"][:, :, 0].T)  # (units, 64)
+        x = program.add(Signal(_columns(self.packed["encode.conv1"].channels, text, *curves)))
+        names = ["encode", *(f"decode.{number}" for number in range(DECODE_BLOCKS))]
+        for name, following in itertools.pairwise(names):
+            channels = self.packed[f"{name}.conv2"].out_channels
+            room = text.new_empty(len(text), channels)  # for what the block gives
+            out = _columns(self.packed[f"{following}.conv1"].channels, room, beside, *curves)
+            self._residual_block(program, name, x, out)
+            x = program.add(Signal(out))
+        return self._residual_block(program, names[-1], x, None)
+
+    def _residual_block(self, program: Program, name: str, x: Signal, out: Tensor | None) -> Signal:
+        up = f"{name}.pool" in self.pools
+        if up:
+            pooled = program.pool(f"{name}.pool", x, f"{name}.norm1", 0.2)
+            inner = program.convolve(f"{name}.conv1", pooled)
+        else:
+            inner = program.convolve(f"{name}.conv1", x, norm=f"{name}.norm1", slope=0.2)
+        straight = x
+        if f"{name}.conv1x1" in self.packed:
+            straight = program.convolve(f"{name}.conv1x1", x, moments=False)
+        return program.convolve(
+            f"{name}.conv2", inner, norm=f"{name}.norm2", slope=0.2,
+            out=out, first=straight.rows, first_shift=int(up), out_scale=ROOT_HALF, moments=False,
+        )  # fmt: skip
+
+    def _generate(self, program: Program, stage: int, x: Signal, har: Tensor) -> Signal:
+        """One upsampling with its source, and the sum of its residual blocks, yet to be divided by their number."""
+        noise = program.add(Signal(self._noise(stage, har)))
+        noise = self._snake_block(program, f"generator.noise_res.{stage}", noise, NOISE_DILATIONS, None)
+        scale = 1.0 if stage == 0 else 1 / self._kernels
+        rows, channels = noise.rows.shape
+        up = self._ups[stage] // channels
+        wide = program.convolve(
+            f"generator.ups.{stage}", x, slope=0.1, scale=scale, padding=1, more_rows=1, moments=False
+        )
+        risen = wide.rows.view(-1, channels)[up // 2 :]  # the transposed convolution's own padding
+        if stage == len(self._ups) - 1:  # reflection at the left: row 1 comes before row 0
+            risen = wide.rows.view(-1, channels)[up // 2 - 1 :]
+            program.copy_row(risen, 2, 0)
+        x = program.add(Signal(risen[:rows]), noise.rows)
+        total = None
+        for number, dilations in enumerate(self._dilations, stage * self._kernels):
+            total = self._snake_block(program, f"generator.resblocks.{number}", x, dilations, total)
+        assert total is not None
+        return total
+
+    def _snake_block(
+        self, program: Program, name: str, x: Signal, dilations: Sequence[int], total: Signal | None
+    ) -> Signal:
+        """Three times two convolutions around a residual; the last one is added to `total`, in its place."""
+        inner, out = program.empty(*x.rows.shape), program.empty(*x.rows.shape)
+        for number, dilation in enumerate(dilations):
+            half = program.convolve(
+                f"{name}.convs1.{number}", x, norm=f"{name}.adain1.{number}", alpha=f"{name}.alpha1.{number}",
+                dilation=dilation, out=inner,
+            )  # fmt: skip
+            last = number == len(dilations) - 1
+            x = program.convolve(
+                f"{name}.convs2.{number}", half, norm=f"{name}.adain2.{number}", alpha=f"{name}.alpha2.{number}",
+                out=total.rows if last and total else out, first=x.rows, second=total.rows if last and total else None,
+                moments=not last,
+            )  # fmt: skip
+        return x
+
+    def _noise(self, stage: int, har: Tensor) -> Tensor:
+        """(rows, channels) of the source, by a strided convolution."""
+        name = f"generator.noise_convs.{stage}"
+        weight, bias = self._plain[f"{name}.weight"], self._plain[f"{name}.bias"]
+        if weight.shape[2] == 1:
+            return self.torch.addmm(bias, har[0].T, weight[:, :, 0].T)
+        stride = weight.shape[2] // 2
+        return self.torch.conv1d(har, weight, bias, stride, (stride + 1) // 2)[0].T.contiguous()
+
+
+def _padded(channels: int) -> int:
+    return -(-channels // BLOCK) * BLOCK
+
+
+def _pad(tensor: Tensor, *shape: int) -> Tensor:
+    """Zeros behind it in each dimension."""
+    padded = tensor.new_zeros(shape)
+    padded[tuple(slice(size) for size in tensor.shape)] = tensor
+    return padded
+
+
+def _columns(width: int, *parts: Tensor) -> Tensor:
+    """(rows, width): the parts side by side, then zeros."""
+    rows = parts[0].new_zeros(len(parts[0]), width)
+    at = 0
+    for part in parts:
+        rows[:, at : at + part.shape[1]] = part
+        at += part.shape[1]
+    return rows
+
+
+def _panels(taps: Tensor, panel: int) -> Tensor:
+    """(taps, in, out) in the order of the vector product: panels of `out`; in each all taps and `in` of its columns."""
+    import torch
+
+    return torch.cat([taps[:, :, at : at + panel].flatten() for at in range(0, taps.shape[2], panel)])
+
+
+def _tiles(taps: Tensor, parts: int) -> Tensor:
+    """(taps, in, out) as bfloat16 tiles: 32 of out, taps, 32 of in, parts, 2 tiles of 16 pairs by 16 columns."""
+    import torch
+
+    count, channels, out_channels = taps.shape
+    shape = (count, channels // BLOCK, 16, 2, out_channels // BLOCK, 2, 16)  # taps, in, row, pair, out, tile, column
+    tiles = []
+    for _ in range(parts):
+        part = taps.bfloat16()
+        tiles.append(part.view(shape).permute(4, 0, 1, 5, 2, 6, 3))  # out, taps, in, tile, row, column, pair
+        taps = taps - part.float()
+    return torch.stack(tiles, dim=3)
