@@ -127,8 +127,10 @@ class ModelServer:
     voice_program = os.path.join(daemon.PROGRAMS, "voice_server.py")
     make_synthesis = Synthesis  # with the above, the seams at which tests put stub engine and recorder
 
-    def __init__(self, settings: Settings, runtime: RuntimeDirectory, life: daemon.Life, *, warm: bool = False) -> None:
-        """`warm`: the model is loaded at once, not with the first request that needs it."""
+    def __init__(
+        self, settings: Settings, runtime: RuntimeDirectory, life: daemon.Life, *, warm: bool = False, lost: str = ""
+    ) -> None:
+        """`warm`: the model is loaded at once, not with the first request. `lost`: why not on the device as before."""
         if problem := device_problem(settings.device):
             raise ModelUnavailable(problem, "leave out --device or choose another")
         self._settings = settings
@@ -139,7 +141,8 @@ class ModelServer:
         self._inbox = Inbox()
         self._temporary_directory = os.path.join(runtime.path, "espeak")
         self._sweep()  # a killed one could not
-        self._loader = Loader(settings, self._report)
+        self._lost = lost
+        self._loader = Loader(settings, self._report, lost)
         if warm:
             self._loader.want_model()
         self._board = Switchboard(runtime.token(), "model", settings.port, self._inbox, self._log)
@@ -239,11 +242,11 @@ class ModelServer:
         if size > (limit if idle else limit * URGENT):
             self._renew(f"{size / 1e6:.0f} MB of memory", warm=self._loader.engine is not None)
 
-    def _renew(self, reason: str, *, warm: bool) -> NoReturn:
+    def _renew(self, reason: str, *, warm: bool, lost: str = "") -> NoReturn:
         """Begins again in fresh memory; a graphics card's is freed as well. Voice servers register by themselves."""
         self._log.info("going on in fresh memory", extra={"reason": reason})
         self._sweep()
-        self._life.renew(*(["--warm"] if warm else []))
+        self._life.renew(*["--warm"] * warm, *(["--lost", lost or self._lost] if lost or self._lost else []))
 
     def _die(self, reason: str) -> NoReturn:
         """Of what cannot be mended from within; whoever needs the server starts it again, and reads the reason."""
@@ -510,7 +513,8 @@ class ModelServer:
 
     def handle_engine_lost(self, _: None, message: EngineLost) -> None:
         """Voice servers ask the new process for what this one has not answered; it looks anew which device works."""
-        self._renew(message.reason, warm=True)
+        if not self._leave_by:
+            self._renew(message.reason, warm=True, lost=message.reason)
 
     def handle_download_step(self, _: None, message: DownloadStep) -> None:
         assert isinstance(message.asker, Peer)
@@ -616,10 +620,11 @@ def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelSe
     parser = argparse.ArgumentParser(prog="kokoro-model-server", description="The resident model of Kokoro Say.")
     parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
     parser.add_argument("--warm", action="store_true", help="load the model at once")
+    parser.add_argument("--lost", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
 
     def make(settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> ModelServer:
-        return server(settings, runtime, life, warm=options.warm)
+        return server(settings, runtime, life, warm=options.warm, lost=options.lost)
 
     return daemon.serve("model", options.inherited, make)
 

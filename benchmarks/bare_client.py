@@ -48,7 +48,7 @@ def main(voice: str, text: str) -> None:
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # two short messages in a row do not wait for an ACK
 
     nonce = os.urandom(16).hex()
-    send(server, "Hello", role="client", protocol=1, version="bare", nonce=nonce)
+    send(server, "Hello", role="client", protocol=2, version="bare", nonce=nonce)
     challenge = receive(server, "Challenge")
     if challenge["proof"] != proof(token, "server", challenge["role"], port, nonce, challenge["nonce"]):
         sys.exit("this is not our server")

@@ -49,6 +49,7 @@ class StubSynthesis(Synthesis):
 
 class StubEngine:
     batch_limit = 1
+    path = "none"
 
 
 class ModelServer(model_server.ModelServer):

@@ -542,6 +542,16 @@ def _entry(line: bytes) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
+def _kernel(_: Settings) -> str:
+    """Not a problem: speech goes on without it, at half the speed or less."""
+    from kokoro_common import kernel
+
+    library, problem = kernel.load()
+    if library is None:
+        return f"not used, so the model takes longer: {problem}; with a C compiler install Kokoro Say anew"
+    return f"compiled for this processor{', bf16 on its matrix unit' if kernel.has_bf16(library) else ''}"
+
+
 def _speed(settings: Settings) -> str:
     """By the whole line of servers, to us instead of the speakers. Two sentences: the first one warms up."""
     from kokoro_common.client import Client, Options, TextSource
@@ -606,6 +616,7 @@ CHECKS = (
     Check(name="config", look=_config),
     Check(name="english", look=_english, seconds=180.0),
     Check(name="languages", look=_languages, seconds=120.0),
+    Check(name="kernel", look=_kernel),
     Check(name="servers", look=_servers),
     Check(name="errors", look=_errors),
     Check(name="speed", look=_speed, seconds=180.0, remedy="see say.py --status, then run say.py --shutdown"),

@@ -6,6 +6,7 @@ Importing this room costs nothing; torch (2 s) is imported by the first call tha
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -100,7 +101,7 @@ def choose_device(requested: str) -> tuple[str, str]:
 
 def _trial(device: str) -> str:
     """Why the device does not run what Kokoro is made of, or ""."""
-    _prepare_environment()
+    prepare_environment()
     import torch
 
     with warnings.catch_warnings(action="ignore"):
@@ -123,72 +124,85 @@ class DeviceLost(KokoroError):
     """The device has failed, and with it all that this process had on it: only another process can use it again."""
 
 
+class OutOfMemory(KokoroError):
+    """The device has no memory for these phrases at once."""
+
+
 def versions(device: str) -> list[str]:
     """What the speed depends on beside the processor. Imports torch."""
-    _prepare_environment()
+    prepare_environment()
     import torch
 
     from kokoro_common import kernel
 
     card = torch.cuda.get_device_name() if device == "cuda" else ""
-    return [torch.__version__, str(kernel.INTERFACE), kernel.load()[1], device, card]
+    return [torch.__version__, str(kernel.INTERFACE), kernel.load()[1], bf16_problem(device), device, card]
 
 
-def bf16_may_pay(device: str) -> bool:
-    """Whether bfloat16 may be faster than float32: on the matrix units of a processor, or a graphics card."""
+def bf16_problem(device: str) -> str:
+    """Why bfloat16 cannot be faster than float32 on a device, or "" if it may be."""
     from kokoro_common import kernel
 
-    library, _ = kernel.load() if device == "cpu" else (None, "")
-    return device == "cuda" or (library is not None and kernel.has_bf16(library))
+    if device == "cuda":
+        return ""
+    if device != "cpu":
+        return f"it is not made for {device}"
+    library, problem = kernel.load()
+    if library is None:
+        return f"the compiled kernel cannot be used: {problem}"
+    return "" if kernel.has_bf16(library) else "this processor has no matrix unit"
 
 
 class KokoroEngine:
-    """One Kokoro in memory. Make and use it on one thread, the only one of the process that uses torch."""
+    """One Kokoro in memory. One thread at a time may use it; the loader's makes it, the synthesis thread uses it."""
 
     def __init__(
         self, config_path: str, weights_path: str, device: str, precision: str = "fp32", *alternatives: str
     ) -> None:
         """Blocks for a second or two: imports torch and reads the weights, whose digest the caller has checked.
 
-        `precision`: fp32, or bf16 for the decoder's products where bf16_may_pay says so; alternatives can be changed to
-        by use(). Raises ModelUnavailable for files that are damaged or do not make a Kokoro together.
+        `precision`: fp32, or bf16 for the decoder's products where bf16_problem has nothing against it; use() changes
+        to an alternative. Raises ModelUnavailable for files that are damaged or do not make a Kokoro together.
         """
         self._config = _read_config(config_path)
         self._weights_path = weights_path
-        self.batch_limit = 1  # phrases that are worth a forward together
         self.notice = ""  # what has become of the device that was chosen
         self._load(device, [precision, *alternatives])
 
     def _load(self, device: str, precisions: Sequence[str]) -> None:
         """Anew, for a device, with a decoder of each precision; the first is used."""
-        _prepare_environment()
-        self.device = device
+        prepare_environment()
         with warnings.catch_warnings(action="ignore"):  # torch's, which are not the user's concern
-            from kokoro_common import kernel
             from kokoro_common.network import Network
 
-            self._library, self._library_problem = kernel.load() if device == "cpu" else (None, "")
             try:
-                self._network = Network(self._config, self._weights_path, device)
-                self._decoders = self._make_decoders(precisions)
+                network = Network(self._config, self._weights_path, device)
+                decoders = self._make_decoders(network.take_decoder_weights(), device, precisions)
             except ValueError as error:
                 problem = f"{self._weights_path} does not fill the model: {error}"
                 raise ModelUnavailable(problem, _MODEL_REMEDY) from error
             except Exception as error:  # a wrong file can fail anywhere in torch
                 problem = f"{self._weights_path} cannot be loaded: {_first_line(error)}"
                 raise ModelUnavailable(problem, _MODEL_REMEDY) from error
-        self.precision = precisions[0]
+        self._network, self._decoders = network, decoders
+        self.device, self.precision = device, precisions[0]
+        self.batch_limit = 1  # phrases that are worth a forward together
         _give_back_memory()
 
-    def _make_decoders(self, precisions: Sequence[str]) -> dict[str, Any]:
+    def _make_decoders(self, weights: Mapping[str, Any], device: str, precisions: Sequence[str]) -> dict[str, Any]:
         import torch
 
         from kokoro_common import kernel, network
 
-        weights = self._network.take_decoder_weights()
         generator = self._config["istftnet"]
-        if self._library is not None:
-            return {each: kernel.Decoder(self._library, weights, generator, each) for each in precisions}
+        self.path = f"plain torch on {device}"  # how the decoder is computed, for a person
+        if device == "cpu":
+            library, problem = kernel.load()
+            problem = problem or kernel.misfit(weights, generator)
+            if library is not None and not problem:
+                self.path = "compiled kernel"
+                return {each: kernel.Decoder(library, weights, generator, each) for each in precisions}
+            self.path += f"; the compiled kernel cannot be used: {problem}"
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
         return {each: network.Decoder(weights, generator, dtypes[each]) for each in precisions}
 
@@ -197,43 +211,40 @@ class KokoroEngine:
         """The phonemes that have a token id."""
         return frozenset(self._network.vocabulary)
 
-    @property
-    def path(self) -> str:
-        """How the decoder is computed, and why not faster, for a person."""
-        if self._library is not None:
-            return "compiled kernel"
-        return f"plain torch; the compiled kernel cannot be used: {self._library_problem}" * (self.device == "cpu")
-
-    def use(self, precision: str, *, only: bool = False) -> None:
-        """One of those that it was made with; `only`: the memory of the others is freed."""
+    def use(self, precision: str) -> None:
+        """One of those that it was made with, else KeyError."""
+        self._decoders[precision]
         self.precision = precision
-        if only:
-            self._decoders = {precision: self._decoders[precision]}
-            _give_back_memory()
 
     def synthesize(self, phrases: Sequence[Phrase]) -> list[Waveform]:
         """One waveform for each phrase, empty where no phoneme is in the vocabulary. Blocks for the forward.
 
-        The same phrase gives the same samples, whatever was spoken before it. Together with others they may differ in
-        the last bits. A graphics card without memory gets half as many phrases at once, then none: from then on the
-        CPU speaks, and `notice` says so. Raises DeviceLost, and KokoroError if a forward fails otherwise.
+        The same batch gives the same samples, whatever was spoken before it. In another batch the pitch of a phrase may
+        differ in the last bit, which is enough to turn phases: it sounds the same, its samples are others.
+        A graphics card without memory gets half as many phrases at once, then none: from then on the CPU speaks, and
+        `notice` says so. Raises DeviceLost, and KokoroError if a forward fails otherwise.
         """
-        import torch
-
-        try:
-            return self._forward(phrases)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        with contextlib.suppress(OutOfMemory):
+            return self.forward(phrases)
+        self._empty_cache()  # now that the traceback holds no tensors
         half = -(-len(phrases) // 2)
         try:
-            return [wave for part in (phrases[:half], phrases[half:]) if part for wave in self._forward(part)]
-        except torch.OutOfMemoryError as error:
-            self.notice = f"{self.device} is out of memory, so the CPU speaks ({_first_line(error)})"
+            return [wave for part in (phrases[:half], phrases[half:]) if part for wave in self.forward(part)]
+        except OutOfMemory as error:
+            notice = f"{self.device} is out of memory, so the CPU speaks: {error.problem}"
         self._load("cpu", ["fp32"])
-        torch.cuda.empty_cache()
-        return [wave for phrase in phrases for wave in self._forward([phrase])]
+        self.notice = notice
+        self._empty_cache()
+        return [wave for phrase in phrases for wave in self.forward([phrase])]
 
-    def _forward(self, phrases: Sequence[Phrase]) -> list[Waveform]:
+    def _empty_cache(self) -> None:
+        import torch
+
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
+
+    def forward(self, phrases: Sequence[Phrase]) -> list[Waveform]:
+        """As synthesize, in one forward, come what may. Raises OutOfMemory, DeviceLost, KokoroError."""
         import numpy as np
         import torch
 
@@ -254,8 +265,6 @@ class KokoroEngine:
                 prosody.asr, prosody.f0, prosody.energy, styles, source, prosody.units
             )
             audio = network.waveform(spectrum, prosody.units)
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, MemoryError) as error:
             raise self._failure(error, phrases) from error
         for number, samples, durations in zip(spoken, audio, prosody.durations, strict=True):
@@ -263,6 +272,8 @@ class KokoroEngine:
         return waves
 
     def _failure(self, error: Exception, phrases: Sequence[Phrase]) -> KokoroError:
+        if self.device != "cpu" and "out of memory" in str(error):  # MPS has no type of its own for it
+            return OutOfMemory(_first_line(error))
         if self.device == "cuda" and ("CUDA" in str(error) or type(error).__name__ == "AcceleratorError"):
             return DeviceLost(f"{self.device} has failed: {_first_line(error)}")
         what = " and ".join(f"{len(phrase.phonemes)} phonemes at speed {phrase.speed:g}" for phrase in phrases)
@@ -283,7 +294,7 @@ def without_engine(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if ENVIRONMENT.get(name) != value}
 
 
-def _prepare_environment() -> None:
+def prepare_environment() -> None:
     """To be called before torch is imported, for a process that was started without ENVIRONMENT."""
     for name, value in _BEFORE_TORCH.items():
         os.environ.setdefault(name, value)

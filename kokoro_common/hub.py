@@ -48,6 +48,7 @@ BACKOFF_SECONDS = 1.0  # before the second attempt, doubled before each later on
 MAX_RETRY_AFTER = 60  # seconds: a hub that asks for more is given up
 MAX_WHEEL_BYTES = 64 << 20  # en_core_web_sm has 12 MB; its size is not known before it is fetched
 REMEMBER_SECONDS = 24 * 3600.0  # that the spaCy wheel could not be had
+HASHED_BYTES = 4 << 20  # at once. Beside an import each piece waits for the GIL twice, up to 5 ms; Python takes 256 KB
 LOCK_RETRY_SECONDS = 0.1  # flock cannot wait with a time limit or for an abort
 PARTIAL = ".incomplete"
 CORRUPT = ".corrupt"
@@ -204,7 +205,7 @@ class Hub:
                 state = _state(os.fstat(file.fileno()))
                 known = self._digests.get(path)
                 if known is None or known[0] != state:
-                    known = self._digests[path] = (state, hashlib.file_digest(file, "sha256").hexdigest())
+                    known = self._digests[path] = (state, _sha256(file))
                 return known[1]
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -564,6 +565,13 @@ def _is_recent(path: str) -> bool:
         return 0 <= time.time() - os.stat(path).st_mtime < REMEMBER_SECONDS
     except OSError:  # not there, or a cache that cannot be read, which is reported where it is written
         return False
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(HASHED_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:

@@ -13,6 +13,7 @@
    Nothing here allocates but each thread's workspace; no global state. Compiled as a plain shared library, called
    through ctypes, which lets other Python threads run meanwhile. */
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -141,14 +142,15 @@ static void affine_of(const Step *step, float *scale, float *shift) {
       }
     }
     for (int c = 0; c < BLOCK; c++) {
-      double s = step->gain[c0 + c] / __builtin_sqrt(squares[c] / step->rows + 1e-5); /* torch's epsilon */
+      double s = step->gain[c0 + c] / sqrt(squares[c] / step->rows + 1e-5); /* torch's epsilon */
       scale[c0 + c] = (float)s;
       shift[c0 + c] = (float)(step->offset[c0 + c] - mean[c] * s);
     }
   }
 }
 
-/* sin(x)^2: x modulo pi by two-part subtraction, a polynomial up to x^11 on -pi/2 .. pi/2; error below 3e-7. */
+/* sin(x)^2: x modulo pi by two-part subtraction, a polynomial up to x^11 on -pi/2 .. pi/2; error below 3e-7
+   up to 1e4, beyond which float32 has no phase to speak of. */
 static inline vec sine_squared(vec x) {
   const float magic = 12582912.f; /* 1.5 * 2^23: adding it rounds to an integer */
   vec n = (x * 0.318309886f + magic) - magic;
@@ -468,20 +470,26 @@ static void *work(void *argument) {
 int kokoro_interface(void) { return INTERFACE; }
 int kokoro_step_bytes(void) { return sizeof(Step); }
 int kokoro_panel(void) { return PANEL; }
-int kokoro_depth(void) { return DEPTH; }
 
 /* Whether this machine has the instructions that this file was compiled to. */
 int kokoro_runs_here(void) {
 #if defined(__x86_64__)
+#if !defined(__AVX2__) && !defined(ANY_VECTORS)
+  return 0; /* plain torch is faster than vectors of four */
+#endif
   __builtin_cpu_init();
 #if defined(__AVX512F__)
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
     return 0;
 #endif
+#if defined(__AVX512VBMI__)
+  if (!__builtin_cpu_supports("avx512vbmi")) return 0;
+#endif
+#if defined(__AVX512BF16__)
+  if (!__builtin_cpu_supports("avx512bf16")) return 0;
+#endif
 #if defined(__AVX2__)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
-#elif defined(__AVX__)
-  if (!__builtin_cpu_supports("avx")) return 0;
 #endif
 #endif
   return 1;
@@ -502,11 +510,13 @@ int kokoro_has_tiles(void) {
 #endif
 }
 
-/* Does the steps in order, on this thread and threads - 1 more; blocks. Returns 0, or -1 if there is no memory. */
+/* Does the steps in order, on this thread and threads - 1 more; blocks. Returns 0; -1 if there
+   is no memory, -2 for parts of numbers that this was not compiled for. */
 int kokoro_run(const Step *steps, int64_t count, int threads) {
   Run run = {.steps = steps, .count = count, .mutex = PTHREAD_MUTEX_INITIALIZER, .all_here = PTHREAD_COND_INITIALIZER};
   int64_t bytes = 0;
   for (int64_t i = 0; i < count; i++) {
+    if (steps[i].parts < 0 || steps[i].parts > MOST_PARTS * HAVE_AMX) return -2;
     int64_t rows = steps[i].activated ? BLOCK : LONGEST + halo_of(steps + i) + MICRO_ROWS;
     int64_t size = steps[i].parts ? 2 * steps[i].parts : 4;
     int64_t needed = 4 * (2 * steps[i].channels + (LONGEST + MICRO_ROWS) * PANEL) + size * rows * steps[i].channels;

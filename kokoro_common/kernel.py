@@ -76,11 +76,11 @@ def load_from(path: str) -> tuple[ctypes.CDLL | None, str]:
     try:
         library = ctypes.CDLL(path)
         if library.kokoro_interface() != INTERFACE or library.kokoro_step_bytes() != ctypes.sizeof(Step):
-            return None, "it was compiled from another version: install again"
+            return None, "it was compiled from another version; pip install --force-reinstall --no-cache-dir kokoro-say"
     except (OSError, AttributeError) as error:
         return None, f"it cannot be loaded: {error}"
     if not library.kokoro_runs_here():
-        return None, "it was compiled for another processor: install again"
+        return None, "it was compiled for another processor; pip install --force-reinstall --no-cache-dir kokoro-say"
     library.kokoro_run.argtypes = [ctypes.POINTER(Step), ctypes.c_int64, ctypes.c_int]
     return library, ""
 
@@ -88,6 +88,19 @@ def load_from(path: str) -> tuple[ctypes.CDLL | None, str]:
 def has_bf16(library: ctypes.CDLL) -> bool:
     """Whether the processor multiplies bfloat16 faster than float32. Asks the system for its tiles, for good."""
     return bool(library.kokoro_has_tiles())
+
+
+def misfit(weights: Mapping[str, Tensor], generator: Mapping[str, Any]) -> str:
+    """Why a Kokoro that plain torch can speak is not for this kernel, or ""."""
+    alphas = [alpha.numel() for name, alpha in weights.items() if ".alpha" in name]
+    if any(channels % BLOCK for channels in alphas):
+        return f"channels of the model are no multiple of {BLOCK}"
+    if any(
+        size != 2 * rate
+        for size, rate in zip(generator["upsample_kernel_sizes"], generator["upsample_rates"], strict=True)
+    ):
+        return "upsamplings of the model are not twice as wide as their rate"
+    return ""
 
 
 class Packed(NamedTuple):
@@ -127,8 +140,10 @@ class Program:
     def run(self, library: ctypes.CDLL, threads: int) -> None:
         """Blocks, without the interpreter's lock. Raises MemoryError."""
         steps = (Step * len(self._steps))(*self._steps)
-        if library.kokoro_run(steps, len(steps), threads):
+        failed = library.kokoro_run(steps, len(steps), threads)
+        if failed == -1:
             raise MemoryError("no memory for the decoder's threads")
+        assert not failed, "the kernel was not compiled for these weights"
 
     def convolve(
         self,
@@ -155,6 +170,7 @@ class Program:
         After it: `first` (row t >> first_shift) and `second` are added, then all is multiplied by `out_scale`.
         """
         packed = self._decoder.packed[name]
+        assert packed.channels == x.rows.shape[1]
         rows = x.rows.shape[0] + more_rows
         out = self.empty(rows, packed.out_channels) if out is None else out
         step = Step(kind=CONVOLUTION, parts=packed.parts, scale=scale, out_scale=out_scale, out_rows=rows)
@@ -203,6 +219,7 @@ class Program:
         step.in_, step.stride = self._rows(x.rows)
         step.rows, step.channels = x.rows.shape
         if norm:
+            assert x.moments is not None
             at, channels = self._decoder.norms[norm]
             step.in_moments = self._keep(x.moments)
             step.gain = self._keep(self._style_terms[at : at + channels])
@@ -237,11 +254,14 @@ class Decoder:
         """Packs the decoder's weights: a copy of them, after which the originals are needed no more.
 
         `weights`: from network.Network.take_decoder_weights. `generator`: the configuration's "istftnet".
-        `precision`: fp32, or bf16 where has_bf16() says so.
+        `precision`: fp32, or bf16. Raises ValueError for bf16 where has_bf16() does not say so. The model must not be a
+        misfit().
         """
         import torch
 
         tiles = has_bf16(library)
+        if precision == "bf16" and not tiles:
+            raise ValueError("this processor has no matrix unit for bf16")
         self.torch = torch
         self._library = library
         self._dilations = generator["resblock_dilation_sizes"]
@@ -259,8 +279,6 @@ class Decoder:
             if name.endswith(".fc.weight"):
                 terms.append(self._norm_terms(stem.removesuffix(".fc"), weights))
             elif ".alpha" in name:
-                if weight.numel() % BLOCK:
-                    raise ValueError(f"{weight.numel()} channels")  # the moments of padding would not be zero
                 self.alphas[name] = torch.cat([weight.flatten(), 1 / weight.flatten()])  # (2 * channels,)
             elif name.endswith(".pool.weight"):
                 channels = _padded(weight.shape[0])
@@ -273,7 +291,7 @@ class Decoder:
         self._term_weights = torch.cat([weight for weight, _ in terms])  # (terms, style)
         self._term_biases = torch.cat([bias for _, bias in terms])  # (terms,)
         self._ups = [self.packed[name].out_channels for name in self.packed if name.startswith("generator.ups.")]
-        self._terms = functools.lru_cache(maxsize=STYLES_KEPT)(self._terms_of)
+        self._terms: dict[bytes, Tensor] = {}  # of styles met of late, the latest last
 
     def _norm_terms(self, name: str, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Weights (2 * channels, style) and biases that make gains and offsets of a style."""
@@ -308,8 +326,14 @@ class Decoder:
 
     def _terms_of(self, style: bytes) -> Tensor:
         """(terms,): gains and offsets of all norms, for the numbers of a style."""
-        numbers = self.torch.frombuffer(bytearray(style), dtype=self.torch.float32)
-        return self.torch.addmv(self._term_biases, self._term_weights, numbers)
+        terms = self._terms.pop(style, None)
+        if terms is None:
+            numbers = self.torch.frombuffer(bytearray(style), dtype=self.torch.float32)
+            terms = self.torch.addmv(self._term_biases, self._term_weights, numbers)
+        self._terms[style] = terms
+        if len(self._terms) > STYLES_KEPT:
+            del self._terms[next(iter(self._terms))]
+        return terms
 
     def decode(
         self, asr: Tensor, f0: Tensor, energy: Tensor, styles: Tensor, source: Tensor, units: Sequence[int]
@@ -330,7 +354,7 @@ class Decoder:
         return self.torch.nn.utils.rnn.pad_sequence(items, batch_first=True).mT
 
     def _decode(self, asr: Tensor, f0: Tensor, energy: Tensor, style: Tensor, source: Tensor) -> Tensor:
-        program = Program(self, self._terms(style.numpy().tobytes()))
+        program = Program(self, self._terms_of(style.numpy().tobytes()))
         x = self._encode(program, asr.T, f0, energy)
         for stage in range(len(self._ups)):
             x = self._generate(program, stage, x, source[None])
@@ -374,7 +398,11 @@ class Decoder:
     def _generate(self, program: Program, stage: int, x: Signal, har: Tensor) -> Signal:
         """One upsampling with its source, and the sum of its residual blocks, yet to be divided by their number."""
         noise = program.add(Signal(self._noise(stage, har)))
-        noise = self._snake_block(program, f"generator.noise_res.{stage}", noise, NOISE_DILATIONS, None)
+        scratch = [program.empty(*noise.rows.shape) for _ in range(3)]  # each as large as all else of a forward
+        total = scratch.pop()
+        noise = self._snake_block(
+            program, f"generator.noise_res.{stage}", noise, NOISE_DILATIONS, scratch, total, more=False
+        )
         scale = 1.0 if stage == 0 else 1 / self._kernels
         rows, channels = noise.rows.shape
         up = self._ups[stage] // channels
@@ -386,17 +414,24 @@ class Decoder:
             risen = wide.rows.view(-1, channels)[up // 2 - 1 :]
             program.copy_row(risen, 2, 0)
         x = program.add(Signal(risen[:rows]), noise.rows)
-        total = None
-        for number, dilations in enumerate(self._dilations, stage * self._kernels):
-            total = self._snake_block(program, f"generator.resblocks.{number}", x, dilations, total)
-        assert total is not None
-        return total
+        for number, dilations in enumerate(self._dilations):
+            name = f"generator.resblocks.{stage * self._kernels + number}"
+            self._snake_block(program, name, x, dilations, scratch, total, more=number > 0)
+        return Signal(total)
 
     def _snake_block(
-        self, program: Program, name: str, x: Signal, dilations: Sequence[int], total: Signal | None
+        self,
+        program: Program,
+        name: str,
+        x: Signal,
+        dilations: Sequence[int],
+        scratch: Sequence[Tensor],
+        out: Tensor,
+        *,
+        more: bool,
     ) -> Signal:
-        """Three times two convolutions around a residual; the last one is added to `total`, in its place."""
-        inner, out = program.empty(*x.rows.shape), program.empty(*x.rows.shape)
+        """Three times two convolutions around a residual, into `out`; added to what is there if there is `more`."""
+        inner, middle = scratch
         for number, dilation in enumerate(dilations):
             half = program.convolve(
                 f"{name}.convs1.{number}", x, norm=f"{name}.adain1.{number}", alpha=f"{name}.alpha1.{number}",
@@ -405,8 +440,7 @@ class Decoder:
             last = number == len(dilations) - 1
             x = program.convolve(
                 f"{name}.convs2.{number}", half, norm=f"{name}.adain2.{number}", alpha=f"{name}.alpha2.{number}",
-                out=total.rows if last and total else out, first=x.rows, second=total.rows if last and total else None,
-                moments=not last,
+                out=out if last else middle, first=x.rows, second=out if last and more else None, moments=not last,
             )  # fmt: skip
         return x
 

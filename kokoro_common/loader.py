@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kokoro_common.engine import choose_device
+from kokoro_common.engine import choose_device, prepare_environment
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.hub import Hub, load_manifest
-from kokoro_common.precision import make_engine
 from kokoro_common.protocol import ServerState
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
+from kokoro_common.tuning import Choice, make_engine
 from kokoro_common.voicepack import read_voice_pack
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ log = logging.getLogger("kokoro.loader")
 REMEDY = "for the real voice connect to the network and run say.py --download"
 
 
-MEASURED_FILE = "measured.json"  # in the cache; see the room precision
+MEASURED_FILE = "measured.json"  # in the cache; see the room tuning
 
 
 class VoiceLoaded(Record):
@@ -66,8 +66,12 @@ class DownloadEnded(Record):
 
 
 class Loader:
-    def __init__(self, settings: Settings, report: Callable[[Record], None]) -> None:
-        """Cheap: reads the manifest (UsageError), imports nothing heavy. Nothing is loaded before want_model()."""
+    def __init__(self, settings: Settings, report: Callable[[Record], None], lost: str = "") -> None:
+        """Cheap: reads the manifest (UsageError), imports nothing heavy. Nothing is loaded before want_model().
+
+        `lost`: why an earlier process has lost its device, which is not tried again.
+        """
+        self._lost = lost
         self.manifest = load_manifest(settings.manifest)
         self.hub = Hub(self.manifest, settings.cache_dir, settings.offline)
         self.state = ServerState(state="starting")
@@ -142,6 +146,7 @@ class Loader:
         if state in ("ready", "default", "failed"):
             # While modules are imported, going through their hundreds of thousands of objects time and again is a tenth
             # of the work, and never finds anything. Nor would it later: 0.2 s each time, with the GIL held.
+            gc.collect()
             gc.freeze()
             gc.enable()
         self.state = ServerState(state=state, detail=detail, fraction=fraction, exit_code=exit_code)
@@ -156,14 +161,16 @@ class Loader:
             gc.disable()  # until it is ready
             threading.Thread(target=import_torch, name="import", daemon=True).start()
         try:
-            if None in map(self.hub.cached, names):
+            downloaded = None in map(self.hub.cached, names)
+            if downloaded:
                 self.hub.preflight()  # speech waits: fetch itself would be patient with a hub that is busy
             files = self.hub.fetch(names, self._show_download)
         except ModelUnavailable as error:
             self._set_state("default", f"{error.problem}; {REMEDY}", exit_code=error.exit_code)
             return
-        if voice and self._read_voice(voice) is not None:
-            log.info("the voice is not there", extra={"voice": voice})  # who asks for it will hear why
+        # The voice that will speak, to measure with, unless it may take a while to come. Who asks hears of problems.
+        if voice and (downloaded or self.hub.cached(f"voices/{voice}.pt")):
+            self._read_voice(voice)
         self._start_engine(files)
 
     def _retry(self) -> None:
@@ -181,21 +188,32 @@ class Loader:
             self.spacy_path = self.hub.spacy_path(self._show_download)
             self._set_state("loading")
             began = time.monotonic()
-            self.device, self.device_reason = choose_device(self._settings.device)
-            self.engine, choice = make_engine(
-                (files[self.manifest.config], files[self.manifest.model]),
-                self.device,
-                self._settings.precision,
-                model=self.manifest.files[self.manifest.model],
-                pack=self._any_pack(),
-                memory=os.path.join(self._settings.cache_dir, MEASURED_FILE),
-            )
+            self.device, self.device_reason = self._choose_device()
+            self.engine, choice = self._make_engine(files)
             self.precision, self.precision_reason = choice.precision, choice.reason
         except KokoroError as error:
             self._set_state("failed", str(error), exit_code=error.exit_code)
             return
         log.info("engine made", extra={"seconds": round(time.monotonic() - began, 3), "device": self.device})
         self._jobs.put(self._check_ready)  # behind the languages that have been wanted meanwhile
+
+    def _choose_device(self) -> tuple[str, str]:
+        if not self._lost:
+            return choose_device(self._settings.device)
+        if self._settings.device == "auto":
+            return "cpu", self._lost
+        raise ModelUnavailable(self._lost, "run say.py --shutdown to try it again, or use --device auto")
+
+    def _make_engine(self, files: dict[str, str]) -> tuple[KokoroEngine, Choice]:
+        return make_engine(
+            (files[self.manifest.config], files[self.manifest.model]),
+            self.device,
+            self._settings.precision,
+            model=self.manifest.files[self.manifest.model],
+            pack=self._any_pack(),
+            notes=os.path.join(self._settings.cache_dir, MEASURED_FILE),
+            measuring=lambda: self._set_state("loading", "measuring once what is fastest here"),
+        )
 
     def _check_ready(self) -> None:
         if self.engine is not None and self.state.state == "loading" and not self._cold:
@@ -253,6 +271,7 @@ class Loader:
 
 def import_torch() -> None:
     """Returns when it has been done, here or on another thread; or cannot be, as the one who makes an engine hears."""
+    prepare_environment()
     try:
         import kokoro_common.network  # noqa: F401
     except Exception:

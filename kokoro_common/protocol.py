@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-PROTOCOL = 1  # raised when an old peer could misread a message
+PROTOCOL = 2  # raised when an old peer could misread a message
 
 MAX_JSON_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 20

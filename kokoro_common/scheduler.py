@@ -75,6 +75,7 @@ class Scheduler:
                 return []
             first = next(iter(self._turns.values()))[0]
             longest = max(SHORT, LONGER * len(first.text))
+            limit = 1 if first.engine == "espeak" else limit  # it speaks one after the other anyway
             batch: list[Piece] = []
             barred: set[tuple[Hashable, str]] = set()  # whose next piece does not fit
             while len(batch) < limit and (key := next((key for key in self._turns if key not in barred), None)):

@@ -23,6 +23,7 @@ def readable(report: dict[str, Any]) -> str:
         f"model          {model['state']}: {model['engine']} ({model['engine_reason']})",
         f"device         {model['device']}{_reason(model['device_reason'])}",
         f"precision      {model['precision']}{_reason(model['precision_reason'])}",
+        *([f"decoder        {model['decoder']}"] if model["decoder"] else []),
         f"utterances     {ledger['accepted']} accepted, {ledger['finished']} finished, "
         f"{ledger['cancelled']} cancelled, {ledger['failed']} failed, {ledger['in_flight']} in flight",
     ]

@@ -280,25 +280,35 @@ class Synthesis:
             for piece in batch:
                 kind = "text" if piece.engine == "espeak" else "phonemes"
                 self._follow(piece, kind, voice=piece.voice, speed=piece.speed, seed=piece.seed, **{kind: piece.text})
-            began = time.monotonic()
             try:
-                with self._work["synthesis"]:
-                    sounds = self.synthesize(batch)
+                self._speak(batch)
             except DeviceLost as error:  # what is unanswered is asked again, of the process that follows
                 log.error("the device is lost", extra={"reason": str(error)})
                 self._loader.engine_lost(str(error))
                 return
-            except Exception as error:
-                said = {"debug": True} if all(piece.debug for piece in batch) else {}
-                log.exception("synthesis failed", extra={"utterance": batch[0].utterance, **said})
+
+    def _speak(self, batch: list[Piece]) -> None:
+        """Delivers the pieces, or tells their owners what became of them. Raises DeviceLost."""
+        began = time.monotonic()
+        try:
+            with self._work["synthesis"]:
+                sounds = self.synthesize(batch)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            if len(batch) > 1:  # it may be the fault of one of them
                 for piece in batch:
-                    cast(Peer, piece.owner).post(failure(piece.utterance, error))
-                continue
-            took = time.monotonic() - began
-            if frames := sum(len(sound.samples) for sound in sounds):
-                self.real_time_factors.append(took * SAMPLE_RATE / frames)
-            for piece, sound in zip(batch, sounds, strict=True):
-                self._deliver(piece, sound, began - piece.added, took)
+                    self._speak([piece])
+                return
+            said = {"debug": True} if batch[0].debug else {}
+            log.exception("synthesis failed", extra={"utterance": batch[0].utterance, **said})
+            cast(Peer, batch[0].owner).post(failure(batch[0].utterance, error))
+            return
+        took = time.monotonic() - began
+        if frames := sum(len(sound.samples) for sound in sounds):
+            self.real_time_factors.append(took * SAMPLE_RATE / frames)
+        for piece, sound in zip(batch, sounds, strict=True):
+            self._deliver(piece, sound, began - piece.added, took / len(batch))
 
     def _follow(self, piece: Piece, event: str, **details: object) -> None:
         """Logs what only who asked for debug may read."""

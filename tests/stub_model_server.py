@@ -21,6 +21,7 @@ from kokoro_common.connection import Connection, Switchboard
 from kokoro_common.g2p import Spoken
 from kokoro_common.scheduler import Scheduler
 from kokoro_common.synthesis import Sound, Synthesis
+from kokoro_common.tuning import Choice
 from tests.stage import reached
 from tests.stub_engine import encode_samples
 
@@ -69,8 +70,9 @@ class StubKokoro:
     """Takes the place of the engine that the loader makes of the downloaded files; the stub synthesis never asks it."""
 
     batch_limit = 1
+    path = "the stub"
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self) -> None:
         reached("M6")
 
 
@@ -117,7 +119,7 @@ if __name__ == "__main__":
     daemon.Life = StagedLife  # type: ignore[misc]
     model_server.Switchboard = StagedSwitchboard  # type: ignore[misc]
     model_server.Loader = StagedLoader  # type: ignore[misc]
-    loader.KokoroEngine = StubKokoro  # type: ignore[assignment,misc]
+    loader.make_engine = lambda *_, **__: (StubKokoro(), Choice(precision="fp32", reason="the stub"))  # type: ignore
     loader.choose_device = lambda _: ("cpu", "the stub")  # type: ignore[assignment]
     loader.read_voice_pack = lambda _: None  # type: ignore[assignment]
     loader.import_torch = lambda: None

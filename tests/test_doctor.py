@@ -173,7 +173,7 @@ def test_what_must_be_installed_is_what_the_project_file_says() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert tuple(project["dependencies"]) == doctor.REQUIRED
     assert project["requires-python"] == doctor.PYTHON
-    assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"test"}
+    assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"bench", "test"}
 
 
 def test_install_names_what_is_old_missing_or_broken(

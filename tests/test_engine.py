@@ -13,7 +13,7 @@ import pytest
 from kokoro_common import engine as room
 from kokoro_common.engine import KokoroEngine, Phrase, choose_device, device_problem
 from kokoro_common.errors import KokoroError, ModelUnavailable
-from kokoro_common.precision import signal_to_noise
+from kokoro_common.tuning import signal_to_noise
 from kokoro_common.voicepack import read_voice_pack, style_row
 from tests.toy_kokoro import VOCABULARY, make_broken_kokoro
 
@@ -139,8 +139,9 @@ def out_of_memory():
 
 
 @pytest.mark.model
-def test_a_card_without_memory_gets_half_the_batch_once(engine, phrase, card):
+def test_a_card_without_memory_gets_half_the_batch_once(engine, phrase, card, monkeypatch):
     expected = samples(engine, phrase)
+    monkeypatch.setattr(engine, "device", "cuda")
     failing = card(out_of_memory())
     waves = engine.synthesize([phrase, phrase, phrase])
     assert failing.batches == [3, 2, 1]
@@ -152,10 +153,10 @@ def test_without_memory_for_half_of_it_the_cpu_speaks_and_says_so(phrase, toy_ko
     engine = KokoroEngine(str(toy_kokoro.config_path), str(toy_kokoro.weights_path), "cpu")
     expected = samples(engine, phrase)
     failing = Failing(engine._decoders["fp32"], out_of_memory(), out_of_memory())
-    engine._decoders = {"fp32": failing}
+    engine._decoders, engine.device = {"fp32": failing}, "cuda"
     waves = engine.synthesize([phrase, phrase])
     assert failing.batches == [2, 1]
-    assert engine.device == "cpu" and engine.notice.startswith("cpu is out of memory, so the CPU speaks (OutOfMemory")
+    assert engine.device == "cpu" and engine.notice.startswith("cuda is out of memory, so the CPU speaks: OutOfMemory")
     assert [np.array_equal(wave.samples, expected) for wave in waves] == [True, True]
 
 
@@ -225,7 +226,7 @@ def test_a_configuration_of_another_network_is_refused(key, toy_kokoro, tmp_path
     ],
 )
 def test_a_damaged_configuration_is_refused_before_anything_is_imported(content, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "_prepare_environment", lambda: pytest.fail("imported"))
+    monkeypatch.setattr(room, "prepare_environment", lambda: pytest.fail("imported"))
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(ModelUnavailable, match="is no configuration") as caught:
@@ -322,7 +323,7 @@ assert not sys.modules.keys() & {"torch", "kokoro", "numpy", "transformers", "lo
 def test_the_kernel_caches_are_bounded_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "99")
-    room._prepare_environment()
+    room.prepare_environment()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == room.ENVIRONMENT["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "8"
     assert os.environ["LRU_CACHE_CAPACITY"] == "99"
 

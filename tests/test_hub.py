@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -17,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -270,15 +270,15 @@ def test_file_that_another_process_has_mended_meanwhile_is_not_set_aside(
 ) -> None:
     path = setting.put(HEART, b"damaged")
     mended = setting.put("mended", contents()[HEART])
-    file_digest = hashlib.file_digest
+    hash_file = hub_module._sha256
 
-    def hash_slowly(*args: object) -> object:
-        digest = file_digest(*args)  # type: ignore[arg-type]
+    def hash_slowly(file: IO[bytes]) -> str:
+        digest = hash_file(file)
         if mended.exists():
             mended.replace(path)
         return digest
 
-    monkeypatch.setattr(hashlib, "file_digest", hash_slowly)
+    monkeypatch.setattr(hub_module, "_sha256", hash_slowly)
     hub = setting.hub()
     assert hub.cached(HEART) is None
     assert hub.cached(HEART) == str(path)
@@ -296,8 +296,8 @@ def test_only_the_newest_damaged_file_is_kept(setting: Setting) -> None:
 def test_each_file_is_hashed_once(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     setting.put(HEART, contents()[HEART])
     hashed = []
-    file_digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(args) or file_digest(*args))
+    hash_file = hub_module._sha256
+    monkeypatch.setattr(hub_module, "_sha256", lambda file: hashed.append(file) or hash_file(file))
     hub = setting.hub()
     assert hub.cached(HEART) == hub.cached(HEART) == str(setting.snapshot / HEART)
     assert len(hashed) == 1

@@ -16,7 +16,7 @@ LAYERS = [
     {"network", "kernel", "paths", "connection", "voices", "voicepack", "hub", "text", "espeak", "espeak_g2p"}
     | {"playback", "process"},
     {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth", "g2p"},
-    {"client", "precision", "place"},
+    {"client", "tuning", "place"},
     {"loader"},
     {"synthesis", "follower", "link", "doctor"},
 ]

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from kokoro_common import kernel
-from kokoro_common.precision import signal_to_noise
+from kokoro_common.tuning import signal_to_noise
 from tests.conftest import ROOT
 
 # What a compiler is told: this machine, and on x86 what makes it take vectors of 16, 8 and 4 numbers.
@@ -22,8 +22,7 @@ TEXTS = ("ə", "həlˈO", "wˈʌn tˈu θɹˈi fˈɔɹ fˈIv, sˈɪks sˈɛvən 
 def runs(target: str) -> bool:
     with open("/proc/cpuinfo") as file:
         flags = file.read()
-    needed = {"x86-64-v4": "avx512vl", "haswell": "avx2"}.get(target, "")
-    return needed in flags
+    return target == "x86-64" or {"x86-64-v4": "avx512vl", "haswell": "avx2"}[target] in flags
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,18 @@ def compiled(tmp_path_factory):
     def compile_for(target: str) -> object:
         library = directory / f"{target}.so"
         if not library.exists():
-            options = ["-O3", f"-march={target}", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"]
+            options = [
+                "-O3",
+                f"-march={target}",
+                "-DANY_VECTORS",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-shared",
+                "-fPIC",
+                "-pthread",
+                "-lm",
+            ]
             subprocess.run(
                 [compiler, *options, "-o", str(library), str(ROOT / "kokoro_common" / "kernel.c")], check=True
             )
@@ -122,9 +132,7 @@ def test_the_number_of_threads_changes_no_bit(bench, compiled, precision):
     try:
         for threads in (1, 2, 3, 8):
             torch.set_num_threads(threads)
-            with torch.inference_mode():
-                # What torch does of it may depend on the number; so little that one thread can do it in all cases.
-                spectra.append(decoder.decode(*phrase))
+            spectra.append(decoder.decode(*phrase))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(spectra[0], each) for each in spectra[1:])
@@ -180,9 +188,38 @@ def test_the_steps_are_laid_out_as_the_compiler_does(compiled):
 
 
 @pytest.mark.model
-def test_a_generator_that_does_not_fit_the_blocks_is_refused(bench, compiled):
+def test_bfloat16_without_a_matrix_unit_is_refused(bench, compiled):
+    library = compiled("haswell" if VECTORS else "native")
+    if kernel.has_bf16(library):
+        pytest.skip("this processor has one")
+    with pytest.raises(ValueError, match="no matrix unit"):
+        bench.decoder(library, "bf16")
+    step = kernel.Step(parts=1, out_rows=1)
+    assert library.kokoro_run((kernel.Step * 1)(step), 1, 1) == -2
+
+
+@pytest.mark.model
+def test_a_decoder_is_freed_when_it_is_dropped(bench, compiled):
+    import gc
+    import weakref
+
+    decoder = bench.decoder(compiled("native"))
+    decoder.decode(*bench.phrases[0])
+    gc.disable()
+    try:
+        gone = weakref.ref(decoder)
+        del decoder
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.model
+def test_a_model_that_the_kernel_is_not_made_for_is_told(bench):
     import torch
 
     weights = {**bench.weights, "generator.resblocks.0.alpha1.0": torch.ones(1, 40, 1)}
-    with pytest.raises(ValueError, match="40 channels"):
-        kernel.Decoder(compiled("native"), weights, bench.config["istftnet"], "fp32")
+    assert "multiple of 32" in kernel.misfit(weights, bench.config["istftnet"])
+    narrow = {**bench.config["istftnet"], "upsample_kernel_sizes": [16, 12]}
+    assert "twice as wide" in kernel.misfit(bench.weights, narrow)
+    assert kernel.misfit(bench.weights, bench.config["istftnet"]) == ""

@@ -80,6 +80,10 @@ def test_the_file_is_kokoros_audio_and_a_second_start_asks_no_network(
     status = json.loads(world.say("--status", "--json").stdout)["model_server"]
     assert (status["state"], status["engine"], status["device"]) == ("ready", "kokoro", "cpu")
     assert status["g2p"] == {"en": "built-in tagger"}
+    (warm,) = (entry for entry in world.log("model_server") if entry["event"] == "g2p warm")
+    (ready,) = (entry for entry in world.log("model_server") if entry.get("state") == "ready")
+    assert warm["lang"] == "a"
+    assert str(warm["time"]) <= str(ready["time"]) < str(spoken[0]["time"])
     assert world.say("--shutdown", "-q").returncode == 0
     toy_hub.requests.clear()
     assert world.say("-o", "two.wav", text, timeout=200).returncode == 0

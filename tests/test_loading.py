@@ -21,10 +21,10 @@ from kokoro_common.errors import KokoroError
 from kokoro_common.g2p import Spoken
 from kokoro_common.hub import Hub
 from kokoro_common.loader import Loader, VoiceLoaded
-from kokoro_common.precision import Choice
 from kokoro_common.protocol import Failed, ServerState, Synthesize
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis import Synthesis
+from kokoro_common.tuning import Choice
 
 FILES = {"config.json": b"{}", "model.pth": b"weights"}
 REVISION = "0" * 40

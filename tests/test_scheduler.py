@@ -73,6 +73,13 @@ def test_a_batch_has_one_engine() -> None:
     assert [[each.utterance for each in batch] for batch in drained(scheduler, 4)] == [["a", "c"], ["b"]]
 
 
+def test_espeak_speaks_one_at_a_time() -> None:
+    scheduler = Scheduler()
+    for utterance in "ab":
+        scheduler.add(piece(utterance, 0, "espeak"))
+    assert [len(batch) for batch in drained(scheduler, 4)] == [1, 1]
+
+
 def test_a_book_fills_a_batch_when_nobody_else_waits() -> None:
     scheduler = Scheduler()
     for index in range(5):

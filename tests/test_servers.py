@@ -112,13 +112,13 @@ def test_starters_that_race_end_with_one_model_server_and_one_voice_server(world
 
 
 STALE = {
-    "dead pid": json.dumps({"pid": 4_000_000, "port": 1, "version": "0", "protocol": 1}).encode(),
-    "pid 1": json.dumps({"pid": 1, "port": 5000, "version": "0", "protocol": 1}).encode(),
-    "own pid": json.dumps({"pid": os.getpid(), "port": 65535, "version": "0", "protocol": 1}).encode(),
+    "dead pid": json.dumps({"pid": 4_000_000, "port": 1, "version": "0", "protocol": 2}).encode(),
+    "pid 1": json.dumps({"pid": 1, "port": 5000, "version": "0", "protocol": 2}).encode(),
+    "own pid": json.dumps({"pid": os.getpid(), "port": 65535, "version": "0", "protocol": 2}).encode(),
     "truncated": b'{"pid": 1, "po',
     "empty": b"",
     "not an object": b"[1, 2, 3]",
-    "port out of range": json.dumps({"pid": 1, "port": 99999, "version": "0", "protocol": 1}).encode(),
+    "port out of range": json.dumps({"pid": 1, "port": 99999, "version": "0", "protocol": 2}).encode(),
     "nested": b"[" * 100_000,
     "long": b" " * 10_000_000,
 }
@@ -134,7 +134,7 @@ def test_a_stale_record_is_no_obstacle_and_nobody_is_signalled(world: World, sta
         elif stale == "a directory":
             path.mkdir()
         elif stale == "live pid":
-            path.write_text(json.dumps({"pid": innocent.pid, "port": 1, "version": "0", "protocol": 1}))
+            path.write_text(json.dumps({"pid": innocent.pid, "port": 1, "version": "0", "protocol": 2}))
         else:
             path.write_bytes(STALE[stale])
         assert world.say("-o", "x.wav", "hello").returncode == 0

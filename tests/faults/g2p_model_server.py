@@ -30,7 +30,7 @@ def heard_phonemes(audio: bytes) -> str:
 
 
 class ReadyLoader(Loader):
-    def _load_model(self) -> None:
+    def _load_model(self, voice: str) -> None:
         self._set_state("ready")
 
     def _load_voice(self, name: str) -> None:

@@ -52,6 +52,7 @@ from kokoro_common.protocol import (
 )
 from kokoro_common.settings import Settings, resolve
 from kokoro_common.synthesis import MAX_PACKS, Synthesis
+from kokoro_common.tuning import Choice
 from kokoro_common.voicepack import read_voice_pack
 from kokoro_common.voices import VOICES, parse_voice
 from tests.conftest import ROOT, World
@@ -98,12 +99,14 @@ class Shelf:
         class Engine:
             """Reads its files as KokoroEngine and KModel do, without building a network for each."""
 
-            def __init__(self, config: str, weights: str, device: str) -> None:
+            def __init__(self, files: tuple[str, str]) -> None:
+                _, weights = files
                 torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
 
         monkeypatch.setattr(torch, "load", load)
         monkeypatch.setattr(zipfile, "ZipFile", zip_file)
-        monkeypatch.setattr(loader_module, "KokoroEngine", Engine)
+        choice = Choice(precision="fp32", reason="a test")
+        monkeypatch.setattr(loader_module, "make_engine", lambda files, *_, **__: (Engine(files), choice))
         monkeypatch.setattr(loader_module, "choose_device", lambda _: ("cpu", "a test"))
 
     def put(self, name: str, content: bytes) -> Path:
