@@ -14,7 +14,7 @@ import pytest
 from kokoro_common import daemon
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import Ping, Pong
-from tests.conftest import World
+from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
 from tests.stub_engine import SILENCE, Run, decode_samples
 
@@ -188,3 +188,29 @@ def test_d7_a_server_over_its_memory_limit_goes_on_in_fresh_memory_without_a_los
         assert_heard_once(decode_samples(np.load(world.path / "heard-af_heart.npy")))
     assert renewed >= rounds
     shown("D7", "speech whole though the server began again in fresh memory", whole, of=rounds, renewed=renewed)
+
+
+def test_d8_a_card_that_is_lost_is_left_for_the_cpu_without_a_lost_word(world: World, shown: Shown) -> None:
+    """The process begins again, for nothing on the card can be used any more, and does not try the card again."""
+    world.environment |= {"KOKORO_ENGINE": "kokoro", "STUB_RTF": "0.02"}
+    rounds, whole = times(20), 0
+    for _ in range(rounds):
+        world.start_stub_server(ROOT / "tests" / "faults" / "losing_model_server.py")
+        pid = model_pid(world)
+        ended = world.say(TEXT)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        model = world.status()["model_server"]
+        reason = "cuda has failed: RuntimeError: CUDA error: unspecified launch failure"
+        assert (model["pid"], model["device"], model["device_reason"]) == (pid, "cpu", reason)
+        whole += assert_ledger(world)["failed"] == 0
+        world.say("--shutdown", "-q")
+        assert_heard_once(decode_samples(np.load(world.path / "heard-af_heart.npy")))
+    shown("D8", "speech whole though the card was lost in the middle of it", whole, of=rounds)
+
+
+def test_d8_a_card_that_was_asked_for_and_is_lost_is_an_error_that_says_so(world: World) -> None:
+    world.environment |= {"KOKORO_ENGINE": "kokoro", "STUB_RTF": "0.02", "KOKORO_DEVICE": "cuda"}
+    world.start_stub_server(ROOT / "tests" / "faults" / "losing_model_server.py")
+    ended = world.say(TEXT)
+    assert ended.returncode == 4
+    assert "cuda has failed: RuntimeError: CUDA error" in ended.stderr and "--device auto" in ended.stderr
