@@ -90,8 +90,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(toy_kokoro):
-    return Bench(toy_kokoro)
+def bench(varied_kokoro):
+    return Bench(varied_kokoro)
 
 
 def test_the_installed_kernel_can_be_used_where_there_is_a_compiler():

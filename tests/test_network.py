@@ -9,53 +9,21 @@ import warnings
 
 import pytest
 
-from tests.toy_kokoro import TOY_CONFIG, VOCABULARY, ToyKokoro, make_broken_kokoro, make_toy_kokoro
+from tests.toy_kokoro import TOY_CONFIG, VOCABULARY, make_broken_kokoro
 
 SYMBOLS = list(VOCABULARY)
 
 
-# What the toy has one of, or of size one, by more than one: else a mistake in counting would not be seen.
-VARIED_CONFIG = {
-    **TOY_CONFIG,
-    "n_layer": 2,
-    "text_encoder_kernel_size": 5,
-    "plbert": {**TOY_CONFIG["plbert"], "num_attention_heads": 2, "num_hidden_layers": 2},
-    "istftnet": {
-        **TOY_CONFIG["istftnet"],
-        "resblock_kernel_sizes": [3, 5],
-        "resblock_dilation_sizes": [[1, 3, 5], [2, 1, 4]],
-    },
-}
+@pytest.fixture(scope="module")
+def config(varied_kokoro):
+    return json.loads(varied_kokoro.config_path.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
-def kokoro_files(tmp_path_factory):
-    """A toy of VARIED_CONFIG. Its norms and snakes are not neutral."""
-    import torch
-
-    directory = tmp_path_factory.mktemp("varied")
-    make_toy_kokoro(directory, voices=["af_bella"], config=VARIED_CONFIG)
-    files = ToyKokoro(directory)
-    parts = torch.load(files.weights_path, weights_only=True)
-    generator = torch.Generator().manual_seed(1)
-    for weights in parts.values():
-        for name, weight in weights.items():
-            if bool((weight == 1).all()):
-                weights[name] = torch.rand(weight.shape, generator=generator) + 0.5
-    torch.save(parts, files.weights_path)
-    return files
-
-
-@pytest.fixture(scope="module")
-def config(kokoro_files):
-    return json.loads(kokoro_files.config_path.read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def network(kokoro_files, config):
+def network(varied_kokoro, config):
     from kokoro_common.network import Network
 
-    return Network(config, str(kokoro_files.weights_path), "cpu")
+    return Network(config, str(varied_kokoro.weights_path), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +61,15 @@ class Upstream:
 
 
 @pytest.fixture(scope="module")
-def upstream(kokoro_files, config):
-    return Upstream(config, str(kokoro_files.weights_path))
+def upstream(varied_kokoro, config):
+    return Upstream(config, str(varied_kokoro.weights_path))
 
 
 @pytest.fixture(scope="module")
-def pack(kokoro_files):
+def pack(varied_kokoro):
     import torch
 
-    return torch.load(kokoro_files.voice_path("af_bella"), weights_only=True)
+    return torch.load(varied_kokoro.voice_path("af_bella"), weights_only=True)
 
 
 def phonemes_of(length):
@@ -265,12 +233,12 @@ def test_weights_that_do_not_fill_the_network_are_named(damage, problem, toy_kok
 
 @pytest.mark.model
 @pytest.mark.parametrize("key", ["hidden_dim", "plbert", "istftnet"])
-def test_a_configuration_of_something_else_is_refused(key, kokoro_files, config):
+def test_a_configuration_of_something_else_is_refused(key, varied_kokoro, config):
     from kokoro_common.network import Network
 
     for changed in ({**config, key: None}, {name: value for name, value in config.items() if name != key}):
         with pytest.raises(ValueError, match="not a configuration of Kokoro"):
-            Network(changed, str(kokoro_files.weights_path), "cpu")
+            Network(changed, str(varied_kokoro.weights_path), "cpu")
 
 
 def checkpoint_weights(path, config, checkpoint):
@@ -284,10 +252,10 @@ def checkpoint_weights(path, config, checkpoint):
 
 
 @pytest.mark.model
-def test_what_the_forward_does_not_need_is_left_alone(kokoro_files, config, tmp_path):
+def test_what_the_forward_does_not_need_is_left_alone(varied_kokoro, config, tmp_path):
     import torch
 
-    checkpoint = torch.load(kokoro_files.weights_path, weights_only=True)
+    checkpoint = torch.load(varied_kokoro.weights_path, weights_only=True)
     checkpoint["bert"] |= {"module.embeddings.position_ids": torch.arange(512)[None], "module.more": torch.ones(1)}
     checkpoint["optimizer"] = {"step": 3}
     norm = {"module.encode.norm1.norm.weight": torch.ones(514), "module.encode.norm1.norm.bias": torch.zeros(514)}
@@ -300,10 +268,10 @@ def test_what_the_forward_does_not_need_is_left_alone(kokoro_files, config, tmp_
 
 
 @pytest.mark.model
-def test_half_precision_and_names_without_prefix_are_read(kokoro_files, config, network, tmp_path):
+def test_half_precision_and_names_without_prefix_are_read(varied_kokoro, config, network, tmp_path):
     import torch
 
-    checkpoint = torch.load(kokoro_files.weights_path, weights_only=True)
+    checkpoint = torch.load(varied_kokoro.weights_path, weights_only=True)
     halves = {
         part: {name.removeprefix("module."): weight.half() for name, weight in weights.items()}
         for part, weights in checkpoint.items()
@@ -337,6 +305,6 @@ print(*sorted(sys.modules.keys() & {"kokoro", "transformers", "misaki", "hugging
 
 
 @pytest.mark.model
-def test_neither_kokoro_nor_transformers_is_imported(kokoro_files):
-    arguments = [sys.executable, "-c", WITHOUT_KOKORO, kokoro_files.config_path, kokoro_files.weights_path]
+def test_neither_kokoro_nor_transformers_is_imported(varied_kokoro):
+    arguments = [sys.executable, "-c", WITHOUT_KOKORO, varied_kokoro.config_path, varied_kokoro.weights_path]
     assert subprocess.run(arguments, capture_output=True, text=True, check=True).stdout == "\n"

@@ -129,6 +129,38 @@ def toy_kokoro() -> Iterator[ToyKokoro]:
     yield ToyKokoro(cache / key)
 
 
+# What the toy has one of, or of size one, by more than one: else a mistake in counting would not be seen.
+VARIED_CONFIG = {
+    **TOY_CONFIG,
+    "n_layer": 2,
+    "text_encoder_kernel_size": 5,
+    "plbert": {**TOY_CONFIG["plbert"], "num_attention_heads": 2, "num_hidden_layers": 2},
+    "istftnet": {
+        **TOY_CONFIG["istftnet"],
+        "resblock_kernel_sizes": [3, 5],
+        "resblock_dilation_sizes": [[1, 3, 5], [2, 1, 4]],
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def varied_kokoro(tmp_path_factory: pytest.TempPathFactory) -> ToyKokoro:
+    """A toy of VARIED_CONFIG. Its norms and snakes are not neutral."""
+    import torch
+
+    directory = tmp_path_factory.mktemp("varied")
+    make_toy_kokoro(directory, voices=["af_bella"], config=VARIED_CONFIG)
+    files = ToyKokoro(directory)
+    parts = torch.load(files.weights_path, weights_only=True)
+    generator = torch.Generator().manual_seed(1)
+    for weights in parts.values():
+        for name, weight in weights.items():
+            if bool((weight == 1).all()):
+                weights[name] = torch.rand(weight.shape, generator=generator) + 0.5
+    torch.save(parts, files.weights_path)
+    return files
+
+
 def make_toy_kokoro(
     directory: str | os.PathLike[str],
     seed: int = 0,
