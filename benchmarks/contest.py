@@ -12,9 +12,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from benchmarks.measure import ROOT, Model, Round, machine, model_if_named, quartiles, take_turns
 from kokoro_common.engine import ENVIRONMENT, without_engine
@@ -77,7 +80,22 @@ class Contestant:
         turn = {"phrases": phrases, "speed": speed, "seed": seed, "keep": keep}
         with contextlib.suppress(BrokenPipeError):  # the answer tells
             print(json.dumps(turn), file=self._process.stdin, flush=True)
-        return self._answer()
+        answer = self._answer()
+        self._settle()
+        return answer
+
+    def _settle(self) -> None:
+        """Returns when its threads have stopped looking out for more work: the next one's turn is not theirs.
+
+        Nothing tells that but the CPU time that they use; for 10 s at the most.
+        """
+        process = psutil.Process(self._process.pid)
+        used = -1.0
+        for _ in range(100):
+            before, used = used, sum(process.cpu_times()[:2])
+            if used == before:
+                return
+            time.sleep(0.1)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -42,6 +42,7 @@ enum {
   MICRO_ROWS = 6,              /* of the vector product: 6 x PANEL_VECTORS sums stay in registers */
   PANEL = LANES * PANEL_VECTORS,
   LONGEST = 256,               /* rows of an item */
+  LOOKS = 1000,                /* some 0.07 ms on a processor of 2 GHz */
   DEPTH = 128,                 /* channels whose panel of weights stays in the first-level cache */
 };
 
@@ -86,8 +87,8 @@ typedef struct {
   atomic_long *next; /* item of each phase, two phases a step */
   pthread_mutex_t mutex;
   pthread_cond_t all_here;
-  int waiting;
-  long round;
+  atomic_int waiting;
+  atomic_long round;
 } Run;
 
 typedef struct {
@@ -98,17 +99,31 @@ typedef struct {
 
 /* --- threads -------------------------------------------------------------------------------------------------------- */
 
+static inline void rest(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+/* The last one comes a few microseconds after the others, mostly, and to sleep and be woken takes longer; so they look
+   for a while before they sleep. */
 static void wait_for_all(Run *run) {
   if (run->threads == 1) return;
-  pthread_mutex_lock(&run->mutex);
-  long round = run->round;
-  if (++run->waiting == run->threads) {
-    run->waiting = 0;
-    run->round++;
+  long round = atomic_load(&run->round);
+  if (atomic_fetch_add(&run->waiting, 1) + 1 == run->threads) {
+    atomic_store(&run->waiting, 0);
+    pthread_mutex_lock(&run->mutex);
+    atomic_store(&run->round, round + 1);
     pthread_cond_broadcast(&run->all_here);
-  } else {
-    while (round == run->round) pthread_cond_wait(&run->all_here, &run->mutex);
+    pthread_mutex_unlock(&run->mutex);
+    return;
   }
+  for (int i = 0; i < LOOKS; i++) {
+    if (atomic_load(&run->round) != round) return;
+    rest();
+  }
+  pthread_mutex_lock(&run->mutex);
+  while (atomic_load(&run->round) == round) pthread_cond_wait(&run->all_here, &run->mutex);
   pthread_mutex_unlock(&run->mutex);
 }
 

@@ -5,6 +5,7 @@ a file in the cache, by model and machine. Knows the engine, not torch.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import logging
@@ -68,6 +69,7 @@ def make_engine(
     if known is None and pack is not None and (device != "cpu" or (asked == "auto" and not problem)):
         measuring()
         known = _measured(config, weights, device, pack, bf16=not problem)
+        gc.collect()  # its engine is in cycles, and the loader has stopped the collector
         if known is not None:
             _note(notes, key, known)
     choice = known or Choice(precision="fp32", reason=problem or "not measured yet")

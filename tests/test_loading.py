@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,11 +37,11 @@ class FakeEngine:
 
     batch_limit = 1
     may_be_made: threading.Event
-    made_without_collector: list[bool]
+    pace_when_made: list[tuple[bool, float]]
 
     def __init__(self, config: str, weights: str, device: str) -> None:
         assert self.may_be_made.wait(SECONDS)
-        self.made_without_collector.append(not gc.isenabled())
+        self.pace_when_made.append(pace())
 
 
 def make_fake_engine(files: tuple[str, str], device: str, *_: object, **__: object) -> tuple[FakeEngine, Choice]:
@@ -130,7 +131,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(synthesis_module, "EspeakEngine", lambda: None)  # it starts a process
     monkeypatch.setattr(synthesis_module, "G2P", FakeG2P)
     monkeypatch.setattr(FakeEngine, "may_be_made", set_event(), raising=False)
-    monkeypatch.setattr(FakeEngine, "made_without_collector", [], raising=False)
+    monkeypatch.setattr(FakeEngine, "pace_when_made", [], raising=False)
     monkeypatch.setattr(FakeG2P, "built", queue.SimpleQueue(), raising=False)
     monkeypatch.setattr(FakeG2P, "may_build", set_event(), raising=False)
     monkeypatch.setattr(FakeG2P, "error", None, raising=False)
@@ -141,6 +142,10 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     start.loader.close()
     start.synthesis.close()
     gc.unfreeze()
+
+
+def pace() -> tuple[bool, float]:
+    return gc.isenabled(), sys.getswitchinterval()
 
 
 def set_event() -> threading.Event:
@@ -287,7 +292,7 @@ def test_waiting_for_torch_is_not_taken_for_hanging(start: Start, monkeypatch: p
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_the_collector_pauses_while_the_model_is_loaded(
+def test_collector_and_threads_have_another_pace_only_while_the_model_is_loaded(
     start: Start, monkeypatch: pytest.MonkeyPatch, damaged: bool
 ) -> None:
     start.put_files()
@@ -295,5 +300,5 @@ def test_the_collector_pauses_while_the_model_is_loaded(
         monkeypatch.setattr(loader_module, "choose_device", lambda _: 1 / 0)
     start.loader.want_model()
     start.until("failed" if damaged else "ready")
-    assert FakeEngine.made_without_collector == ([] if damaged else [True])
-    assert gc.isenabled()
+    assert FakeEngine.pace_when_made == ([] if damaged else [(False, pytest.approx(0.0001))])
+    assert pace() == (True, pytest.approx(0.005))

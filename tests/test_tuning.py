@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
+import weakref
 from typing import ClassVar
 
 import numpy as np
@@ -73,6 +75,25 @@ def test_fp32_stays_where_bf16_is_not_faster_or_not_close(make, machine):
     engine, choice = make(**machine)
     assert choice.precision == engine.precision == "fp32"
     assert "times as fast" in choice.reason
+
+
+def test_the_engine_that_was_measured_is_gone_before_another_is_made(make, monkeypatch):
+    measured, left = [], []
+
+    class CyclicEngine(FakeEngine):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            left.extend(each for each in measured if each() is not None)
+            self.itself = self
+            measured.append(weakref.ref(self))
+
+    monkeypatch.setattr(tuning, "KokoroEngine", CyclicEngine)
+    gc.disable()  # as the loader does
+    try:
+        make()
+    finally:
+        gc.enable()
+    assert len(measured) == 2 and left == []
 
 
 def test_without_a_unit_for_it_nothing_is_measured_and_bf16_that_is_asked_for_is_an_error(make):
