@@ -55,7 +55,7 @@ def say(world: World, text: str) -> Round:
     marks: dict[str, dict[str, Any]] = {}
     for entry in cast("list[dict[str, Any]]", world.log(f"voice_server-{VOICE}")):
         if entry.get("monotonic", 0.0) >= began:
-            marks.setdefault(entry["event"], entry)  # the first of each
+            marks.setdefault(entry["event"].rpartition(" ")[0], entry)  # the first of each
     speak, audio, block = (marks[event]["monotonic"] for event in ("speak arrived", "audio arrived", "first block"))
     chunk = {name: marks["synthesized"][name] for name in ("g2p", "queue", "model")}
     return {
