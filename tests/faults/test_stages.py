@@ -38,6 +38,7 @@ NEXT = "The next one."
 PART = "a part"
 WAIT_SECONDS = 60.0  # for a client on a busy machine
 END_SECONDS = 5.0  # for the last event at who cannot be helped, and for a server that is told to end
+SEEN_SECONDS = 0.5  # until a process that has drained for all of that is seen to have ended
 ORPHAN_SECONDS = 3.0
 SPOKEN_BLOCKS = 40  # 0.4 s of speech: it is under way
 
@@ -351,7 +352,7 @@ def end_by_signal(world: StagedWorld, stage: str, signals: list[signal.Signals],
         server.wait(30)
         code = world.exit_code_of_voice()
     ends.seconds.append(time.monotonic() - resumed)
-    assert ends.seconds[-1] < END_SECONDS
+    assert ends.seconds[-1] < END_SECONDS + SEEN_SECONDS
     outcomes = [outcome(client) for client in clients]
     assert code == (0 if len(signals) == 1 else 128 + max(signals)), (code, outcomes)
     codes = [code for code, _ in outcomes]
