@@ -283,7 +283,7 @@ def _set_pace(hurried: bool) -> None:
 
 
 def import_torch() -> None:
-    """Returns when it has been done, here or on another thread; or cannot be, as the one who makes an engine hears."""
+    """Blocks until that is done, here or on another thread. If it cannot be, the log says so, and making the engine fails."""
     prepare_environment()
     try:
         import kokoro_common.network  # noqa: F401
