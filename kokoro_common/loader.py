@@ -283,7 +283,7 @@ def _set_pace(hurried: bool) -> None:
 
 
 def import_torch() -> None:
-    """Blocks until that is done, here or on another thread. If it cannot be, the log says so, and making the engine fails."""
+    """Blocks until it is done, here or on another thread. If it fails, the log says so, and so does making the engine."""
     prepare_environment()
     try:
         import kokoro_common.network  # noqa: F401
