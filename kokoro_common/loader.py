@@ -283,7 +283,7 @@ def _set_pace(hurried: bool) -> None:
 
 
 def import_torch() -> None:
-    """Blocks until it is done, here or on another thread. If it fails, the log says so, and so does making the engine."""
+    """Blocks until it is done, here or on another thread. A failure is logged, and met again by making the engine."""
     prepare_environment()
     try:
         import kokoro_common.network  # noqa: F401
