@@ -6,8 +6,8 @@
    computed does not depend on the number of threads.
 
    Two ways to multiply:
-   - AMX (Intel since 2023): bfloat16 tiles, float32 sums. A float32 is the sum of three bfloat16 (two: of 16 of its 24
-     bits); of the products of their parts those are taken that are large enough to count: 6 of 9, or 3 of 4.
+   - AMX (Intel since 2023): bfloat16 tiles, float32 sums. A float32 is the sum of three bfloat16, and two of them hold
+     17 of its 24 bits, which is enough for weights: the products of three parts by two, but for the smallest.
    - Vectors of whatever the compiler was told to use: float32, exact.
 
    Nothing here allocates but each thread's workspace; no global state. Compiled as a plain shared library, called
@@ -37,7 +37,7 @@ enum { LANES = 8, PANEL_VECTORS = 2 };
 enum { LANES = 4, PANEL_VECTORS = 4 };
 #endif
 enum {
-  INTERFACE = 1,               /* of kernel.py: raise it whenever Step or the packing changes */
+  INTERFACE = 2,               /* of kernel.py: raise it whenever Step or the packing changes */
   BLOCK = 32,                  /* rows and channels that are multiplied, finished and summed up at once */
   MICRO_ROWS = 6,              /* of the vector product: 6 x PANEL_VECTORS sums stay in registers */
   PANEL = LANES * PANEL_VECTORS,
@@ -51,10 +51,9 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 enum { CONVOLUTION, SUM, POOL };
 enum { NO_ACTIVATION, LEAKY, SNAKE };
-enum { MOST_PARTS = 3 };
 
 typedef struct {
-  int64_t kind, parts; /* of bfloat16 that a number is cut into; 0: float32 */
+  int64_t kind, parts; /* bfloat16 that a number of `in` is cut into, 1 or 3; 0: multiplied by vectors */
   /* what comes in: (rows, channels), channels a multiple of BLOCK, rows stride floats apart */
   const float *in;
   int64_t rows, stride, channels;
@@ -127,6 +126,7 @@ static void wait_for_all(Run *run) {
   pthread_mutex_unlock(&run->mutex);
 }
 
+static inline int64_t weight_parts(int64_t parts) { return parts == 3 ? 2 : 1; }
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t rounded_up(int64_t number, int64_t to) { return (number + to - 1) / to * to; }
 
@@ -275,7 +275,25 @@ static void configure_tiles(void) {
   _tile_loadconfig(&tiles);
 }
 
-/* BLOCK rows times BLOCK channels. in: bfloat16 rows, `row` bytes apart; weights: tiles in the order they are used. */
+static inline __attribute__((always_inline)) void multiply_loaded_tiles(void) {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+static inline __attribute__((always_inline)) void load_rows(const char *a, int64_t row) {
+  _tile_loadd(4, a, row);
+  _tile_loadd(5, a + 16 * row, row);
+}
+
+static inline __attribute__((always_inline)) void load_weights(const char *weights) {
+  _tile_loadd(6, weights, 64);
+  _tile_loadd(7, weights + 1024, 64);
+}
+
+/* BLOCK rows times BLOCK channels. in: bfloat16 rows, `row` bytes apart, the parts of a number `plane` bytes apart;
+   weights: tiles in the order they are used. */
 static inline __attribute__((always_inline)) void multiply_tiles(const char *in, int64_t row, int64_t plane,
                                                                  const char *weights, const Step *step, float *sums,
                                                                  const int parts) {
@@ -285,21 +303,24 @@ static inline __attribute__((always_inline)) void multiply_tiles(const char *in,
   _tile_zero(3);
   for (int64_t k = 0; k < step->taps; k++) {
     const char *a = in + k * step->dilation * row;
-    for (int64_t c = 0; c < step->channels; c += BLOCK, a += 64, weights += parts * 2048) {
-#pragma GCC unroll 3
-      for (int i = parts - 1; i >= 0; i--) { /* small products first; those of parts that are too small are left out */
-        _tile_loadd(4, a + i * plane, row);
-        _tile_loadd(5, a + i * plane + 16 * row, row);
-#pragma GCC unroll 3
-        for (int j = parts - 1 - i; j >= 0; j--) {
-          _tile_loadd(6, weights + j * 2048, 64);
-          _tile_loadd(7, weights + j * 2048 + 1024, 64);
-          _tile_dpbf16ps(0, 4, 6);
-          _tile_dpbf16ps(1, 4, 7);
-          _tile_dpbf16ps(2, 5, 6);
-          _tile_dpbf16ps(3, 5, 7);
-        }
+    for (int64_t c = 0; c < step->channels; c += BLOCK, a += 64, weights += weight_parts(parts) * 2048) {
+      if (parts == 1) {
+        load_rows(a, row);
+        load_weights(weights);
+        multiply_loaded_tiles();
+        continue;
       }
+      load_rows(a + plane, row); /* so ordered that the next product finds one of its factors loaded */
+      load_weights(weights + 2048);
+      multiply_loaded_tiles();
+      load_rows(a, row);
+      multiply_loaded_tiles();
+      load_weights(weights);
+      multiply_loaded_tiles();
+      load_rows(a + plane, row);
+      multiply_loaded_tiles();
+      load_rows(a + 2 * plane, row);
+      multiply_loaded_tiles();
     }
   }
   _tile_stored(0, sums, 4 * BLOCK);
@@ -313,7 +334,7 @@ static void convolve_tiles(const Step *step, const char *in, int64_t plane, int6
                            int64_t channel, int64_t stop) {
   float sums[BLOCK * BLOCK] __attribute__((aligned(64)));
   int64_t bytes = 2 * step->channels;
-  int64_t block = bytes * step->taps * BLOCK * step->parts; /* of weights */
+  int64_t block = bytes * step->taps * BLOCK * weight_parts(step->parts);
   /* Weights that stay in the second-level cache are gone through for each block of rows, else rows for each block. */
   int rows_outside = block * (stop - channel) / BLOCK <= 800000;
   int64_t row_blocks = (end - row + BLOCK - 1) / BLOCK, channel_blocks = (stop - channel) / BLOCK;
@@ -322,7 +343,6 @@ static void convolve_tiles(const Step *step, const char *in, int64_t plane, int6
     int64_t c = channel / BLOCK + (rows_outside ? i % channel_blocks : i / row_blocks);
     const char *a = in + r * BLOCK * bytes, *weights = (const char *)step->weights + c * block;
     if (step->parts == 1) multiply_tiles(a, bytes, plane, weights, step, sums, 1);
-    if (step->parts == 2) multiply_tiles(a, bytes, plane, weights, step, sums, 2);
     if (step->parts == 3) multiply_tiles(a, bytes, plane, weights, step, sums, 3);
     finish(step, row + r * BLOCK, c * BLOCK, sums, BLOCK, BLOCK);
   }
@@ -531,7 +551,7 @@ int kokoro_run(const Step *steps, int64_t count, int threads) {
   Run run = {.steps = steps, .count = count, .mutex = PTHREAD_MUTEX_INITIALIZER, .all_here = PTHREAD_COND_INITIALIZER};
   int64_t bytes = 0;
   for (int64_t i = 0; i < count; i++) {
-    if (steps[i].parts < 0 || steps[i].parts > MOST_PARTS * HAVE_AMX) return -2;
+    if (steps[i].parts && (!HAVE_AMX || (steps[i].parts != 1 && steps[i].parts != 3))) return -2;
     int64_t rows = steps[i].activated ? BLOCK : LONGEST + halo_of(steps + i) + MICRO_ROWS;
     int64_t size = steps[i].parts ? 2 * steps[i].parts : 4;
     int64_t needed = 4 * (2 * steps[i].channels + (LONGEST + MICRO_ROWS) * PANEL) + size * rows * steps[i].channels;

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-INTERFACE = 1  # of kernel.c; a library that was built from another one is not used
+INTERFACE = 2  # of kernel.c; a library that was built from another one is not used
 BLOCK = 32  # rows and channels; channels are padded to a multiple of it
 CONVOLUTION, SUM, POOL = range(3)
 NO_ACTIVATION, LEAKY, SNAKE = range(3)
@@ -34,6 +34,7 @@ DECODE_BLOCKS = 4  # kokoro's Decoder has so many
 NOISE_DILATIONS = (1, 3, 5)  # not in the configuration
 STYLE = 128  # numbers of a style that are for the decoder
 STYLES_KEPT = 32  # 150 KB each
+WEIGHT_PARTS = {1: 1, 3: 2}  # two are 17 bits: over 100 dB, of memory no more than float32 takes
 WIDE = 256  # input channels beyond which all rows are activated before any is multiplied
 ROOT_HALF = math.sqrt(0.5)
 
@@ -111,7 +112,7 @@ class Packed(NamedTuple):
     taps: int
     channels: int  # padded, as the others are
     out_channels: int
-    parts: int  # of bfloat16 that a weight is cut into; 0: float32
+    parts: int  # of bfloat16 that a number is cut into, 1 or 3, and a weight into WEIGHT_PARTS; 0: float32
 
 
 class Norm(NamedTuple):
@@ -266,7 +267,7 @@ class Decoder:
         self._library = library
         self._dilations = generator["resblock_dilation_sizes"]
         self._kernels = len(self._dilations)
-        self._exact = 3 if tiles else 0  # three bfloat16 hold a float32
+        self._exact = 3 if tiles else 0  # three bfloat16 are a float32
         self._parts = 1 if precision == "bf16" else self._exact
         self.packed: dict[str, Packed] = {}
         self.norms: dict[str, Norm] = {}
@@ -320,7 +321,7 @@ class Decoder:
         parts = self._exact if name == "generator.conv_post" else self._parts  # its exponential is taken
         taps = _pad(taps, taps.shape[0], _padded(taps.shape[1]), _padded(taps.shape[2]))
         count, channels, out_channels = taps.shape
-        packed = _tiles(taps, parts) if parts else _panels(taps, self._library.kokoro_panel())
+        packed = _tiles(taps, WEIGHT_PARTS[parts]) if parts else _panels(taps, self._library.kokoro_panel())
         bias = None if bias is None else _pad(bias, out_channels)
         return Packed(packed, bias, count, channels, out_channels, parts)
 
