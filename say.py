@@ -39,6 +39,12 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
   -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
       --volume X         0 to 2, 1 is as it is
       --lang CODE        language of the text: en-us en-gb es fr hi it ja pt-br zh
+      --plain            say it as it is written: no Markdown, no tags, no rules for numbers
+      --ssml             it is SSML, even if it does not begin with <speak
+      --read-code        code blocks too            --emoji X    names (usual) or drop
+      --dialogue         lines "NAME: text" in voices of their own; --cast NAME=VOICE
+      --explain          print what would be said and its phonemes, say nothing
+      --lex add WORD SAID | remove WORD | list | test TEXT    pronunciations; SAID: sequel, /wˈɪn/
   -a, --audio-device X   part of a device's name; '?' lists
   -n, --no-wait          return as soon as the text is accepted
   -i, --interrupt        cancel all speech before it    --overlap    speak beside it
@@ -91,6 +97,11 @@ def _parser() -> _Parser:
     parser.add_argument("-i", "--interrupt", action="store_true")
     parser.add_argument("--overlap", action="store_true")
     parser.add_argument("--lang", default="")
+    for switch in ("--plain", "--ssml", "--read-code", "--dialogue", "--explain"):
+        parser.add_argument(switch, action="store_true")
+    parser.add_argument("--emoji", choices=("names", "drop"), default="names")
+    parser.add_argument("--cast", action="append", default=[])
+    parser.add_argument("--lex", choices=("add", "remove", "list", "test"))
     parser.add_argument("-n", "--no-wait", action="store_true")
     parser.add_argument("--engine")
     parser.add_argument("--device")
@@ -220,6 +231,8 @@ def _run(options: argparse.Namespace) -> int:
             return _control(settings, verb, quiet=options.quiet)
     if options.download:
         return _download(settings, options.text, quiet=options.quiet)
+    if options.lex:
+        return _lexicon(settings, options)
     own = resolve({"engine": options.engine, "seed": options.seed, "debug": options.debug or None})
     return _speak(settings, own, options)
 
@@ -237,10 +250,13 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         raise UsageError("--follow shows the words as they are heard", "leave out -o, -n and -e")
     if options.interrupt and options.overlap:
         raise UsageError("--interrupt does not go with --overlap", "choose one")
+    if options.explain and (options.output is not None or options.no_wait or options.echo or options.follow):
+        raise UsageError("--explain speaks nothing", "leave out -o, -n, -e and --follow")
     voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE)
+    lang = parse_language(options.lang) if options.lang else voice.lang
     wanted = Options(
         voice=voice.name,
-        lang=parse_language(options.lang) if options.lang else voice.lang,
+        lang=lang,
         speed=_speed(options.speed, options.rate),
         volume=_number("volume", options.volume, 0.0, MAX_VOLUME),
         floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
@@ -253,6 +269,14 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         device=options.device or "",
         precision=options.precision or "",
         debug=own.debug,
+        plain=options.plain,
+        ssml=options.ssml,
+        read_code=options.read_code,
+        emoji=options.emoji == "names",
+        dialogue=options.dialogue or bool(options.cast),
+        cast=tuple(_part_of_cast(each) for each in options.cast),
+        lexicon=_pronunciations(settings, lang, " ".join(options.text) or None),
+        explain=options.explain,
     )
     source = _source(options)
     if source is None:
@@ -286,7 +310,7 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
             messenger.writer.discard()  # does nothing after a commit
     if source.replaced:
         _note("the input was not all UTF-8: what could not be read was replaced", quiet=options.quiet)
-    if finished is not None and not finished.seconds:
+    if finished is not None and not finished.seconds and not options.explain:
         _note("nothing to speak in this text", quiet=options.quiet)
     if finished is not None and options.timing:
         _print_timing(finished, messenger, began)
@@ -341,6 +365,10 @@ class _Messenger(Listener):
         elif self._bar and self.writer is not None:
             self._show(f"{seconds:.1f} s written")
 
+    def explained(self, text: str, phonemes: str) -> None:
+        self.end_line()
+        print(f"{text}\n    {phonemes}" if phonemes else text, flush=True)
+
     def audio(self, pcm: bytes) -> None:
         import numpy as np
 
@@ -365,6 +393,56 @@ class _Messenger(Listener):
             self._line = line
         else:
             _note(line, quiet=self._quiet)
+
+
+def _part_of_cast(argument: str) -> tuple[str, str]:
+    """NAME=VOICE."""
+    from kokoro_common.voices import parse_voice
+
+    name, separator, voice = argument.partition("=")
+    if not separator or not name.strip():
+        raise UsageError(f"--cast {argument!r}", "write NAME=VOICE, as --cast Alice=af_bella")
+    return name.strip(), parse_voice(voice.strip()).name
+
+
+def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[tuple[str, str], ...]:
+    """What of the user's and the project's lexicon counts for the text."""
+    from kokoro_common.lexicon import load, wire
+
+    return tuple((word, said) for word, said in wire(load(settings.config_dir, _working_directory()), lang, text))
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return "/"
+
+
+def _lexicon(settings: Settings, options: argparse.Namespace) -> int:
+    from kokoro_common import lexicon
+    from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
+
+    verb, words = options.lex, options.text
+    lang = parse_language(options.lang) if options.lang else ""
+    if len(words) != {"add": 2, "remove": 1, "list": 0}.get(verb, len(words)):
+        usage = {"add": "--lex add WORD SAID", "remove": "--lex remove WORD", "list": "--lex list"}[verb]
+        raise UsageError(f"--lex {verb} with {len(words)} words", f"say.py {usage}")
+    if verb == "add":
+        lexicon.add(settings.config_dir, words[0], words[1], lang)
+    elif verb == "remove":
+        if not lexicon.remove(settings.config_dir, words[0], lang):
+            _note(f"there is no entry for {words[0]}", quiet=options.quiet)
+    else:
+        entries = lexicon.load(settings.config_dir, _working_directory())
+        if verb == "list" and entries:
+            print(lexicon.listing(entries))
+        elif verb == "list":
+            _note("the lexicon is empty", quiet=options.quiet)
+        else:
+            lang = lang or parse_voice(options.voice or DEFAULT_VOICE).lang
+            print(lexicon.explained(entries, lang, " ".join(words)))
+    return 0
 
 
 def _note(text: str, *, quiet: bool) -> None:

@@ -58,6 +58,7 @@ from kokoro_common.protocol import (
     Credit,
     Denied,
     EndOfText,
+    Explained,
     Failed,
     Finished,
     FloorGranted,
@@ -278,6 +279,8 @@ class VoiceServer:
             if not isinstance(message, allowed):
                 raise ProtocolError(f"{type(message).__name__} is not for a voice server")
             getattr(self, handler_name(message))(peer, message, payload)
+        except KokoroError as error:  # in the text, such as SSML that is none
+            self._answer_failure(peer, message, error)
         except ProtocolError as error:
             self._log.warning("peer broke the protocol", extra={"reason": str(error)})
             self._answer_failure(peer, message, KokoroError(str(error), "see docs/protocol.md"))
@@ -477,6 +480,11 @@ class VoiceServer:
             place.utterance.add_audio(message, payload)
             self._pump(place)
 
+    def handle_explained(self, _: Peer, message: Explained, __: bytes) -> None:
+        if place := self._places.get(message.utterance):
+            self._start(place)
+            place.tell(message)
+
     def handle_synthesized(self, _: Peer, message: Synthesized, __: bytes) -> None:
         if place := self._places.get(message.utterance):
             if credit := place.utterance.synthesized(message):
@@ -586,6 +594,8 @@ class VoiceServer:
         ahead = utterance.frames - place.taken
         while message := utterance.next_synthesize(ahead, only_first=place.floor == "next"):
             self._link.post(message)
+        while utterance.notices:
+            place.tell(Notice(utterance=utterance.id, text=utterance.notices.popleft()))
 
     def _relay(self, place: Place) -> None:
         utterance = place.utterance
@@ -694,7 +704,19 @@ FROM_CLIENT = (
     Ping,
     Shutdown,
 )
-FROM_MODEL = (ServerState, Pong, Admitted, AudioChunk, Synthesized, Failed, FloorNext, FloorGranted, Cancel, Shutdown)
+FROM_MODEL = (
+    ServerState,
+    Pong,
+    Admitted,
+    AudioChunk,
+    Explained,
+    Synthesized,
+    Failed,
+    FloorNext,
+    FloorGranted,
+    Cancel,
+    Shutdown,
+)
 FROM: dict[str, tuple[type[Message], ...]] = {"client": FROM_CLIENT, "model": FROM_MODEL}  # by the peer's role
 
 

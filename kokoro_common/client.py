@@ -25,6 +25,7 @@ from kokoro_common.protocol import (
     Download,
     Downloaded,
     EndOfText,
+    Explained,
     Failed,
     Finished,
     Message,
@@ -86,6 +87,14 @@ class Options(Record):
     device: str = ""  # of the model, if --device asked for one
     precision: str = ""  # of the model, if --precision asked for one
     debug: bool = False
+    plain: bool = False  # the text is no Markdown and has no tags
+    ssml: bool = False  # the text is SSML even if it does not begin like it
+    read_code: bool = False  # code blocks are read too
+    emoji: bool = True  # are said by name
+    dialogue: bool = False  # lines "NAME: text" have voices of their own
+    cast: tuple[tuple[str, str], ...] = ()  # names and voices of a dialogue
+    lexicon: tuple[tuple[str, str], ...] = ()  # words and what is said, see lexicon.wire
+    explain: bool = False  # Listener.explained instead of audio
 
 
 class Listener:
@@ -105,6 +114,9 @@ class Listener:
 
     def progress(self, seconds: float, start: int, end: int) -> None:
         """So much has been heard, and the word now heard is text[start:end]; nothing yet if they are equal."""
+
+    def explained(self, text: str, phonemes: str) -> None:
+        """What would have been said of a text chunk; only with `explain`."""
 
     def audio(self, pcm: bytes) -> None:
         """float32 little-endian, mono, 24 kHz; only with `to_client`."""
@@ -450,7 +462,7 @@ class _Conversation:
             speed=options.speed,
             engine=options.engine,
             seed=options.seed,
-            sink="client" if options.to_client else "speakers",
+            sink="client" if options.to_client or options.explain else "speakers",
             floor=options.floor,
             volume=options.volume,
             audio_device=options.audio_device,
@@ -458,6 +470,14 @@ class _Conversation:
             wait=options.wait,
             follow=options.follow,
             debug=options.debug,
+            plain=options.plain,
+            ssml=options.ssml,
+            read_code=options.read_code,
+            emoji=options.emoji,
+            dialogue=options.dialogue,
+            cast=[list(each) for each in options.cast],
+            lexicon=[list(each) for each in options.lexicon],
+            explain=options.explain,
         )
 
     def close(self) -> None:
@@ -511,6 +531,8 @@ class _Conversation:
             self._listener.progress(message.seconds, message.word_start, message.word_end)
         elif isinstance(message, ServerState):
             self._listener.state(message)
+        elif isinstance(message, Explained):
+            self._listener.explained(message.text, message.phonemes)
         elif isinstance(message, Notice):
             self._listener.notice(message.text)
         elif isinstance(message, Denied):

@@ -42,6 +42,7 @@ REQUIRED = (  # the dependencies of pyproject.toml, which is not there once the 
     "espeakng-loader>=0.2.4",
     "huggingface_hub>=2.4,<3",
     "msgspec>=0.20",
+    "num2words>=0.5.14",
     "numpy>=2.0",
     "psutil>=6.0",
     "sounddevice>=0.5.1",

@@ -30,13 +30,14 @@ from difflib import SequenceMatcher
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
+from kokoro_common.edits import Edit, applied
 from kokoro_common.errors import ModelUnavailable, UsageError
 from kokoro_common.espeak_g2p import EspeakCrashed, EspeakProcess
 from kokoro_common.record import Record
 from kokoro_common.tagger import tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterator
+    from collections.abc import Callable, Collection, Container, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -96,6 +97,8 @@ class _Part(NamedTuple):
 
 
 _BLANK = _Part(" ", 0, 0)
+_OBJECT = "\ufffc"  # stands for given phonemes in a line whose backend takes none
+_STRESSED = re.compile(r"\[([^\[\]]+)\]\([^()]*\)")  # misaki's own syntax, which only its English knows
 
 
 class G2P:
@@ -126,22 +129,28 @@ class G2P:
             self._espeak.start()  # its imports and ours side by side
         self.spoken("a", lang)
 
-    def spoken(self, text: str, lang: str) -> Spoken:
+    def spoken(self, text: str, lang: str, edits: Sequence[Edit] = ()) -> Spoken:
         """The phonemes of a text chunk, "" if there is nothing to say, and its words; milliseconds a sentence.
 
-        `lang`: Kokoro's letter, one of a b e f h i j p z. A word that misaki cannot handle is left out, and the
-        log says so.
+        `lang`: Kokoro's letter, one of a b e f h i j p z. `edits`: what is said instead of what is written; the words
+        of one edit are one word. A word that misaki cannot handle is left out, and the log says so.
         Raises ModelUnavailable for a language whose extra is not installed, UsageError for one that does not exist,
         KokoroError when espeak-ng hangs or cannot be used.
         """
         backend = self._backends.get(lang)
         if backend is None:
             backend = self._backends[lang] = self._build(lang)
-        line = _speakable(text, spaced=lang not in "jz")
-        parts = _survived(backend, line)
+        line, spans, given = _line(text, lang, edits)
+        parts: list[_Part] = []
+        begin = 0
+        for place, phonemes in given:
+            parts += (part.moved(begin) for part in _survived(backend, line[begin:place]))
+            parts.append(_Part(phonemes, place, place + 1))
+            begin = place + 1
+        parts += (part.moved(begin) for part in _survived(backend, line[begin:]))
         if unknown := sum(part.phonemes.count(UNKNOWN) for part in parts):
             log.warning("%d unknown words or signs are not spoken", unknown)
-        return _joined(parts, _places(line, text))
+        return _joined(parts, spans)
 
     def _build(self, lang: str) -> Callable[[str], list[_Part]]:
         if lang in ENGLISH:
@@ -272,10 +281,39 @@ def _speakable(text: str, spaced: bool) -> str:
     return (_MANY_PARTS.sub(r"\g<0> ", text) if spaced else text).strip()
 
 
-def _places(line: str, text: str) -> list[int]:
-    """Where in a text the characters of its `_speakable` line stand; -1 for blanks."""
-    kept = (place for place, character in enumerate(text) if character.translate(_TRANSLATION).strip())
-    return [-1 if character == " " else next(kept) for character in line]
+def _line(text: str, lang: str, edits: Sequence[Edit]) -> tuple[str, list[tuple[int, int]], list[tuple[int, str]]]:
+    """What the backend reads; the stretch of the text that each of its characters says, (-1, -1) for blanks; and where
+    in it phonemes are given that the backend does not take. misaki's English takes them, with what is around them."""
+    line = ""
+    spans: list[tuple[int, int]] = []
+    given: list[tuple[int, str]] = []
+    for said, start, end, phonemes in applied(text, edits):
+        written = text[start:end]
+        if phonemes and lang in ENGLISH:
+            label = re.sub(r"[\[\]()]", "", written).strip() or "x"
+            stretch = f"[{label}](/{re.sub(r'[()/]', '', said)}/)"
+        elif phonemes:
+            given.append((len(line), said))
+            stretch = _OBJECT
+        else:
+            stretch = said if lang in ENGLISH else _STRESSED.sub(r"\1", said)
+            if stretch[:1].isspace() and line and not line.endswith(" "):
+                line, spans = line + " ", [*spans, (-1, -1)]
+            blank = stretch[-1:].isspace()
+            stretch = _speakable(stretch, spaced=lang not in "jz") + " " * (blank and not stretch.isspace())
+        line += stretch
+        if stretch.strip() and said == written:
+            spans += ((at, at + 1) if at >= 0 else (-1, -1) for at in _places(stretch, written, start))
+        else:
+            spans += ((start, end) if character != " " else (-1, -1) for character in stretch)
+    return line, spans, given
+
+
+def _places(line: str, text: str, start: int) -> Iterator[int]:
+    """Where the characters of the `_speakable` line of a text stand, if that begins at `start`; -1 for blanks."""
+    kept = (start + place for place, character in enumerate(text) if character.translate(_TRANSLATION).strip())
+    for character in line:
+        yield -1 if character == " " else next(kept)
 
 
 def _survived(backend: Callable[[str], list[_Part]], text: str) -> list[_Part]:
@@ -295,23 +333,23 @@ def _survived(backend: Callable[[str], list[_Part]], text: str) -> list[_Part]:
         return [*left, _BLANK, *right] if left and right else left + right
 
 
-def _joined(parts: list[_Part], places: list[int]) -> Spoken:
-    """Without blanks at the ends and what is unknown; a word is a part with letters, less the marks around them."""
+def _joined(parts: list[_Part], spans: list[tuple[int, int]]) -> Spoken:
+    """Without blanks at the ends and what is unknown; a word is a part with letters, less the marks around them.
+
+    Neighbours that say the same stretch of the text are one word.
+    """
     whole = "".join(part.phonemes for part in parts).replace(UNKNOWN, "")
-    words = []
+    words: list[Word] = []
     length = len(whole.lstrip()) - len(whole)
     for part in parts:
         phonemes = part.phonemes.replace(UNKNOWN, "")
         if part.start < part.end and any(map(str.isalpha, phonemes)):
             runs = list(_RUN.finditer(phonemes))
-            words.append(
-                Word(
-                    start=places[part.start],
-                    end=places[part.end - 1] + 1,
-                    first=length + runs[0].start(),
-                    last=length + runs[-1].end(),
-                )
-            )
+            first, last = length + runs[0].start(), length + runs[-1].end()
+            start, end = spans[part.start][0], spans[part.end - 1][1]
+            if words and start < words[-1].end:
+                start, end, first = words[-1].start, max(end, words[-1].end), words.pop().first
+            words.append(Word(start=start, end=end, first=first, last=last))
         length += len(phonemes)
     return Spoken(phonemes=whole.strip(), words=tuple(words))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-PROTOCOL = 2  # raised when an old peer could misread a message
+PROTOCOL = 3  # raised when an old peer could misread a message
 
 MAX_JSON_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 20
@@ -156,6 +156,14 @@ class Speak(Message):
     follow: bool = False  # Progress with every word
     client: str = ""  # who asks, for --status
     debug: bool = False  # log the text and phonemes of this utterance
+    plain: bool = False  # the text is no Markdown, has no tags, and is said as it is written
+    ssml: bool = False  # the text is SSML; without it one that begins with <speak is
+    read_code: bool = False  # code blocks of Markdown are read too
+    emoji: bool = True  # they are said by name
+    dialogue: bool = False  # lines "NAME: text" are spoken by the voices of the cast
+    cast: list[list[str]] = []  # noqa: RUF012 - records are frozen. Name and voice; who is not in it gets one
+    lexicon: list[list[str]] = []  # noqa: RUF012 - word and what is said, /phonemes/ between slashes
+    explain: bool = False  # Explained instead of audio
 
 
 class TextPart(Message):
@@ -251,6 +259,15 @@ class AudioChunk(Message):
     payload_bytes: int = 0
 
 
+class Explained(Message):
+    """What would have been said of a text chunk, if Speak wants to explain. By the model server, and to the client."""
+
+    utterance: str
+    index: int
+    text: str  # as it is said, in words; [word](/phonemes/) where its writer or a lexicon gave phonemes
+    phonemes: str  # that the engine would get; empty for espeak, which makes its own
+
+
 class Finished(Message):
     utterance: str
     seconds: float  # of audio in all
@@ -298,6 +315,12 @@ class Synthesize(Message):
     engine: str  # kokoro or espeak: auto has been decided by the voice server, once per utterance
     seed: int
     debug: bool = False
+    plain: bool = False  # said as it is written, but for the edits
+    emoji: bool = True
+    edits: list[list[int | str]] = []  # noqa: RUF012 - records are frozen. Of edits.Edit: start, end, said, 1 for phonemes
+    pause: float = 0.0  # seconds of silence instead of a text, which is empty then
+    gain: float = 1.0  # factor on the samples, 0 to 2
+    explain: bool = False  # answered by Explained and Synthesized, without audio
 
 
 class Synthesized(Message):

@@ -28,12 +28,13 @@ class Piece(Record):
     index: int  # of the text chunk in its utterance
     part: int  # of the text chunk
     last: bool  # of its text chunk
-    engine: str  # pieces of one batch share it
+    engine: str  # kokoro, espeak, or pause for silence; pieces of one batch share it
     text: str  # phonemes for kokoro, text for espeak
     source: object = None  # what the engine's times of words are worked out with
     voice: str
     lang: str
     speed: float
+    gain: float = 1.0  # factor on the samples
     seed: int  # of this piece's random state
     g2p: float  # seconds spent on its text chunk's phonemes
     added: float  # time.monotonic() when it began to wait

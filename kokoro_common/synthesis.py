@@ -18,12 +18,24 @@ from typing import TYPE_CHECKING, cast
 
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.connection import Peer
+from kokoro_common.edits import Edit, applied, merged, spelled
 from kokoro_common.engine import DeviceLost, Phrase
 from kokoro_common.errors import KokoroError, ModelUnavailable, ServersBusy
 from kokoro_common.espeak import EspeakEngine
 from kokoro_common.g2p import ENGLISH, G2P, Spoken, split_spoken, word_frames
 from kokoro_common.loader import Loader, VoiceLoaded, import_torch
-from kokoro_common.protocol import MAX_CHUNK_FRAMES, AudioChunk, Failed, ProtocolError, Synthesize, Synthesized
+from kokoro_common.markup import MAX_PAUSE
+from kokoro_common.protocol import (
+    MAX_CHUNK_FRAMES,
+    MAX_VOLUME,
+    AudioChunk,
+    Explained,
+    Failed,
+    ProtocolError,
+    Synthesize,
+    Synthesized,
+)
+from kokoro_common.reading import read
 from kokoro_common.record import Record
 from kokoro_common.scheduler import Piece, Scheduler
 from kokoro_common.text import MAX_CHUNK_CHARACTERS
@@ -177,8 +189,9 @@ class Synthesis:
         parts = parse_voice(message.voice).parts
         if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
             raise ProtocolError(f"a text chunk of {len(message.text)} characters")
+        _check_edits(message)
         if message.engine == "espeak":
-            self._scheduler.add(_piece(peer, message, message.text))
+            self._g2p_jobs.put(functools.partial(self._make_words, peer, message))
             return
         state = self._loader.state
         if state.state in ("default", "failed"):
@@ -226,8 +239,29 @@ class Synthesis:
         while (job := self._g2p_jobs.get()) is not None:
             job()
 
+    def _make_words(self, peer: Peer, message: Synthesize) -> None:
+        """For espeak, which makes its own phonemes."""
+        if (peer, message.utterance) not in self._open or self._paused(peer, message):
+            return
+        words, spans = spelled(message.text, _edits(message))
+        if message.explain:
+            self._explain(peer, message, words, "")
+        else:
+            self._scheduler.add(_piece(peer, message, words, source=spans))
+
+    def _explain(self, peer: Peer, message: Synthesize, words: str, phonemes: str) -> None:
+        utterance, index = message.utterance, message.index
+        peer.post(Explained(utterance=utterance, index=index, text=words, phonemes=phonemes))
+        peer.post(Synthesized(utterance=utterance, index=index, g2p=0.0, queue=0.0, model=0.0))
+
+    def _paused(self, peer: Peer, message: Synthesize) -> bool:
+        """Whether it was a pause, which has its turn among the pieces of its utterance."""
+        if message.pause:
+            self._scheduler.add(_piece(peer, message.replace(engine="pause"), "", source=message.pause))
+        return message.pause > 0
+
     def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
-        if (peer, message.utterance) not in self._open:
+        if (peer, message.utterance) not in self._open or self._paused(peer, message):
             return
         began = time.monotonic()
         try:
@@ -239,6 +273,9 @@ class Synthesis:
         except Exception as error:  # out of one of the many libraries behind G2P: this text fails, not the server
             log.exception("g2p failed", extra={"utterance": message.utterance})
             peer.post(failure(message.utterance, error))
+            return
+        if message.explain:
+            self._explain(peer, message, _shown(message), " ".join(piece.phonemes for piece in pieces))
             return
         took = time.monotonic() - began
         for part, spoken in enumerate(pieces):
@@ -268,7 +305,7 @@ class Synthesis:
 
     def _phonemes(self, message: Synthesize) -> list[Spoken]:
         """At least one piece, so that a chunk without anything to say is answered too."""
-        spoken = self._our_g2p().spoken(message.text, message.lang)
+        spoken = self._our_g2p().spoken(message.text, message.lang, _edits(message))
         return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
 
     # --- on the synthesis thread -------------------------------------------------------------------------------------
@@ -292,7 +329,7 @@ class Synthesis:
         began = time.monotonic()
         try:
             with self._work["synthesis"]:
-                sounds = self.synthesize(batch)
+                sounds = [_silence(piece) for piece in batch if piece.engine == "pause"] or self.synthesize(batch)
         except DeviceLost:
             raise
         except Exception as error:
@@ -341,9 +378,15 @@ class Synthesis:
     def _by_espeak(self, piece: Piece) -> Sound:
         female = parse_voice(piece.voice).female
         speech = self._espeak.synthesize(piece.text, piece.lang, piece.speed, female=female)
-        return Sound(
-            samples=speech.samples, words=[[word.start, word.end, word.begins, word.ends] for word in speech.words]
-        )
+        spans = cast("list[tuple[int, int]]", piece.source)
+        words: list[list[int]] = []
+        for word in speech.words:
+            start, end = spans[word.start][0], spans[word.end - 1][1]
+            if words and start < words[-1][1]:  # another word of the same edit
+                words[-1][1:] = [max(end, words[-1][1]), words[-1][2], word.ends]
+            else:
+                words.append([start, end, word.begins, word.ends])
+        return Sound(samples=speech.samples, words=words)
 
     def _style(self, piece: Piece) -> Samples:
         """(1, 256): the row for this number of phonemes, of the voice or the blend."""
@@ -355,7 +398,7 @@ class Synthesis:
         return blend([self._loader.packs[name] for name, _ in parts], [weight for _, weight in parts])
 
     def _deliver(self, piece: Piece, sound: Sound, queued: float, took: float) -> None:
-        samples = sound.samples
+        samples = sound.samples if piece.gain == 1.0 else sound.samples * piece.gain
         peer = cast(Peer, piece.owner)
         if (peer, piece.utterance) not in self._open:
             self._follow(piece, "dropped: the utterance has ended")
@@ -390,6 +433,47 @@ class Synthesis:
             )
 
 
+def _silence(piece: Piece) -> Sound:
+    import numpy as np
+
+    return Sound(samples=np.zeros(round(cast(float, piece.source) * SAMPLE_RATE), np.float32), words=[])
+
+
+def _check_edits(message: Synthesize) -> None:
+    """Raises ProtocolError for edits that are no Edits of the text, and for a pause that would last too long."""
+    end = 0
+    for edit in message.edits:
+        if [type(each) for each in edit] != [int, int, str, int]:
+            raise ProtocolError("an edit is start, end, what is said, and 1 for phonemes")
+        start, stop, said, _ = _edit(edit)
+        if not end <= start < stop <= len(message.text) or len(said) > MAX_CHUNK_CHARACTERS:
+            raise ProtocolError(f"edits beyond text chunk {message.index}")
+        end = stop
+    if not 0.0 <= message.pause <= MAX_PAUSE or (message.pause and message.text):
+        raise ProtocolError(f"a pause of {message.pause} s")
+    if not 0.0 <= message.gain <= MAX_VOLUME:
+        raise ProtocolError(f"a gain of {message.gain}")
+
+
+def _edit(sent: list[int | str]) -> Edit:
+    start, end, said, phonemes = sent
+    return Edit(cast(int, start), cast(int, end), cast(str, said), bool(phonemes))
+
+
+def _edits(message: Synthesize) -> list[Edit]:
+    """What its writer and the lexicon want; then how numbers, signs and the like are read."""
+    wanted = [_edit(each) for each in message.edits]
+    return wanted if message.plain else merged(wanted, read(message.text, message.lang, emoji=message.emoji))
+
+
+def _shown(message: Synthesize) -> str:
+    """What is said, in words, for a person."""
+    return "".join(
+        f"[{message.text[start:end]}](/{said}/)" if phonemes else said
+        for said, start, end, phonemes in applied(message.text, _edits(message))
+    )
+
+
 def _piece(
     peer: Peer,
     message: Synthesize,
@@ -398,7 +482,7 @@ def _piece(
     part: int = 0,
     last: bool = True,
     g2p: float = 0.0,
-    source: Spoken | None = None,
+    source: object = None,
 ) -> Piece:
     return Piece(
         owner=peer,
@@ -412,6 +496,7 @@ def _piece(
         voice=message.voice,
         lang=message.lang,
         speed=message.speed,
+        gain=message.gain,
         seed=piece_seed(message.seed, message.index, part),
         g2p=g2p,
         added=time.monotonic(),

@@ -9,11 +9,24 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from kokoro_common.edits import Edit
+from kokoro_common.markup import Manner, Marked, Pause, Sign, Speaker
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from typing import Protocol
+
+    from kokoro_common.markup import Event
+
+    class Reader(Protocol):
+        """What takes its part out of the text: markup.Markup, or ssml's."""
+
+        def take(self, character: str, place: int) -> Iterator[Event]: ...
+
+        def finish(self) -> Iterator[Event]: ...
+
 
 # Characters, about as many phonemes: Kokoro takes 510 in a call, and what is more (numbers) g2p cuts again.
 MAX_CHUNK_CHARACTERS = 400
@@ -100,6 +113,10 @@ class TextChunk(Record):
     start: int  # of its first character, in characters of the text as fed
     end: int  # behind its last character
     places: tuple[int, ...] = ()  # of each character of `text`, in characters of the text as fed
+    edits: tuple[Edit, ...] = ()  # what its writer wants said in another way
+    voice: str = ""  # that its writer wants for it; empty: the utterance's
+    manner: Manner = Manner(1.0, 1.0, "")
+    pause: float = 0.0  # seconds of silence behind it
 
 
 class Chunker:
@@ -108,10 +125,12 @@ class Chunker:
     A chunk is a sentence: it ends where a blank follows the full stop and its closing quotes, or at a blank line, or in
     Chinese, Japanese and Hindi at the stop itself. A longer one is cut behind a comma, between lines, at a blank, or in
     the word. The first one of an utterance is cut early, so that the first sound comes early. The ranges of all chunks
-    cover every character that is not blank or junk, in order; a chunk may have nothing to say (a row of stars).
+    cover every character that is not blank, junk or markup, in order; a chunk may have nothing to say (a row of stars).
     """
 
-    def __init__(self, lang: str) -> None:
+    def __init__(self, lang: str, markup: Reader | None = None) -> None:
+        """`markup` takes its part out of the text; without it all is text. What it raises is raised here."""
+        self._markup = markup
         self._limit = _MAX_CHARACTERS.get(lang, MAX_CHUNK_CHARACTERS)
         lang = "a" if lang == "b" else lang
         self._always_short = frozenset(_ALWAYS_SHORT.get(lang, "").split())
@@ -120,6 +139,9 @@ class Chunker:
         self._raw_start = 0  # its place in the text as fed
         self._body = ""  # since the last border, clean; runs of blanks are one " ", or one "\n" if they hold a newline
         self._places: list[int] = []  # of each character of _body, in the text as fed
+        self._edits: list[Edit] = []  # in _body
+        self._voice = ""
+        self._manner = Manner(1.0, 1.0, "")
         self._first = True  # nothing to say has left yet
 
     def feed(self, text: str) -> list[TextChunk]:
@@ -131,7 +153,8 @@ class Chunker:
     def finish(self) -> list[TextChunk]:
         """The rest. Nothing may be fed afterwards."""
         chunks = self._take(self._raw, len(self._raw))
-        return chunks + ([self._cut(len(self._body))] if self._body else [])
+        chunks += self._hear(self._markup.finish() if self._markup else ())
+        return chunks + self._cut_off()
 
     @property
     def pending(self) -> bool:
@@ -149,14 +172,55 @@ class Chunker:
 
     def _take(self, raw: str, length: int) -> list[TextChunk]:
         """Takes the first `length` characters and keeps the others for the next time."""
-        chunks = []
+        chunks: list[TextChunk] = []
         for character, place in _cleaned(raw[:length]):
-            add = self._add_blank if character.isspace() else self._add
-            if border := add(character, self._raw_start + place):
-                chunks.append(self._cut(border))
+            place += self._raw_start
+            if self._markup is not None:
+                chunks += self._hear(self._markup.take(character, place))
+            elif chunk := self._add_sign(character, place):
+                chunks.append(chunk)
         self._raw = raw[length:]
         self._raw_start += length
         return chunks
+
+    def _hear(self, events: Iterable[Event]) -> list[TextChunk]:
+        chunks: list[TextChunk] = []
+        for event in events:
+            if isinstance(event, Sign):
+                if chunk := self._add_sign(*event):
+                    chunks.append(chunk)
+                continue
+            if isinstance(event, Marked):
+                chunks += self._add_marked(event)
+                continue
+            chunks += self._cut_off()
+            if isinstance(event, Speaker):
+                self._voice = event.voice
+            elif isinstance(event, Manner):
+                self._manner = event
+            elif isinstance(event, Pause):
+                chunks.append(TextChunk(text="", start=event.place, end=event.place, pause=event.seconds))
+        return chunks
+
+    def _add_sign(self, character: str, place: int) -> TextChunk | None:
+        add = self._add_blank if character.isspace() else self._add
+        border = add(character, place)
+        return self._cut(border) if border else None
+
+    def _add_marked(self, marked: Marked) -> list[TextChunk]:
+        """As a whole: there is no border in it."""
+        text, places = zip(*_single_blanks(marked), strict=True)
+        fits = len(self._body) + len(text) <= self._limit
+        chunks = [] if fits and not self._ended_before(text[0]) else self._cut_off()
+        start = len(self._body)
+        self._body += "".join(text[: self._limit])
+        self._places += places[: self._limit]
+        self._edits.append(Edit(start, len(self._body), marked.said, marked.phonemes))
+        return chunks
+
+    def _cut_off(self) -> list[TextChunk]:
+        """All that there is, as a chunk."""
+        return [self._cut(len(self._body))] if self._body.strip() else []
 
     def _add_blank(self, character: str, place: int) -> int:
         """Returns the border that this blank shows, as an index of `_body`; 0: none."""
@@ -183,9 +247,21 @@ class Chunker:
     def _cut(self, border: int) -> TextChunk:
         text = self._body[:border].rstrip()
         places = tuple(self._places[: len(text)])
-        chunk = TextChunk(text=text.replace("\n", " "), start=places[0], end=places[-1] + 1, places=places)
+        chunk = TextChunk(
+            text=text.replace("\n", " "),
+            start=places[0],
+            end=places[-1] + 1,
+            places=places,
+            edits=tuple(edit for edit in self._edits if edit.end <= border),
+            voice=self._voice,
+            manner=self._manner,
+        )
         self._body = self._body[border:].lstrip()
-        self._places = self._places[len(self._places) - len(self._body) :]
+        gone = len(self._places) - len(self._body)
+        self._places = self._places[gone:]
+        self._edits = [
+            edit._replace(start=edit.start - gone, end=edit.end - gone) for edit in self._edits if edit.end > border
+        ]
         self._first = self._first and not speakable(text)
         return chunk
 
@@ -221,19 +297,19 @@ class Chunker:
         if length > self._limit:
             return self._last_break()
         if self._first and length > self._limit // 5:
-            early = _CLAUSE_END.search(self._body, self._limit // 20)
-            return early.end() if early else 0
+            ends = (early.end() for early in _CLAUSE_END.finditer(self._body, self._limit // 20))
+            return next((end for end in ends if not _within(end, self._edits)), 0)
         return 0
 
     def _last_break(self) -> int:
         for kind, least in ((_CLAUSE_END, self._limit // 4), (_LINE_END, self._limit // 4), (_BLANK, 1)):
             ends = [match.end() for match in kind.finditer(self._body, least) if match.end() <= self._limit]
-            if ends:
+            if ends := [end for end in ends if not _within(end, self._edits)]:
                 return ends[-1]
         border = self._limit
         while border > self._limit // 2 and _joined(self._body[border - 1], self._body[border]):
             border -= 1
-        return border
+        return next((edit.start or edit.end for edit in self._edits if _within(border, [edit])), border)
 
 
 def _cleaned(raw: str) -> Iterator[tuple[str, int]]:
@@ -252,15 +328,41 @@ def _joined(before: str, after: str) -> bool:
     return unicodedata.category(after).startswith("M") or "\u200d" in (before, after)
 
 
+def _single_blanks(marked: Marked) -> list[tuple[str, int]]:
+    """The characters with their places, without blanks at the ends and between others no more than one."""
+    kept: list[tuple[str, int]] = []
+    for character, place in zip(marked.text.rstrip(), marked.places, strict=False):
+        if not character.isspace():
+            kept.append((character, place))
+        elif kept and kept[-1][0] != " ":
+            kept.append((" ", place))
+    return kept
+
+
+def _within(border: int, edits: Iterable[Edit]) -> bool:
+    """Whether it would cut what has to be said as a whole."""
+    return any(edit.start < border < edit.end for edit in edits)
+
+
 def parted(chunk: TextChunk, limit: int) -> tuple[TextChunk, TextChunk | None]:
     """A chunk in two where a speaker would breathe, the first of at most `limit` characters; or whole."""
     ends = [match.end() for match in _CLAUSE_END.finditer(chunk.text, 1) if match.end() <= limit]
+    ends = [end for end in ends if not _within(end, chunk.edits)]
     if len(chunk.text) <= limit or not ends or not speakable(chunk.text[ends[-1] :]):
         return chunk, None
     border = ends[-1]
-    return _part(chunk, 0, border), _part(chunk, border + chunk.text[border].isspace(), len(chunk.text))
+    rest = _part(chunk, border + chunk.text[border].isspace(), len(chunk.text))
+    return _part(chunk, 0, border).replace(pause=0.0), rest
 
 
 def _part(chunk: TextChunk, first: int, last: int) -> TextChunk:
     places = chunk.places[first:last]
-    return TextChunk(text=chunk.text[first:last], start=places[0], end=places[-1] + 1, places=places)
+    edits = tuple(
+        edit._replace(start=edit.start - first, end=edit.end - first)
+        for edit in chunk.edits
+        if first <= edit.start and edit.end <= last
+    )
+    part: TextChunk = chunk.replace(
+        text=chunk.text[first:last], start=places[0], end=places[-1] + 1, places=places, edits=edits
+    )
+    return part

@@ -10,7 +10,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common.audio import SAMPLE_RATE
-from kokoro_common.errors import ServersUnreachable, UsageError
+from kokoro_common.edits import merged
+from kokoro_common.errors import ServersUnreachable, UnknownVoice, UsageError
+from kokoro_common.lexicon import Lexicon
+from kokoro_common.markup import Markup
 from kokoro_common.protocol import (
     MAX_SPEED,
     MAX_TEXT_PART_BYTES,
@@ -23,8 +26,9 @@ from kokoro_common.protocol import (
     Synthesize,
     Synthesized,
 )
+from kokoro_common.ssml import Ssml, Unknown
 from kokoro_common.text import Chunker, TextChunk, parted, speakable
-from kokoro_common.voices import LANGUAGES, parse_voice
+from kokoro_common.voices import LANGUAGES, VOICES, parse_language, parse_voice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,8 +87,14 @@ class Utterance:
         self.audio: deque[tuple[AudioChunk, bytes]] = deque()  # with float32 PCM, that nobody has taken yet
         self._words: deque[tuple[int, int, int]] = deque()  # (frame at which it begins, start, end in the text)
         self.frames = 0  # received from the engine in all
+        self.notices: deque[str] = deque()  # for the client
         self._pace = pace
-        self._chunker = Chunker(speak.lang)
+        self._ssml = Ssml()
+        self._chunker = Chunker(speak.lang, self._reader())
+        try:
+            self._lexicon = Lexicon(speak.lexicon)
+        except ValueError as error:
+            raise UsageError(f"the lexicon cannot be used: {error}", "see say.py --lex list") from error
         self._word = [0, 0]  # heard last: start and end in the text
         self._raw: deque[str] = deque()  # text not yet cut into chunks
         self._cut = False  # all of it is
@@ -100,6 +110,15 @@ class Utterance:
         self._parts: deque[tuple[int, int]] = deque()  # of the text not yet synthesized: (end in characters, bytes)
         self._characters = 0
         self._credit = self.text_credit = text_credit
+
+    def _reader(self) -> Ssml | Unknown | None:
+        speak = self.speak
+        if any(len(each) != 2 for each in speak.cast):
+            raise UsageError("the cast is not names and voices", "see say.py --help")
+        cast = {name: parse_voice(voice).name for name, voice in speak.cast} if speak.dialogue else None
+        others = [name for name in VOICES if name[0] == self.voice.lang]
+        markup = Markup(speak.lang, read_code=speak.read_code, cast=cast, voices=others)
+        return self._ssml if speak.ssml else None if speak.plain else Unknown(markup, self._ssml)
 
     def add_text(self, text: str) -> int:
         """Returns the credit to give back at once. Raises ProtocolError for more text than there was credit for."""
@@ -133,7 +152,7 @@ class Utterance:
             self._queue(self._chunker.finish())
 
     def _queue(self, chunks: Iterable[TextChunk]) -> None:
-        self._unsent += (chunk for chunk in chunks if speakable(chunk.text))
+        self._unsent += (chunk for chunk in chunks if chunk.pause or speakable(chunk.text))
 
     @property
     def half_sentence(self) -> bool:
@@ -164,19 +183,47 @@ class Utterance:
                 self._unsent.appendleft(rest)
         index, self._sent = self._sent, self._sent + 1
         speak = self.speak
+        voice, lang = self._voice_of(chunk)
         message = Synthesize(
             utterance=self.id,
             index=index,
             text=chunk.text,
-            voice=self.voice.name,
-            lang=speak.lang,
-            speed=speak.speed,
+            voice=voice,
+            lang=lang,
+            speed=min(MAX_SPEED, max(MIN_SPEED, speak.speed * chunk.manner.speed)),
+            gain=chunk.manner.gain,
             engine=self.engine,
             seed=speak.seed,
             debug=speak.debug,
+            plain=speak.plain,
+            emoji=speak.emoji,
+            edits=[
+                [edit.start, edit.end, edit.said, int(edit.phonemes)]
+                for edit in merged(chunk.edits, self._lexicon.edits(chunk.text))
+            ],
+            pause=chunk.pause,
+            explain=speak.explain,
         )
         self._in_flight.append((chunk, message))
         return message
+
+    def _voice_of(self, chunk: TextChunk) -> tuple[str, str]:
+        """Voice and language. What its writer misspelt is the utterance's own, and the user is told."""
+        self.notices += self._ssml.notices
+        self._ssml.notices.clear()
+        voice, lang = self.voice, self.speak.lang
+        try:
+            if chunk.voice in ("female", "male"):
+                if voice.female != (chunk.voice == "female"):
+                    voice = parse_voice(next(name for name in VOICES if name[:2] == lang + chunk.voice[0]))
+            elif chunk.voice:
+                voice = parse_voice(chunk.voice)
+                lang = voice.lang if self.speak.lang == self.voice.lang else lang
+            if chunk.manner.lang:
+                lang = _language(chunk.manner.lang)
+        except (UnknownVoice, UsageError, StopIteration) as error:
+            self.notices.append(str(error) or f"there is no {chunk.voice} voice")
+        return voice.name, lang
 
     def server_lost(self) -> None:
         """What it was asked for and has not answered is asked again; audio that came already is not taken twice.
@@ -302,3 +349,11 @@ class Utterance:
         if self.first_chunk is not None:
             times |= {name: getattr(self.first_chunk, name) for name in ("g2p", "queue", "model")}
         return times
+
+
+def _language(tag: str) -> str:
+    """Of a tag as XML has it: en-US, or fr-CA for want of which fr is spoken."""
+    try:
+        return parse_language(tag)
+    except UsageError:
+        return parse_language(tag.partition("-")[0])

@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"record"},
-    {"checkpoint", "errors", "settings", "audio", "protocol", "tagger", "status", "isolation"},
+    {"checkpoint", "errors", "settings", "audio", "protocol", "tagger", "status", "isolation", "edits", "markup"},
     {"network", "kernel", "paths", "connection", "voices", "voicepack", "hub", "text", "espeak", "espeak_g2p"}
-    | {"playback", "process"},
-    {"daemon", "logs", "scheduler", "engine", "floor", "utterance", "mouth", "g2p"},
-    {"client", "tuning", "place"},
+    | {"playback", "process", "reading", "ssml"},
+    {"daemon", "logs", "scheduler", "engine", "floor", "lexicon", "mouth", "g2p"},
+    {"client", "tuning", "utterance"},
+    {"place"},
     {"loader"},
     {"synthesis", "follower", "link", "doctor"},
 ]
@@ -33,6 +34,7 @@ OWNERS = {
     "soxr": {"audio"},
     "espeakng_loader": {"espeak", "espeak_g2p"},
     "msgspec": {"protocol"},
+    "num2words": {"reading"},
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 ROOMS = sorted((ROOT / "kokoro_common").glob("[a-z]*.py"))

@@ -63,7 +63,7 @@ class FakeG2P:
         assert self.may_build.wait(SECONDS)
         self.spoken("a", lang)
 
-    def spoken(self, text: str, lang: str) -> Spoken:
+    def spoken(self, text: str, lang: str, edits: object = ()) -> Spoken:
         if self.error is not None:
             raise self.error
         return Spoken(phonemes=text, words=())

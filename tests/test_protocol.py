@@ -23,6 +23,8 @@ VALUES = {
     bool: st.booleans(),
     list[str]: st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), max_size=3),
     list[list[int]]: st.lists(st.lists(st.integers(0, 999), min_size=4, max_size=4), max_size=2),
+    list[list[str]]: st.lists(st.lists(st.text("abc", max_size=3), min_size=2, max_size=2), max_size=2),
+    list[list[int | str]]: st.lists(st.just([0, 2, "ab", 1]), max_size=2),
     dict[str, str]: st.dictionaries(st.sampled_from("ABC"), st.just("x")),
     dict[str, float]: st.dictionaries(st.sampled_from("ABC"), st.floats(0, 9)),
     dict[str, typing.Any]: st.just({"a": [1, None]}),

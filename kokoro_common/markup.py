@@ -1,0 +1,370 @@
+"""Markdown's lines and the tags between words, taken out of a text while it arrives, a character at a time.
+
+    # Heading             a border after it         | a | b |    a row: its cells with commas, and a border
+    - item, * item        a border before it        ``` fence    named, then left out or read line by line
+    1. item               the same, number said     > quoted     said; ---, === and comments are not
+    [shown](address)      shown                     ![shown](address)
+
+    [word](/phonemes/)  [word](+1)  [pause:1.5s]  [voice:am_adam] ... [voice:-]
+    NAME: text            in a dialogue: with the voice of NAME, up to the next name
+
+What stands within a line, from emphasis to numbers, is reading.py's. What a line is shows at its beginning, so there a
+few characters are held back, and a heading, a row or a tag as a whole; never more than MAX_HELD. What turns out to be
+none of these is text, all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MAX_HELD = 2000  # characters of a line or tag; a longer one is text
+MAX_TAG = 500
+MAX_NESTED = 3  # brackets in brackets
+MAX_PAUSE = 60.0  # seconds
+CODE = {
+    "a": "Code", "b": "Code", "e": "Código", "f": "Code", "h": "कोड", "i": "Codice", "j": "コード", "p": "Código",
+    "z": "代码",
+}  # fmt: skip
+
+
+class Sign(NamedTuple):
+    """A character of the text."""
+
+    character: str
+    place: int  # in the text as fed
+
+
+class Marked(NamedTuple):
+    """Some text that its writer wants said in another way."""
+
+    text: str
+    places: tuple[int, ...]  # of each character
+    said: str
+    phonemes: bool  # said is phonemes
+
+
+class Border(NamedTuple):
+    """What follows begins anew."""
+
+
+class Pause(NamedTuple):
+    seconds: float
+    place: int
+
+
+class Speaker(NamedTuple):
+    """With this voice from here on; "": the utterance's own."""
+
+    voice: str
+
+
+class Manner(NamedTuple):
+    """How it is spoken from here on."""
+
+    speed: float  # factor
+    gain: float  # factor on the samples
+    lang: str  # tag; "": the voice's own
+
+
+Event = Sign | Marked | Border | Pause | Speaker | Manner
+Held = list[tuple[str, int]]
+
+_ITEM = re.compile(r"\s*([-*+•])[ \t]+(?!\1)\S")  # with the first character of what is said
+_NUMBERED = re.compile(r"\s*\d{1,3}[.)][ \t]")
+_QUOTE = re.compile(r"\s{0,3}>")
+_COMMENT = re.compile(r"\s*<!--")
+_WHOLE = {  # what is judged when its line is complete
+    "heading": re.compile(r"\s{0,3}#{1,6}[ \t]"),
+    "row": re.compile(r"\s{0,3}\|"),
+    "fence": re.compile(r"\s{0,3}(?:```|~~~)"),
+    "definition": re.compile(r"\s{0,3}\[[^\[\]]{1,60}\]:[ \t]"),
+}
+_PERHAPS = re.compile(
+    r"\s{0,60}(?:#{0,6}|[-*+•][ \t]{0,9}|([-*_=])(?:[ \t]?\1){0,100}[ \t]?|\d{1,3}[.)]?"
+    r"|`{1,2}|~{1,2}|<(?:!-?)?|\[[^\[\]]{0,60}\]?:?)?"
+)
+_RULE = re.compile(r"\s{0,3}([-*_=])(?:[ \t]?\1){2,}[ \t]*")
+_NAME = re.compile(r"\s{0,9}(\w[\w .'’-]{0,39}):[ \t]")
+_PERHAPS_NAME = re.compile(r"\s{0,9}(?:\w[\w .'’-]{0,39}:?)?")
+_ADDRESS = re.compile(r"""\s*<?[^\s<>]*>?(?:\s+(?:"[^"]*"|'[^']*'))?\s*""")
+_DEFINITION = re.compile(r"\s*\[[^\[\]]+\]:[ \t]+(?:<[^>]*>|#\S*|\S*/\S*)(?:\s+[\"'(].*)?\s*")
+_DELIMITER_ROW = re.compile(r"[\s|:-]*-[\s|:-]*")
+_BAR = re.compile(r"(?<!\\)\|")
+_TAG = re.compile(
+    r"\[(?:pause:\s*(?P<number>\d{1,6}(?:\.\d{1,6})?)\s*(?P<unit>ms|s)|voice:\s*(?P<voice>[A-Za-z0-9_:,.]{1,256}|-))\]"
+)
+_NESTED = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
+_STRESS = re.compile(r"[+-]?\d(?:\.\d{1,3})?")
+
+
+class Markup:
+    """One per utterance, for one thread. What it gives does not depend on how the text was fed."""
+
+    def __init__(
+        self,
+        lang: str,
+        *,
+        read_code: bool = False,
+        cast: Mapping[str, str] | None = None,
+        voices: Sequence[str] = (),
+    ) -> None:
+        """`read_code`: code blocks are read too. `cast`: this is a dialogue, and these are voices by name; who is not
+        in it gets one of `voices`."""
+        self._block_name = CODE[lang]
+        self._read_code = read_code
+        self._cast = None if cast is None else {name.casefold(): voice for name, voice in cast.items()}
+        self._voices = voices
+        self._take_in = self._take_beginning  # what the next character is for
+        self._held: Held = []
+        self._kind = ""  # of a line in _WHOLE
+        self._fence = ""  # that will end the code block
+        self._last = ""  # character given as text
+        self._code_span = False  # between backticks, where brackets are what they are
+        self._depth = 0  # of brackets in what is held
+
+    def take(self, character: str, place: int) -> Iterator[Event]:
+        """Newlines are \\n, and runs of blanks need not be single."""
+        yield from self._take_in(character, place)
+
+    def finish(self) -> Iterator[Event]:
+        """The end of the text. Nothing may be taken afterwards."""
+        if self._take_in == self._take_comment:  # it never ended, so it was none
+            yield from self._give_up()
+        if self._held:
+            end = self._held[-1][1]
+            for event in self.take("\n", end):
+                if event != Sign("\n", end):
+                    yield event
+
+    # --- the beginning of a line -------------------------------------------------------------------------------------
+
+    def _take_beginning(self, character: str, place: int) -> Iterator[Event]:
+        held = self._held
+        if character == "\n":
+            if _RULE.fullmatch(_text(held)):
+                self._held = []
+                yield Border()
+            yield from self._as_text()
+            yield from self._take_text("\n", place)
+            return
+        held.append((character, place))
+        begun = _text(held)
+        if self._cast is not None and (name := _NAME.fullmatch(begun)):
+            self._held = []
+            yield Speaker(self._voice_of(name[1].casefold(), self._cast))
+            self._take_in = self._take_text
+        elif _ITEM.fullmatch(begun):
+            del held[:-1]
+            yield Border()
+            yield from self._as_text()
+        elif _NUMBERED.fullmatch(begun):
+            yield Border()
+            yield from self._as_text()
+        elif _QUOTE.fullmatch(begun):
+            self._held = []
+        elif _COMMENT.fullmatch(begun):
+            self._take_in = self._take_comment
+        elif kind := next((kind for kind, pattern in _WHOLE.items() if pattern.fullmatch(begun)), ""):
+            self._kind, self._take_in = kind, self._take_line
+        elif not self._perhaps(begun):
+            yield from self._as_text()
+
+    def _voice_of(self, name: str, cast: dict[str, str]) -> str:
+        if name not in cast:
+            taken = list(cast.values())
+            cast[name] = min(self._voices, key=taken.count, default="")
+        return cast[name]
+
+    def _perhaps(self, begun: str) -> bool:
+        """Whether it can still become the beginning of a line that is no text."""
+        return bool(_PERHAPS.fullmatch(begun) or (self._cast is not None and _PERHAPS_NAME.fullmatch(begun)))
+
+    def _as_text(self) -> Iterator[Event]:
+        """What is held is text after all."""
+        held, self._held = self._held, []
+        self._take_in = self._take_text
+        for character, place in held:
+            yield from self._take_in(character, place)
+
+    def _take_comment(self, character: str, place: int) -> Iterator[Event]:
+        self._held.append((character, place))
+        if character == ">" and _text(self._held[-3:]) == "-->":
+            self._held = []
+            self._take_in = self._take_text
+        elif len(self._held) > MAX_HELD:
+            yield from self._give_up()
+
+    def _give_up(self) -> Iterator[Event]:
+        """What is held is text, and so are its lines."""
+        held, self._held = self._held, []
+        for character, place in held:
+            self._last = character
+            yield Sign(character, place)
+        self._take_in = self._take_text
+
+    # --- whole lines -------------------------------------------------------------------------------------------------
+
+    def _take_line(self, character: str, place: int) -> Iterator[Event]:
+        if character != "\n":
+            self._held.append((character, place))
+            if len(self._held) > MAX_HELD:
+                yield from self._as_text()
+            return
+        held, self._held = self._held, []
+        self._take_in = self._take_beginning
+        line = _text(held)
+        if self._kind == "heading":
+            yield from self._heading(held, line)
+        elif self._kind == "row":
+            yield from self._row(held, line)
+        elif self._kind == "fence" and "`" not in line.strip().lstrip("`"):
+            yield from self._open_fence(held, line)
+        elif self._kind != "definition" or not _DEFINITION.fullmatch(line):
+            self._held = held
+            yield from self._as_text()
+            yield from self._take_text("\n", place)
+
+    def _heading(self, held: Held, line: str) -> Iterator[Event]:
+        title = held[len(line) - len(line.lstrip().lstrip("#")) : len(re.sub(r"\s#+\s*$", "", line))]
+        yield Border()
+        yield from self._line_of_text(title)
+
+    def _row(self, held: Held, line: str) -> Iterator[Event]:
+        yield Border()
+        if _DELIMITER_ROW.fullmatch(line):
+            return
+        bars = [bar.start() for bar in _BAR.finditer(line)]
+        said: Held = []
+        for start, end in zip(bars, [*bars[1:], len(line)], strict=True):
+            cell = held[start + 1 : end]
+            if _text(cell).strip():
+                said += [(",", held[start][1]), (" ", held[start][1])] if said else []
+                said += _stripped(cell)
+        yield from self._line_of_text(said)
+
+    def _line_of_text(self, held: Held) -> Iterator[Event]:
+        for character, place in held:
+            yield from self._take_text(character, place)
+        yield from self._end_brackets()
+        yield Border()
+        self._take_in = self._take_beginning
+
+    def _open_fence(self, held: Held, line: str) -> Iterator[Event]:
+        stripped = line.strip()
+        self._fence = stripped[: len(stripped) - len(stripped.lstrip(stripped[0]))]
+        language = re.match(r"[\w+#.-]{0,40}", stripped.lstrip(stripped[0]).strip())
+        place = held[0][1]
+        yield Border()
+        yield from (Sign(character, place) for character in self._block_name)
+        if language and language[0]:
+            yield from (Sign(character, place) for character in f", {language[0]}")
+        yield from (Sign(".", place), Border())
+        self._take_in = self._take_code
+
+    def _take_code(self, character: str, place: int) -> Iterator[Event]:
+        if character != "\n":
+            if self._read_code or len(self._held) <= MAX_TAG:  # to see its end, the beginning of a line is enough
+                self._held.append((character, place))
+            if self._read_code and len(self._held) > MAX_HELD:
+                yield from (Sign(*each) for each in self._held)
+                self._held = []
+            return
+        held, self._held = self._held, []
+        line = _text(held).strip()
+        if line.startswith(self._fence) and not line.strip(self._fence[0]):
+            self._take_in = self._take_beginning
+        elif self._read_code:
+            yield from (Sign(*each) for each in held)
+            yield Border()
+
+    # --- within a line -----------------------------------------------------------------------------------------------
+
+    def _take_text(self, character: str, place: int) -> Iterator[Event]:
+        if self._held:
+            yield from self._take_bracket(character, place)
+        elif not self._code_span and (character == "[" or (character == "!" and not self._last.isalnum())):
+            self._held = [(character, place)]
+            self._depth = int(character == "[")
+        else:
+            self._last = character
+            self._code_span ^= character == "`"
+            if character == "\n":
+                self._take_in = self._take_beginning
+                self._code_span = False
+            yield Sign(character, place)
+
+    def _take_bracket(self, character: str, place: int) -> Iterator[Event]:
+        held, before = self._held, self._held[-1][0]
+        no_image = len(held) == 1 and before == "!" and character != "["
+        complete = self._depth == 0 and (before == ")" or (before == "]" and character != "("))
+        if character == "\n":
+            yield from self._end_brackets()
+            yield from self._take_text(character, place)
+            return
+        if no_image or complete or len(held) > MAX_TAG or self._depth > MAX_NESTED:
+            yield from self._give_first()
+            yield from self._take_text(character, place)
+            return
+        held.append((character, place))
+        self._depth += (character in "[(") - (character in "])")
+        if self._depth == 0 and character in "])" and (events := self._read_tag()) is not None:
+            self._held = []
+            yield from events
+
+    def _read_tag(self) -> list[Event] | None:
+        """What the brackets that are held, complete, stand for; None: they may yet be followed by more, or are text."""
+        text = _text(self._held)
+        places = tuple(place for _, place in self._held)
+        if tag := _TAG.fullmatch(text):
+            if tag["voice"]:
+                return [Speaker(tag["voice"].strip("-"))]
+            seconds = float(tag["number"]) / (1000 if tag["unit"] == "ms" else 1)
+            return [Pause(min(MAX_PAUSE, seconds), places[0])]
+        middle = text.rfind("](")
+        if middle < 0 or not text.endswith(")"):
+            return None
+        first = text.index("[") + 1
+        shown, target = text[first:middle], text[middle + 2 : -1]
+        if len(target) > 2 and target[0] == target[-1] == "/" and shown.strip():
+            return [Marked(shown, places[first:middle], target[1:-1], True)]
+        if _STRESS.fullmatch(target) and shown.strip():
+            return [Marked(shown, places[first:middle], text, False)]
+        if self._last.isalnum() or not _ADDRESS.fullmatch(target):
+            return None
+        return [Sign(text[at], places[at]) for at in _shown(text, first, middle)]
+
+    def _end_brackets(self) -> Iterator[Event]:
+        """What is held is text, all of it."""
+        while self._held:
+            yield from self._give_first()
+
+    def _give_first(self) -> Iterator[Event]:
+        """The first character that is held is text; the others may begin a tag of their own."""
+        (character, place), *rest = self._held
+        self._held, self._last = [], character
+        yield Sign(character, place)
+        for each in rest:
+            yield from self._take_text(*each)
+
+
+def _text(held: Held) -> str:
+    return "".join(character for character, _ in held)
+
+
+def _stripped(held: Held) -> Held:
+    text = _text(held)
+    return held[len(text) - len(text.lstrip()) : len(text.rstrip())]
+
+
+def _shown(text: str, first: int, last: int) -> list[int]:
+    """The places within a link's label that are shown: of links and images in it, their labels."""
+    places: list[int] = []
+    for nested in _NESTED.finditer(text, first, last):
+        places += (*range(first, nested.start()), *range(*nested.span(1)))
+        first = nested.end()
+    return [*places, *range(first, last)]

@@ -1,0 +1,119 @@
+"""Lexicon, tags, SSML and --explain through the whole line: say.py, both servers, the toy Kokoro."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from kokoro_common.g2p import ESPEAK_LANGUAGES, G2P, split_spoken
+from kokoro_common.reading import read
+from kokoro_common.voices import LANGUAGES
+from tests.conftest import World
+from tests.kokoro_world import connect_to_hub, hub_of
+from tests.toy_kokoro import ToyKokoro
+
+GOLDEN = Path(__file__).parent / "data" / "reading.tsv"
+LINES = [line.split("\t") for line in GOLDEN.read_text().splitlines() if line and not line.startswith("#")]
+
+
+@pytest.fixture
+def toy_world(world: World, toy_kokoro: ToyKokoro) -> Iterator[World]:
+    with hub_of(toy_kokoro.directory, toy_kokoro.manifest) as hub:
+        connect_to_hub(world, hub, toy_kokoro)
+        world.environment["KOKORO_CONFIG_DIR"] = str(world.path / "config")
+        yield world
+        world.say("--shutdown", "-q")
+
+
+def spoken_pieces(world: World) -> list[dict[str, object]]:
+    """What the engine got, pauses left out."""
+    return [entry for entry in world.log("model_server") if entry["event"] == "phonemes" and entry["phonemes"]]
+
+
+def phonemes(world: World) -> list[str]:
+    """What the engine got for each text chunk of the last utterance that it got any for."""
+    spoken = spoken_pieces(world)
+    chunks: dict[object, list[str]] = defaultdict(list)
+    for entry in spoken:
+        if entry["utterance"] == spoken[-1]["utterance"]:
+            chunks[entry["index"]].append(str(entry["phonemes"]))
+    return [" ".join(parts) for _, parts in sorted(chunks.items(), key=lambda item: int(str(item[0])))]
+
+
+@pytest.mark.e2e
+@pytest.mark.model
+@pytest.mark.timeout(300)
+def test_a_lexicon_entry_is_heard_in_the_next_utterance(toy_world: World) -> None:
+    def say(text: str) -> str:
+        done = toy_world.say("-o", "out.wav", "--debug", text, timeout=200)
+        assert done.returncode == 0, done.stderr
+        return " ".join(phonemes(toy_world))
+
+    before = say("Nguyen wrote it.")
+    assert toy_world.say("--lex", "add", "Nguyen", "/wˈɪn/").returncode == 0
+    assert say("Nguyen wrote it.") == f"wˈɪn {before.split(' ', 1)[1]}"
+    (toy_world.path / ".kokoro-lexicon").write_text("nguyen = winning\nwrote it = rote eat\n")
+    assert say("Nguyen wrote it.").startswith("wˈɪnɪŋ ɹˈOt")
+    assert "wrote it" in toy_world.say("--lex", "list").stdout
+    assert toy_world.say("--lex", "test", "Nguyen's").stdout == "Nguyen -> winning\n"
+    (toy_world.path / ".kokoro-lexicon").write_text("no entry\n")
+    broken = toy_world.say("hello")
+    assert broken.returncode == 2 and "line 1" in broken.stderr and broken.stderr.count("\n") == 1
+
+
+@pytest.mark.e2e
+@pytest.mark.model
+@pytest.mark.timeout(300)
+def test_tags_and_ssml_reach_the_engine(toy_world: World) -> None:
+    text = "One [Kokoro](/kˈOkəɹO/). [voice:am_adam]Two.[voice:-] [pause:0.5s] [voice:xx_none]Three."
+    done = toy_world.say("-o", "tags.wav", "--debug", text, timeout=200)
+    assert done.returncode == 0 and done.stderr.count("unknown voice 'xx_none'") == 1
+    assert [part.rstrip(".") for part in phonemes(toy_world)] == ["wˈʌn kˈOkəɹO", "tˈu", "θɹˈi"]
+    spoken = spoken_pieces(toy_world)
+    assert [entry["voice"] for entry in spoken[-3:]] == ["af_heart", "am_adam", "af_heart"]
+    samples, rate = soundfile.read(toy_world.path / "tags.wav", dtype="int16")
+    silent = "".join("0" if sample == 0 else "1" for sample in samples)
+    assert "0" * (rate // 2) in silent
+
+    ssml = '<speak>Say <sub alias="hello">x</sub>. <prosody rate="2">Fast.</prosody></speak>'
+    assert toy_world.say("-o", "x.wav", "--debug", ssml, timeout=200).returncode == 0
+    spoken = spoken_pieces(toy_world)[-2:]
+    assert "həlˈO" in str(spoken[0]["phonemes"]) and [entry["speed"] for entry in spoken] == [1.0, 2.0]
+    broken = toy_world.say("-o", "x.wav", "<speak>a <b></speak>")
+    assert broken.returncode == 2 and "line 1, column" in broken.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.model
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lang", "ab")
+def test_explain_shows_what_the_engine_receives(toy_world: World, lang: str) -> None:
+    texts = [text for its_lang, _, text, _ in LINES if its_lang == lang]
+    (toy_world.path / "text.txt").write_text("\n\n".join(texts))
+    code = LANGUAGES[lang][1][0]
+    explained = toy_world.say("--explain", "-q", "--lang", code, "-f", "text.txt", timeout=300)
+    assert explained.returncode == 0, explained.stderr
+    shown = [line.strip() for line in explained.stdout.splitlines() if line.startswith("    ")]
+    assert len(shown) >= len(texts) // 2
+    done = toy_world.say("-o", "out.raw", "--debug", "-q", "-s", "4", "--lang", code, "-f", "text.txt", timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert phonemes(toy_world) == shown
+
+
+@pytest.mark.parametrize("lang", ESPEAK_LANGUAGES)
+def test_no_line_of_the_table_loses_its_phonemes_in_a_language_of_espeak(lang: str, tmp_path: Path) -> None:
+    g2p = G2P(None, str(tmp_path))
+    own = [text for its_lang, _, text, _ in LINES if its_lang == lang]
+    others = [text for its_lang, _, text, _ in LINES if its_lang in "abefip"]
+    texts = [*own, *others[:: max(1, len(others) // (60 - len(own)))]]
+    assert len(texts) >= 50
+    for text in texts:
+        spoken = g2p.spoken(text, lang, read(text, lang))
+        pieces = split_spoken(spoken, 510)
+        assert any(map(str.isalpha, spoken.phonemes)), text
+        assert "".join(piece.phonemes for piece in pieces).replace(" ", "") == spoken.phonemes.replace(" ", ""), text
+        assert spoken.words and spoken.words[-1].end <= len(text)
