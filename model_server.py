@@ -47,6 +47,7 @@ from kokoro_common.errors import (
 from kokoro_common.floor import Floor
 from kokoro_common.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
 from kokoro_common.logs import is_line, log_file, start_log
+from kokoro_common.own_voices import own_voices
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.protocol import (
     SOUND_VARIABLES,
@@ -79,7 +80,7 @@ from kokoro_common.protocol import (
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis import MEASURED, Synthesis, failure
-from kokoro_common.voices import VOICES, parse_voice
+from kokoro_common.voices import VOICES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable
@@ -146,7 +147,9 @@ class ModelServer:
         if warm:
             self._loader.want_model()
         self._board = Switchboard(runtime.token(), "model", settings.port, self._inbox, self._log)
-        self._synthesis = self.make_synthesis(self._loader, os.path.join(runtime.path, "espeak"), debug=settings.debug)
+        self._synthesis = self.make_synthesis(
+            self._loader, self._temporary_directory, config_dir=settings.config_dir, debug=settings.debug
+        )
         self._floor = Floor(self._floor_granted, self._floor_next)
         self._voices: dict[str, Voice] = {}
         self._ledger = dict.fromkeys(("accepted", *OUTCOMES), 0)  # of voice servers that are gone
@@ -300,12 +303,12 @@ class ModelServer:
         if self._leave_by:
             peer.close()
             return
-        if message.voice not in VOICES:
+        if not self._has_voice(message.voice):
             raise UnknownVoice(f"there is no voice {message.voice[:40]!r}", "see say.py --list-voices")
         self._check_wanted(message.device, self._loader.device or self._settings.device)
         self._check_wanted(message.precision, self._loader.precision or self._settings.precision)
         if message.engine != "espeak":
-            self._synthesis.expect(parse_voice(message.voice).lang)
+            self._synthesis.expect(message.voice[0])
             self._loader.want_model(message.voice)
         voice = self._voices.get(message.voice)
         if voice is not None and voice.peer is not None:
@@ -318,6 +321,10 @@ class ModelServer:
                 target=self._start_voice, args=(message.voice, environment), name=f"start-{message.voice}", daemon=True
             ).start()
         voice.waiting.append(peer)
+
+    def _has_voice(self, name: str) -> bool:
+        """Whether a voice server may speak with it; a blend is spoken by its first voice's."""
+        return name in VOICES or own_voices(self._settings.config_dir).get(name) == ""
 
     def _check_wanted(self, wanted: str, running: str) -> None:
         """`running` is auto until the model is loaded."""
@@ -395,7 +402,7 @@ class ModelServer:
                 client.post(failure("", error))
 
     def handle_register(self, peer: Peer, message: Register) -> None:
-        if message.voice not in VOICES:
+        if not self._has_voice(message.voice):
             raise ProtocolError(f"there is no voice {message.voice[:40]!r}")
         if message.pid <= 0 or not 0 < message.port < 65536:
             raise ProtocolError(f"there is no process {message.pid} or port {message.port}")
@@ -413,7 +420,7 @@ class ModelServer:
         for utterance in voice.open:
             self._synthesis.open(peer, utterance)
         peer.post(self._loader.state)
-        self._synthesis.expect(parse_voice(message.voice).lang)
+        self._synthesis.expect(message.voice[0])
         for client in voice.waiting:
             client.post(VoiceServerAt(voice=message.voice, port=message.port))
         voice.waiting = []

@@ -56,7 +56,8 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
       --status [--json]  what the servers do      --shutdown     end all servers
       --doctor           check all that speech needs here, with the remedy for each problem
       --download [VOICE ...|all]   fetch the model and voices, then return
-      --list-voices      the 54 voices
+      --list-voices      the 54 voices, and your own
+      --save-voice NAME  the voice of -v gets a name    --add-voice NAME FILE.pt   imports one
       --timing           print where the time went
   -q, --quiet            no progress, no notes
       --debug            log text and phonemes, show tracebacks
@@ -101,6 +102,8 @@ def _parser() -> _Parser:
         parser.add_argument(switch, action="store_true")
     parser.add_argument("--emoji", choices=("names", "drop"), default="names")
     parser.add_argument("--cast", action="append", default=[])
+    parser.add_argument("--save-voice")
+    parser.add_argument("--add-voice", nargs=2)
     parser.add_argument("--lex", choices=("add", "remove", "list", "test"))
     parser.add_argument("-n", "--no-wait", action="store_true")
     parser.add_argument("--engine")
@@ -206,11 +209,6 @@ def _run(options: argparse.Namespace) -> int:
     if options.version:
         print(f"kokoro-say {__version__}")
         return 0
-    if options.list_voices or options.voice == "?":
-        from kokoro_common.voices import listing
-
-        print(listing())
-        return 0
     if options.audio_device == "?":
         from kokoro_common.playback import devices
 
@@ -222,6 +220,8 @@ def _run(options: argparse.Namespace) -> int:
 
     # The servers', if they have to be started.
     settings = resolve({"device": options.device, "precision": options.precision})
+    if options.list_voices or options.voice == "?" or options.save_voice or options.add_voice:
+        return _voices(settings, options)
     if options.status:
         return _status(settings, as_json=options.json)
     if options.shutdown:
@@ -241,6 +241,7 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     """`settings` are for the servers, `own` for this utterance: its flags must not become everybody's."""
     began = time.monotonic()
     from kokoro_common.client import Client, Options
+    from kokoro_common.own_voices import own_voices
     from kokoro_common.protocol import MAX_VOLUME
     from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
 
@@ -252,7 +253,8 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         raise UsageError("--interrupt does not go with --overlap", "choose one")
     if options.explain and (options.output is not None or options.no_wait or options.echo or options.follow):
         raise UsageError("--explain speaks nothing", "leave out -o, -n, -e and --follow")
-    voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE)
+    own_blends = own_voices(settings.config_dir)
+    voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
     lang = parse_language(options.lang) if options.lang else voice.lang
     wanted = Options(
         voice=voice.name,
@@ -274,7 +276,7 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         read_code=options.read_code,
         emoji=options.emoji == "names",
         dialogue=options.dialogue or bool(options.cast),
-        cast=tuple(_part_of_cast(each) for each in options.cast),
+        cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
         lexicon=_pronunciations(settings, lang, " ".join(options.text) or None),
         explain=options.explain,
     )
@@ -395,14 +397,31 @@ class _Messenger(Listener):
             _note(line, quiet=self._quiet)
 
 
-def _part_of_cast(argument: str) -> tuple[str, str]:
+def _voices(settings: Settings, options: argparse.Namespace) -> int:
+    """Lists them, gives a blend a name, or imports a pack."""
+    from kokoro_common import own_voices
+    from kokoro_common.voices import listing, parse_voice
+
+    own = own_voices.own_voices(settings.config_dir)
+    if options.save_voice:
+        if not options.voice:
+            raise UsageError("--save-voice without -v", "say.py -v af_bella:0.7,af_sky:0.3 --save-voice af_mine")
+        own_voices.save_blend(settings.config_dir, options.save_voice, parse_voice(options.voice, own))
+    elif options.add_voice:
+        own_voices.add_pack(settings.config_dir, *options.add_voice)
+    else:
+        print(listing(own))
+    return 0
+
+
+def _part_of_cast(argument: str, own: dict[str, str]) -> tuple[str, str]:
     """NAME=VOICE."""
     from kokoro_common.voices import parse_voice
 
     name, separator, voice = argument.partition("=")
     if not separator or not name.strip():
         raise UsageError(f"--cast {argument!r}", "write NAME=VOICE, as --cast Alice=af_bella")
-    return name.strip(), parse_voice(voice.strip()).name
+    return name.strip(), parse_voice(voice.strip(), own).name
 
 
 def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[tuple[str, str], ...]:
@@ -421,7 +440,7 @@ def _working_directory() -> str:
 
 def _lexicon(settings: Settings, options: argparse.Namespace) -> int:
     from kokoro_common import lexicon
-    from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
+    from kokoro_common.voices import DEFAULT_VOICE, parse_language
 
     verb, words = options.lex, options.text
     lang = parse_language(options.lang) if options.lang else ""
@@ -440,7 +459,7 @@ def _lexicon(settings: Settings, options: argparse.Namespace) -> int:
         elif verb == "list":
             _note("the lexicon is empty", quiet=options.quiet)
         else:
-            lang = lang or parse_voice(options.voice or DEFAULT_VOICE).lang
+            lang = lang or (options.voice or DEFAULT_VOICE)[0]
             print(lexicon.explained(entries, lang, " ".join(words)))
     return 0
 

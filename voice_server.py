@@ -44,6 +44,7 @@ from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
 from kokoro_common.link import Link, Linked, LinkFailed
 from kokoro_common.logs import Forwarding, start_log
 from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding, Starting
+from kokoro_common.own_voices import own_voices
 from kokoro_common.paths import RuntimeDirectory
 from kokoro_common.place import Place
 from kokoro_common.playback import Player
@@ -94,7 +95,6 @@ from kokoro_common.protocol import (
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.utterance import HUNGRY_FRAMES, Pace, Utterance
-from kokoro_common.voices import VOICES
 
 if TYPE_CHECKING:
     pass
@@ -357,7 +357,7 @@ class VoiceServer:
             raise ProtocolError("an utterance needs a new id of 32 hex digits")
         try:
             room = max(MIN_TEXT_CREDIT, min(TEXT_CREDIT, self._text_room // 4))
-            utterance = Utterance(message, self._pace, room)
+            utterance = Utterance(message, self._pace, room, own_voices(self._settings.config_dir))
         except KokoroError as error:
             peer.post(Failed(utterance=message.utterance, code=error.exit_code, text=str(error)))
             return
@@ -725,9 +725,11 @@ def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceSe
     parser = argparse.ArgumentParser(
         prog="kokoro-voice-server", description="One voice of Kokoro Say, in its own process."
     )
-    parser.add_argument("voice", help="a name of the catalogue", choices=VOICES, metavar="VOICE")
+    parser.add_argument("voice", help="a name of the catalogue, or of an imported voice")
     parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if not re.fullmatch("[a-z]{2}_[a-z0-9]{1,32}", options.voice):
+        parser.error(f"{options.voice[:48]!r} is no name of a voice")
 
     def make(settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> VoiceServer:
         link = daemon.connect(runtime, "model", "voice")

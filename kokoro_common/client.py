@@ -12,6 +12,7 @@ import time
 from kokoro_common import daemon, process
 from kokoro_common.connection import Busy, Connection, ConnectionLost, NoAnswer, NotOurServer, call, readable
 from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled, error_for
+from kokoro_common.own_voices import own_voices
 from kokoro_common.paths import RuntimeDirectory, private_directory
 from kokoro_common.protocol import (
     SOUND_VARIABLES,
@@ -231,7 +232,7 @@ class Client:
 
     def _voice_connection(self, options: Options) -> Connection:
         """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
-        name = server_name(parse_voice(options.voice))
+        name = server_name(parse_voice(options.voice, own_voices(self._settings.config_dir)))
         if not (options.device or options.precision) and (
             connection := daemon.connect(self._runtime, f"voice-{name}", patient=True)
         ):
@@ -458,7 +459,7 @@ class _Conversation:
         return Speak(
             utterance=self._id,
             voice=options.voice,
-            lang=options.lang or parse_voice(options.voice).lang,
+            lang=options.lang or options.voice[:1],
             speed=options.speed,
             engine=options.engine,
             seed=options.seed,

@@ -206,6 +206,25 @@ class G2P:
         return module
 
 
+def concatenated(stretches: Sequence[tuple[int, Spoken]]) -> Spoken:
+    """Stretches of one text, with the places where they begin in it, as a whole."""
+    phonemes = ""
+    words: list[Word] = []
+    for start, spoken in stretches:
+        phonemes += " " * bool(phonemes and spoken.phonemes)
+        words += (
+            Word(
+                start=start + word.start,
+                end=start + word.end,
+                first=len(phonemes) + word.first,
+                last=len(phonemes) + word.last,
+            )
+            for word in spoken.words
+        )
+        phonemes += spoken.phonemes
+    return Spoken(phonemes=phonemes, words=tuple(words))
+
+
 def split_spoken(spoken: Spoken, limit: int) -> list[Spoken]:
     """Pieces of at most `limit` phonemes; nothing but blanks between pieces is lost.
 

@@ -23,7 +23,7 @@ import stat
 import unicodedata
 
 from kokoro_common.errors import UsageError
-from kokoro_common.paths import private_directory
+from kokoro_common.paths import private_directory, write_private
 from kokoro_common.record import Record
 from kokoro_common.voices import LANGUAGES, parse_language
 
@@ -354,16 +354,6 @@ def _insert(lines: list[str], parsed: list[tuple[str, str, Entry | None]], lang:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """At once, for the owner alone. Raises OSError."""
     if len(data) > MAX_FILE_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            os.fchmod(fd, 0o600)
-            file.write(data)
-        os.rename(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
+    write_private(path, data)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from kokoro_common.engine import choose_device, prepare_environment
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.hub import Hub, load_manifest
+from kokoro_common.own_voices import read_own_pack
 from kokoro_common.protocol import ServerState
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
@@ -246,6 +247,9 @@ class Loader:
         """Into `packs`, fetched if need be; or why not."""
         file = f"voices/{name}.pt"
         try:
+            if (pack := read_own_pack(self._settings.config_dir, name)) is not None:
+                self.packs[name] = pack
+                return None
             self.packs[name] = read_voice_pack(self.hub.fetch([file], lambda *_: None)[file])
         except ModelUnavailable as problem:
             return problem

@@ -6,6 +6,7 @@
     [shown](address)      shown                     ![shown](address)
 
     [word](/phonemes/)  [word](+1)  [pause:1.5s]  [voice:am_adam] ... [voice:-]
+    <nick> text           "nick: text"; it, file.c:7:1: text and 2026-11-26 12:00 text have a line of their own
     NAME: text            in a dialogue: with the voice of NAME, up to the next name
 
 What stands within a line, from emphasis to numbers, is reading.py's. What a line is shows at its beginning, so there a
@@ -77,6 +78,8 @@ Held = list[tuple[str, int]]
 _ITEM = re.compile(r"\s*([-*+•])[ \t]+(?!\1)\S")  # with the first character of what is said
 _NUMBERED = re.compile(r"\s*\d{1,3}[.)][ \t]")
 _QUOTE = re.compile(r"\s{0,3}>")
+_NICK = re.compile(r"<[@+%~&]?([A-Za-z_][\w-]{1,30})> ")
+_LOGGED = re.compile(r"\S{1,120}:\d{1,6}:(?:\d{1,6}:)? |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 _COMMENT = re.compile(r"\s*<!--")
 _WHOLE = {  # what is judged when its line is complete
     "heading": re.compile(r"\s{0,3}#{1,6}[ \t]"),
@@ -86,7 +89,7 @@ _WHOLE = {  # what is judged when its line is complete
 }
 _PERHAPS = re.compile(
     r"\s{0,60}(?:#{0,6}|[-*+•][ \t]{0,9}|([-*_=])(?:[ \t]?\1){0,100}[ \t]?|\d{1,3}[.)]?"
-    r"|`{1,2}|~{1,2}|<(?:!-?)?|\[[^\[\]]{0,60}\]?:?)?"
+    r"|`{1,2}|~{1,2}|<(?:!-?)?|\[[^\[\]]{0,60}\]?:?)?|\S{1,130}|\[?\d{4}-\d\d-\d\d [\d:]{0,4}"
 )
 _RULE = re.compile(r"\s{0,3}([-*_=])(?:[ \t]?\1){2,}[ \t]*")
 _NAME = re.compile(r"\s{0,9}(\w[\w .'’-]{0,39}):[ \t]")
@@ -99,6 +102,9 @@ _TAG = re.compile(
     r"\[(?:pause:\s*(?P<number>\d{1,6}(?:\.\d{1,6})?)\s*(?P<unit>ms|s)|voice:\s*(?P<voice>[A-Za-z0-9_:,.]{1,256}|-))\]"
 )
 _NESTED = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
+_ELEMENTS = {"br", "hr", "em", "strong", "code", "pre", "div", "span", "ul", "ol", "li", "table", "tr", "td", "th"} | {
+    "img", "h1", "h2", "h3", "h4", "h5", "h6", "sub", "sup", "kbd", "details", "summary",
+}  # fmt: skip
 _STRESS = re.compile(r"[+-]?\d(?:\.\d{1,3})?")
 
 
@@ -141,6 +147,12 @@ class Markup:
                 if event != Sign("\n", end):
                     yield event
 
+    def give_up(self) -> Iterator[Event]:
+        """What is held of a line that its writer has paused in, as text; more of it may follow."""
+        if self._take_in in (self._take_beginning, self._take_text):
+            yield from self._as_text()
+            yield from self._end_brackets()
+
     # --- the beginning of a line -------------------------------------------------------------------------------------
 
     def _take_beginning(self, character: str, place: int) -> Iterator[Event]:
@@ -167,6 +179,13 @@ class Markup:
             yield from self._as_text()
         elif _QUOTE.fullmatch(begun):
             self._held = []
+        elif (nick := _NICK.fullmatch(begun)) and nick[1].lower() not in _ELEMENTS:
+            self._held = [*held[nick.start(1) : nick.end(1)], (":", held[-2][1]), held[-1]]
+            yield Border()
+            yield from self._as_text()
+        elif _LOGGED.fullmatch(begun):
+            yield Border()
+            yield from self._as_text()
         elif _COMMENT.fullmatch(begun):
             self._take_in = self._take_comment
         elif kind := next((kind for kind, pattern in _WHOLE.items() if pattern.fullmatch(begun)), ""):

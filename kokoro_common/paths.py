@@ -33,6 +33,22 @@ def private_directory(path: str) -> str:
     return path
 
 
+def write_private(path: str, data: bytes) -> None:
+    """At once, in the place of what is there, for the owner alone. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            os.fchmod(fd, 0o600)
+            file.write(data)
+        os.replace(temporary, path)
+    finally:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass  # it has the other name
+
+
 class RuntimeDirectory:
     """One user's directory. Raises ServersUnreachable (6) when it cannot be made or is not safe to use.
 

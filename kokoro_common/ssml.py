@@ -78,6 +78,10 @@ class Ssml:
         events, self._events = self._events, []
         yield from events
 
+    def give_up(self) -> Iterator[Event]:
+        """Nothing is held."""
+        yield from ()
+
     def _parse(self, data: bytes, *, final: bool = False) -> None:
         try:
             self._parser.Parse(data, final)
@@ -271,6 +275,13 @@ class Unknown:
             yield from self._decide(self._markup)
         assert self._reader is not None
         yield from self._reader.finish()
+
+    def give_up(self) -> Iterator[Event]:
+        """What is held of a line that its writer has paused in, as text; more of it may follow."""
+        if self._reader is None:
+            yield from self._decide(self._markup)
+        assert self._reader is not None
+        yield from self._reader.give_up()
 
     def _decide(self, reader: Markup | Ssml) -> Iterator[Event]:
         self._reader = reader

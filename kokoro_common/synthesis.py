@@ -22,9 +22,10 @@ from kokoro_common.edits import Edit, applied, merged, spelled
 from kokoro_common.engine import DeviceLost, Phrase
 from kokoro_common.errors import KokoroError, ModelUnavailable, ServersBusy
 from kokoro_common.espeak import EspeakEngine
-from kokoro_common.g2p import ENGLISH, G2P, Spoken, split_spoken, word_frames
+from kokoro_common.g2p import ENGLISH, G2P, Spoken, concatenated, split_spoken, word_frames
 from kokoro_common.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.markup import MAX_PAUSE
+from kokoro_common.own_voices import own_voices
 from kokoro_common.protocol import (
     MAX_CHUNK_FRAMES,
     MAX_VOLUME,
@@ -38,6 +39,7 @@ from kokoro_common.protocol import (
 from kokoro_common.reading import read
 from kokoro_common.record import Record
 from kokoro_common.scheduler import Piece, Scheduler
+from kokoro_common.scripts import runs
 from kokoro_common.text import MAX_CHUNK_CHARACTERS
 from kokoro_common.voicepack import blend, style_row
 from kokoro_common.voices import LANGUAGES, parse_voice
@@ -112,8 +114,9 @@ def failure(utterance: str, error: Exception) -> Failed:
 class Synthesis:
     """open, request, cancel and end are called by the server's main thread; the audio goes to the asking peer."""
 
-    def __init__(self, loader: Loader, temporary_directory: str, *, debug: bool) -> None:
+    def __init__(self, loader: Loader, temporary_directory: str, *, config_dir: str = "", debug: bool) -> None:
         """`temporary_directory` is for espeak's copies of its library; it is made when it is needed."""
+        self._config_dir = config_dir
         self._loader = loader
         self._temporary_directory = temporary_directory
         self._debug = debug
@@ -186,7 +189,7 @@ class Synthesis:
             return  # cancelled: the messages crossed
         if message.lang not in LANGUAGES:
             raise ProtocolError(f"there is no language {message.lang!r}")
-        parts = parse_voice(message.voice).parts
+        parts = parse_voice(message.voice, own_voices(self._config_dir)).parts
         if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
             raise ProtocolError(f"a text chunk of {len(message.text)} characters")
         _check_edits(message)
@@ -243,7 +246,11 @@ class Synthesis:
         """For espeak, which makes its own phonemes."""
         if (peer, message.utterance) not in self._open or self._paused(peer, message):
             return
-        words, spans = spelled(message.text, _edits(message))
+        words, spans = "", []
+        for start, text, _, edits in _stretches(message):
+            its_words, its_spans = spelled(text, edits)
+            words += its_words
+            spans += [(start + first, start + last) for first, last in its_spans]
         if message.explain:
             self._explain(peer, message, words, "")
         else:
@@ -305,8 +312,18 @@ class Synthesis:
 
     def _phonemes(self, message: Synthesize) -> list[Spoken]:
         """At least one piece, so that a chunk without anything to say is answered too."""
-        spoken = self._our_g2p().spoken(message.text, message.lang, _edits(message))
+        said = [(start, self._spoken(text, lang, edits, message)) for start, text, lang, edits in _stretches(message)]
+        spoken = said[0][1] if len(said) == 1 else concatenated(said)
         return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
+
+    def _spoken(self, text: str, lang: str, edits: list[Edit], message: Synthesize) -> Spoken:
+        try:
+            return self._our_g2p().spoken(text, lang, edits)
+        except ModelUnavailable as error:
+            if lang == message.lang:
+                raise
+            log.warning("words of another language are not spoken", extra={"lang": lang, "reason": str(error)})
+            return Spoken(phonemes="", words=())
 
     # --- on the synthesis thread -------------------------------------------------------------------------------------
 
@@ -376,7 +393,7 @@ class Synthesis:
         return sounds
 
     def _by_espeak(self, piece: Piece) -> Sound:
-        female = parse_voice(piece.voice).female
+        female = piece.voice[1] == "f"
         speech = self._espeak.synthesize(piece.text, piece.lang, piece.speed, female=female)
         spans = cast("list[tuple[int, int]]", piece.source)
         words: list[list[int]] = []
@@ -394,7 +411,7 @@ class Synthesis:
 
     def _blended(self, voice: str) -> Samples:
         """(510, 1, 256) for a canonical voice name, whose parts are all loaded."""
-        parts = parse_voice(voice).parts
+        parts = parse_voice(voice, own_voices(self._config_dir)).parts
         return blend([self._loader.packs[name] for name, _ in parts], [weight for _, weight in parts])
 
     def _deliver(self, piece: Piece, sound: Sound, queued: float, took: float) -> None:
@@ -460,17 +477,31 @@ def _edit(sent: list[int | str]) -> Edit:
     return Edit(cast(int, start), cast(int, end), cast(str, said), bool(phonemes))
 
 
-def _edits(message: Synthesize) -> list[Edit]:
-    """What its writer and the lexicon want; then how numbers, signs and the like are read."""
+def _stretches(message: Synthesize) -> list[tuple[int, str, str, list[Edit]]]:
+    """The text by language: start, text, the language's letter, and what is said instead of what is written.
+
+    That is what its writer and the lexicon want; then how numbers, signs and the like are read.
+    """
     wanted = [_edit(each) for each in message.edits]
-    return wanted if message.plain else merged(wanted, read(message.text, message.lang, emoji=message.emoji))
+    stretches = []
+    for start, end, lang in runs(message.text, message.lang):
+        text = message.text[start:end]
+        own = [
+            edit._replace(start=edit.start - start, end=edit.end - start)
+            for edit in wanted
+            if start <= edit.start and edit.end <= end
+        ]
+        read_aloud = [] if message.plain else read(text, lang, emoji=message.emoji)
+        stretches.append((start, text, lang, merged(own, read_aloud)))
+    return stretches
 
 
 def _shown(message: Synthesize) -> str:
     """What is said, in words, for a person."""
     return "".join(
-        f"[{message.text[start:end]}](/{said}/)" if phonemes else said
-        for said, start, end, phonemes in applied(message.text, _edits(message))
+        f"[{text[start:end]}](/{said}/)" if phonemes else said
+        for _, text, _, edits in _stretches(message)
+        for said, start, end, phonemes in applied(text, edits)
     )
 
 

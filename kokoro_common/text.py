@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
         def finish(self) -> Iterator[Event]: ...
 
+        def give_up(self) -> Iterator[Event]: ...
+
 
 # Characters, about as many phonemes: Kokoro takes 510 in a call, and what is more (numbers) g2p cuts again.
 MAX_CHUNK_CHARACTERS = 400
@@ -51,6 +53,7 @@ _JUNK = re.compile(
     """,
     re.VERBOSE,
 )
+_EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff]")
 _REPLACEMENT = {"newline": "\n", "nothing": "", "blank": " "}
 # The end of a text that may be the beginning of what _JUNK matches: it waits for what comes.
 _UNFINISHED = re.compile(
@@ -70,7 +73,11 @@ def clean(text: str) -> str:
 def speakable(text: str) -> bool:
     """Whether a voice has something to say: a letter or digit of any script, or a sign that has a name in speech."""
     return any(
-        character.isalnum() or character in "%‰&@°" or unicodedata.category(character) == "Sc" for character in text
+        character.isalnum()
+        or character in "%‰&@°"
+        or unicodedata.category(character) == "Sc"
+        or _EMOJI.match(character)
+        for character in text
     )
 
 
@@ -142,6 +149,7 @@ class Chunker:
         self._edits: list[Edit] = []  # in _body
         self._voice = ""
         self._manner = Manner(1.0, 1.0, "")
+        self._held = False  # by the markup, until it knows what it is
         self._first = True  # nothing to say has left yet
 
     def feed(self, text: str) -> list[TextChunk]:
@@ -159,15 +167,19 @@ class Chunker:
     @property
     def pending(self) -> bool:
         """Whether text waits for the end of its sentence."""
-        return bool(self._body.strip())
+        return bool(self._body.strip()) or self._held
 
     def flush(self, *, clauses_only: bool) -> list[TextChunk]:
         """What can be said of an unfinished sentence when its writer has paused: the clauses that are complete, or all.
 
         Only for speech: where the borders fall then depends on the writer.
         """
+        if not clauses_only:
+            held = self._hear(self._markup.give_up() if self._markup else ())
+            self._held = False
+            return held + self._cut_off()
         complete = _CLAUSE_END.finditer(self._body + " ")  # the blank that the writer has yet to write
-        ends = [match.end() for match in complete] if clauses_only else [len(self._body)]
+        ends = [match.end() for match in complete if not _within(match.end(), self._edits)]
         return [self._cut(ends[-1])] if ends and self._body[: ends[-1]].strip() else []
 
     def _take(self, raw: str, length: int) -> list[TextChunk]:
@@ -176,7 +188,9 @@ class Chunker:
         for character, place in _cleaned(raw[:length]):
             place += self._raw_start
             if self._markup is not None:
-                chunks += self._hear(self._markup.take(character, place))
+                events = list(self._markup.take(character, place))
+                chunks += self._hear(events)
+                self._held = not events and not (character.isspace() and not self._held)
             elif chunk := self._add_sign(character, place):
                 chunks.append(chunk)
         self._raw = raw[length:]

@@ -31,7 +31,7 @@ from kokoro_common.text import Chunker, TextChunk, parted, speakable
 from kokoro_common.voices import LANGUAGES, VOICES, parse_language, parse_voice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 AHEAD_FRAMES = 30 * SAMPLE_RATE  # audio synthesized ahead of the ear, or of the client that writes a file
 HUNGRY_FRAMES = SAMPLE_RATE  # so little audio ahead of the ear that a half sentence is better than none
@@ -64,8 +64,11 @@ class Pace:
 class Utterance:
     """Raises a KokoroError for a Speak whose fields make no sense."""
 
-    def __init__(self, speak: Speak, pace: Pace, text_credit: int = TEXT_CREDIT) -> None:
-        """`text_credit`: UTF-8 bytes of text that may wait here."""
+    def __init__(
+        self, speak: Speak, pace: Pace, text_credit: int = TEXT_CREDIT, own: Mapping[str, str] | None = None
+    ) -> None:
+        """`text_credit`: UTF-8 bytes of text that may wait here. `own`: the user's voices, see own_voices."""
+        self._own = own
         if not MIN_SPEED <= speak.speed <= MAX_SPEED:  # NaN is not in the range either
             raise UsageError(f"speed is {speak.speed}", f"choose {MIN_SPEED} to {MAX_SPEED}")
         for name, choices in (("sink", SINKS), ("engine", ENGINES), ("floor", FLOORS)):
@@ -77,7 +80,7 @@ class Utterance:
             raise UsageError(f"language is {speak.lang!r}", f"choose one of {', '.join(LANGUAGES)}")
         self.speak = speak
         self.id = speak.utterance
-        self.voice = parse_voice(speak.voice)
+        self.voice = parse_voice(speak.voice, own)
         self.engine = "" if speak.engine == "auto" else speak.engine
         self.began = time.monotonic()
         self.last_text = self.began  # time.monotonic() of the last TextPart
@@ -115,7 +118,7 @@ class Utterance:
         speak = self.speak
         if any(len(each) != 2 for each in speak.cast):
             raise UsageError("the cast is not names and voices", "see say.py --help")
-        cast = {name: parse_voice(voice).name for name, voice in speak.cast} if speak.dialogue else None
+        cast = {name: parse_voice(voice, self._own).name for name, voice in speak.cast} if speak.dialogue else None
         others = [name for name in VOICES if name[0] == self.voice.lang]
         markup = Markup(speak.lang, read_code=speak.read_code, cast=cast, voices=others)
         return self._ssml if speak.ssml else None if speak.plain else Unknown(markup, self._ssml)
@@ -217,7 +220,7 @@ class Utterance:
                 if voice.female != (chunk.voice == "female"):
                     voice = parse_voice(next(name for name in VOICES if name[:2] == lang + chunk.voice[0]))
             elif chunk.voice:
-                voice = parse_voice(chunk.voice)
+                voice = parse_voice(chunk.voice, self._own)
                 lang = voice.lang if self.speak.lang == self.voice.lang else lang
             if chunk.manner.lang:
                 lang = _language(chunk.manner.lang)

@@ -10,6 +10,10 @@ import re
 from kokoro_common.errors import UnknownVoice, UsageError
 from kokoro_common.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 DEFAULT_VOICE = "af_heart"
 MAX_PARTS = 4  # of a blend, as it is written
 _WEIGHT_STEPS = 1000  # weights are kept in thousandths: a canonical name then reads back as itself
@@ -61,22 +65,27 @@ class Voice(Record):
         return self.name[1] == "f"
 
 
-def parse_voice(argument: str) -> Voice:
+def parse_voice(argument: str, own: Mapping[str, str] | None = None) -> Voice:
     """`NAME` or `NAME[:WEIGHT],NAME[:WEIGHT],...`; without weights all count the same, and all or none have one.
 
     The canonical name keeps the part that was written first at its place, because it chooses the language and the
     server; the others are sorted by name, the same voice twice is added up, and weights are thousandths of the sum, no
-    part below one. Raises UnknownVoice for everything else, whatever it is.
+    part below one. `own`: see own_voices; a blend's name stands for its parts. Raises UnknownVoice for everything else.
     """
+    own = own or {}
     written = argument.split(",") if len(argument) <= 256 else []
     matches = [_PART.fullmatch(part) for part in written]
     weighted = [match is not None and match[2] is not None for match in matches]
     weights: dict[str, float] = {}
     for match in matches:
-        if match is None or match[1] not in VOICES:
+        if match is None or (match[1] not in VOICES and match[1] not in own):
             raise _unknown(argument)
-        weights[match[1]] = weights.get(match[1], 0.0) + float(match[2] or 1)
-    if not 0 < len(written) <= MAX_PARTS or any(weighted) != all(weighted) or min(weights.values()) <= 0:
+        parts = parse_voice(own[match[1]]).parts if own.get(match[1]) else ((match[1], 1.0),)
+        for name, share in parts:
+            weights[name] = weights.get(name, 0.0) + share * float(match[2] or 1)
+    if not 0 < len(written) <= MAX_PARTS or len(weights) > MAX_PARTS or any(weighted) != all(weighted):
+        raise _unknown(argument)
+    if min(weights.values()) <= 0:
         raise _unknown(argument)
     first = next(iter(weights))
     if len(weights) == 1:
@@ -100,13 +109,14 @@ def parse_language(code: str) -> str:
     raise UsageError(f"unknown language {_shown(code)}", f"choose one of {known}")
 
 
-def listing() -> str:
-    """What `-v '?'` prints: a line per voice, grouped by language, less than 80 columns, no newline at the end."""
+def listing(own: Mapping[str, str] | None = None) -> str:
+    """What `-v '?'` prints: a line per voice, grouped by language, the user's own last; no newline at the end."""
     lines = [f"{'VOICE':<16}{'LANGUAGE':<24}GENDER"]
     for name in VOICES:
         gender = "female" if name[1] == "f" else "male"
         default = "   (default)" if name == DEFAULT_VOICE else ""
         lines.append(f"{name:<16}{LANGUAGES[name[0]][0]:<24}{gender}{default}")
+    lines += [f"{name:<16}{LANGUAGES[name[0]][0]:<24}{blend or 'imported'}" for name, blend in (own or {}).items()]
     return "\n".join(lines)
 
 

@@ -12,10 +12,22 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"record"},
-    {"checkpoint", "errors", "settings", "audio", "protocol", "tagger", "status", "isolation", "edits", "markup"},
+    {
+        "checkpoint",
+        "errors",
+        "settings",
+        "audio",
+        "protocol",
+        "tagger",
+        "status",
+        "isolation",
+        "edits",
+        "markup",
+        "scripts",
+    },
     {"network", "kernel", "paths", "connection", "voices", "voicepack", "hub", "text", "espeak", "espeak_g2p"}
     | {"playback", "process", "reading", "ssml"},
-    {"daemon", "logs", "scheduler", "engine", "floor", "lexicon", "mouth", "g2p"},
+    {"daemon", "logs", "scheduler", "engine", "floor", "lexicon", "own_voices", "mouth", "g2p"},
     {"client", "tuning", "utterance"},
     {"place"},
     {"loader"},

@@ -113,7 +113,7 @@ def test_text_beyond_the_credit_or_after_its_end_is_refused() -> None:
 
 def test_what_has_nothing_to_say_is_not_asked_for() -> None:
     speech = utterance()
-    speech.add_text("!!! *** --- 😀. ")
+    speech.add_text("!!! *** --- ~~~. ")
     speech.end_text()
     assert speech.next_synthesize(0) is None
     assert speech.complete

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from kokoro_common.edits import merged, spelled
 from kokoro_common.g2p import ESPEAK_LANGUAGES, G2P, split_spoken
+from kokoro_common.markup import Markup
 from kokoro_common.reading import read
+from kokoro_common.ssml import Ssml, Unknown
+from kokoro_common.text import Chunker, speakable
 from kokoro_common.voices import LANGUAGES
 from tests.conftest import World
 from tests.kokoro_world import connect_to_hub, hub_of
@@ -18,6 +22,19 @@ from tests.toy_kokoro import ToyKokoro
 
 GOLDEN = Path(__file__).parent / "data" / "reading.tsv"
 LINES = [line.split("\t") for line in GOLDEN.read_text().splitlines() if line and not line.startswith("#")]
+
+
+TEXTS = sorted((GOLDEN.parent / "texts").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_texts_that_people_feed_are_said_as_a_careful_reader_would(path: Path) -> None:
+    """The .said beside each was reviewed by hand: a line for each text chunk."""
+    chunker = Chunker("a", Unknown(Markup("a"), Ssml()))
+    chunks = chunker.feed(path.read_text()) + chunker.finish()
+    said = [spelled(chunk.text, merged(chunk.edits, read(chunk.text, "a")))[0] for chunk in chunks]
+    spoken = [" ".join(line.split()) for chunk, line in zip(chunks, said, strict=True) if speakable(chunk.text)]
+    assert spoken == path.with_suffix(".said").read_text().splitlines()
 
 
 @pytest.fixture
@@ -89,19 +106,41 @@ def test_tags_and_ssml_reach_the_engine(toy_world: World) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.model
+@pytest.mark.timeout(300)
+def test_voices_of_ones_own_speak(toy_world: World, toy_kokoro: ToyKokoro) -> None:
+    def samples(voice: str) -> list[int]:
+        done = toy_world.say("-v", voice, "-o", "out.wav", "Hello there.", timeout=200)
+        assert done.returncode == 0, done.stderr
+        return [int(sample) for sample in soundfile.read(toy_world.path / "out.wav", dtype="int16")[0]]
+
+    blend = "af_heart:0.7,am_adam:0.3"
+    reference = samples(blend)
+    assert toy_world.say("-v", blend, "--save-voice", "af_mine").returncode == 0
+    assert samples("af_mine") == reference
+    added = toy_world.say("--add-voice", "am_carl", str(toy_kokoro.voice_path("am_adam")))
+    assert (added.returncode, added.stderr) == (0, "")
+    assert samples("am_carl") == samples("am_adam")
+    assert samples("am_carl:0.3,af_heart:0.7") != reference
+    assert "am_carl" in toy_world.say("-v", "?").stdout
+    assert toy_world.say("-v", "am_nobody", "hello").returncode == 5
+
+
+@pytest.mark.e2e
+@pytest.mark.model
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("lang", "ab")
-def test_explain_shows_what_the_engine_receives(toy_world: World, lang: str) -> None:
-    texts = [text for its_lang, _, text, _ in LINES if its_lang == lang]
-    (toy_world.path / "text.txt").write_text("\n\n".join(texts))
-    code = LANGUAGES[lang][1][0]
-    explained = toy_world.say("--explain", "-q", "--lang", code, "-f", "text.txt", timeout=300)
-    assert explained.returncode == 0, explained.stderr
-    shown = [line.strip() for line in explained.stdout.splitlines() if line.startswith("    ")]
-    assert len(shown) >= len(texts) // 2
-    done = toy_world.say("-o", "out.raw", "--debug", "-q", "-s", "4", "--lang", code, "-f", "text.txt", timeout=500)
-    assert done.returncode == 0, done.stderr
-    assert phonemes(toy_world) == shown
+def test_explain_shows_what_the_engine_receives(toy_world: World) -> None:
+    for lang in f"ab{''.join(ESPEAK_LANGUAGES)}":
+        texts = [text for its_lang, _, text, _ in LINES if its_lang == lang]
+        (toy_world.path / "text.txt").write_text("\n\n".join(texts))
+        code = LANGUAGES[lang][1][0]
+        explained = toy_world.say("--explain", "-q", "--lang", code, "-f", "text.txt", timeout=300)
+        assert explained.returncode == 0, explained.stderr
+        shown = [line.strip() for line in explained.stdout.splitlines() if line.startswith("    ")]
+        assert len(shown) >= len(texts) // 2
+        spoken = ("-o", "out.raw", "--debug", "-q", "-s", "4", "--lang", code, "-f", "text.txt")
+        done = toy_world.say(*spoken, timeout=500)
+        assert done.returncode == 0, done.stderr
+        assert phonemes(toy_world) == shown
 
 
 @pytest.mark.parametrize("lang", ESPEAK_LANGUAGES)
