@@ -470,6 +470,8 @@ def test_c11_the_command_refuses_hostile_names_and_opens_nothing(world: World, s
     )
     assert done.returncode == 0, done.stderr
     codes, opened, longest = json.loads(done.stdout)
+    listing = ["os.listdir", f"({str(world.path / 'config' / 'voices')!r},)"]  # the user's own, whatever the name
+    opened = [event for event in opened if event != listing]
     shown("C11", "say.py -v refuses", sum(spoken == 5 for spoken, _ in codes), of=500)
     shown("C11", "say.py --download refuses", sum(fetched == 5 for _, fetched in codes), of=500)
     shown("C11", "the command opens, runs and calls nothing", 500 - len(opened), of=500, first=opened[:3])
@@ -537,7 +539,8 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
     for connection in (speaker, model, voice):
         connection.close()
     own = re.compile(r"\d+ [\w.]+ \(b?'(\.?(model|voice-\w+|token)[\w.-]*|/proc/.*)'")  # records, looked after
-    foreign = [event for event in events if not own.match(event)]
+    listing = f"os.listdir ({str(world.path / 'config' / 'voices')!r},)"  # the user's own, whatever the name
+    foreign = [event for event in events if not own.match(event) and not event.endswith(listing)]
     for kind, count in refused.items():
         shown("C11", f"{kind} refuses", count, of=500)
     rss = round(grown / 1e6, 1)
