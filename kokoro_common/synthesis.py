@@ -193,8 +193,11 @@ class Synthesis:
         if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
             raise ProtocolError(f"a text chunk of {len(message.text)} characters")
         _check_edits(message)
-        if message.engine == "espeak":
-            self._g2p_jobs.put(functools.partial(self._make_words, peer, message))
+        if message.engine == "espeak":  # it makes its own phonemes, and waits for no G2P
+            if message.explain:
+                self._explain(peer, message, "")
+            else:
+                self._scheduler.add(_pause(peer, message) if message.pause else _piece(peer, message, message.text))
             return
         state = self._loader.state
         if state.state in ("default", "failed"):
@@ -242,47 +245,30 @@ class Synthesis:
         while (job := self._g2p_jobs.get()) is not None:
             job()
 
-    def _make_words(self, peer: Peer, message: Synthesize) -> None:
-        """For espeak, which makes its own phonemes."""
-        if (peer, message.utterance) not in self._open or self._paused(peer, message):
-            return
-        words, spans = "", []
-        for start, text, _, edits in _stretches(message):
-            its_words, its_spans = spelled(text, edits)
-            words += its_words
-            spans += [(start + first, start + last) for first, last in its_spans]
-        if message.explain:
-            self._explain(peer, message, words, "")
-        else:
-            self._scheduler.add(_piece(peer, message, words, source=spans))
-
-    def _explain(self, peer: Peer, message: Synthesize, words: str, phonemes: str) -> None:
+    def _explain(self, peer: Peer, message: Synthesize, phonemes: str) -> None:
         utterance, index = message.utterance, message.index
-        peer.post(Explained(utterance=utterance, index=index, text=words, phonemes=phonemes))
+        peer.post(Explained(utterance=utterance, index=index, text=_shown(message), phonemes=phonemes))
         peer.post(Synthesized(utterance=utterance, index=index, g2p=0.0, queue=0.0, model=0.0))
 
-    def _paused(self, peer: Peer, message: Synthesize) -> bool:
-        """Whether it was a pause, which has its turn among the pieces of its utterance."""
-        if message.pause:
-            self._scheduler.add(_piece(peer, message.replace(engine="pause"), "", source=message.pause))
-        return message.pause > 0
-
     def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
-        if (peer, message.utterance) not in self._open or self._paused(peer, message):
+        if (peer, message.utterance) not in self._open:
+            return
+        if message.pause:  # it has its turn among the pieces of its utterance
+            self._scheduler.add(_pause(peer, message))
             return
         began = time.monotonic()
         try:
             with self._work["g2p"]:
                 pieces = self._phonemes(message)
+                if message.explain:
+                    self._explain(peer, message, " ".join(piece.phonemes for piece in pieces))
+                    return
         except KokoroError as error:
             peer.post(failure(message.utterance, error))
             return
         except Exception as error:  # out of one of the many libraries behind G2P: this text fails, not the server
             log.exception("g2p failed", extra={"utterance": message.utterance})
             peer.post(failure(message.utterance, error))
-            return
-        if message.explain:
-            self._explain(peer, message, _shown(message), " ".join(piece.phonemes for piece in pieces))
             return
         took = time.monotonic() - began
         for part, spoken in enumerate(pieces):
@@ -393,9 +379,8 @@ class Synthesis:
         return sounds
 
     def _by_espeak(self, piece: Piece) -> Sound:
-        female = piece.voice[1] == "f"
-        speech = self._espeak.synthesize(piece.text, piece.lang, piece.speed, female=female)
-        spans = cast("list[tuple[int, int]]", piece.source)
+        text, spans = _in_words(cast(Synthesize, piece.source))
+        speech = self._espeak.synthesize(text, piece.lang, piece.speed, female=piece.voice[1] == "f")
         words: list[list[int]] = []
         for word in speech.words:
             start, end = spans[word.start][0], spans[word.end - 1][1]
@@ -450,10 +435,14 @@ class Synthesis:
             )
 
 
+def _pause(peer: Peer, message: Synthesize) -> Piece:
+    return _piece(peer, message.replace(engine="pause"), "")
+
+
 def _silence(piece: Piece) -> Sound:
     import numpy as np
 
-    return Sound(samples=np.zeros(round(cast(float, piece.source) * SAMPLE_RATE), np.float32), words=[])
+    return Sound(samples=np.zeros(round(cast(Synthesize, piece.source).pause * SAMPLE_RATE), np.float32), words=[])
 
 
 def _check_edits(message: Synthesize) -> None:
@@ -496,6 +485,17 @@ def _stretches(message: Synthesize) -> list[tuple[int, str, str, list[Edit]]]:
     return stretches
 
 
+def _in_words(message: Synthesize) -> tuple[str, list[tuple[int, int]]]:
+    """What is said, for who takes no phonemes; and for each of its characters the stretch of the text it stands for."""
+    words = ""
+    spans: list[tuple[int, int]] = []
+    for start, text, _, edits in _stretches(message):
+        its_words, its_spans = spelled(text, edits)
+        words += its_words
+        spans += ((start + first, start + last) for first, last in its_spans)
+    return words, spans
+
+
 def _shown(message: Synthesize) -> str:
     """What is said, in words, for a person."""
     return "".join(
@@ -513,7 +513,7 @@ def _piece(
     part: int = 0,
     last: bool = True,
     g2p: float = 0.0,
-    source: object = None,
+    source: Spoken | None = None,
 ) -> Piece:
     return Piece(
         owner=peer,
@@ -523,7 +523,7 @@ def _piece(
         last=last,
         engine=message.engine,
         text=text,
-        source=source,
+        source=source or message,
         voice=message.voice,
         lang=message.lang,
         speed=message.speed,

@@ -26,7 +26,6 @@ from tests.stage import reached
 from tests.stub_engine import encode_samples
 
 if TYPE_CHECKING:
-    from kokoro_common.connection import Peer
     from kokoro_common.protocol import Synthesize
     from kokoro_common.scheduler import Piece
 
@@ -50,9 +49,6 @@ class StubSynthesis(Synthesis):
                      for word in re.finditer(r"\w+", piece.text)]  # fmt: skip
             sounds.append(Sound(samples=encode_samples(piece.utterance, piece.index, frames), words=words))
         return sounds
-
-    def request(self, peer: Peer, message: Synthesize) -> None:
-        super().request(peer, message.replace(plain=True))  # its samples are counted by the characters as written
 
     def _build(self, lang: str) -> None:
         pass
