@@ -34,34 +34,25 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
   -v, --voice NAME       a voice (af_heart), a blend (af_bella:0.7,af_sky:0.3); '?' lists
   -o, --output FILE      write .wav .flac .ogg .opus .mp3 .raw instead; - is WAV to stdout
   -f, --file FILE        read the text from FILE, - is standard input
-  -e, --echo             pass standard input through to stdout as it is spoken
-      --follow           show the text, the word being heard highlighted
+  -e, --echo  --follow   pass standard input through as it is spoken; show the word being heard
   -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
-      --volume X         0 to 2, 1 is as it is
+      --volume X         0 to 2, 1 is as it is      --seed N         another take (0)
       --lang CODE        language of the text: en-us en-gb es fr hi it ja pt-br zh
-      --plain            say it as it is written: no Markdown, no tags, no rules for numbers
-      --ssml             it is SSML, even if it does not begin with <speak
-      --read-code        code blocks too            --emoji X    names (usual) or drop
-      --dialogue         lines "NAME: text" in voices of their own; --cast NAME=VOICE
+      --plain  --ssml    say it as it is written; it is SSML, even if it does not begin with <speak
+      --read-code  --emoji drop           read code blocks too; leave emoji out (usual: names)
+      --dialogue  --cast NAME=VOICE       lines "NAME: text" in voices of their own
       --explain          print what would be said and its phonemes, say nothing
-      --lex add WORD SAID | remove WORD | list | test TEXT    pronunciations; SAID: sequel, /wˈɪn/
+      --lex add WORD SAID | remove WORD | list | test TEXT      pronunciations: sequel, /wˈɪn/
   -a, --audio-device X   part of a device's name; '?' lists
-  -n, --no-wait          return as soon as the text is accepted
-  -i, --interrupt        cancel all speech before it    --overlap    speak beside it
-      --stop  --skip     from any shell: cancel all speech, or what is being spoken
-      --pause  --resume  silence what is being spoken, go on with it
+  -n, --no-wait  -i, --interrupt  --overlap     return at once; cancel what is before; speak beside it
+      --stop  --skip  --pause  --resume         from any shell: all, or what is being spoken
       --engine NAME      auto, kokoro (the model or an error) or espeak (embedded default)
-      --device NAME      auto, cpu, cuda or mps    --precision NAME   auto, fp32 or bf16
-      --seed N           another take of the same text (0)
-      --status [--json]  what the servers do      --shutdown     end all servers
-      --doctor           check all that speech needs here, with the remedy for each problem
-      --download [VOICE ...|all]   fetch the model and voices, then return
-      --list-voices      the 54 voices, and your own
-      --save-voice NAME  the voice of -v gets a name    --add-voice NAME FILE.pt   imports one
-      --timing           print where the time went
-  -q, --quiet            no progress, no notes
-      --debug            log text and phonemes, show tracebacks
-      --version, -h, --help
+      --device NAME      auto, cpu, cuda or mps     --precision NAME   auto, fp32 or bf16
+      --status [--json]  what the servers do        --shutdown         end all servers
+      --doctor  --timing  --debug        check all; where the time went; log text, show tracebacks
+      --download [VOICE ...|all]          fetch the model and voices, then return
+      --list-voices  --save-voice NAME  --add-voice NAME FILE.pt   the voices; name that of -v; import
+  -q, --quiet            no progress, no notes      --version, -h, --help
 
 exit codes: 0 spoken  1 other  2 usage  3 no audio device  4 model or voice cannot be had
             5 unknown voice  6 servers  7 cancelled  8 output  130 Ctrl-C

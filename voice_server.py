@@ -583,7 +583,10 @@ class VoiceServer:
             self._ask_for_floor(place)
         elif place.floor == "held":
             self._feed(place)
-        self._request(place)
+        try:
+            self._request(place)
+        except KokoroError as error:  # in the text, which is cut as it is needed: SSML that is none
+            self._fail(place, error)
 
     def _request(self, place: Place) -> None:
         """Asks for the next text chunks: as far as the window is open for who has the floor, or takes a file."""

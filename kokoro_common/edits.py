@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+STRESSED = re.compile(r"\[([^\[\]]+)\]\([+-]?\d(?:\.\d+)?\)")  # [word](+1): misaki's own, which only its English knows
 
 
 class Edit(NamedTuple):
@@ -48,7 +52,7 @@ def spelled(text: str, edits: Sequence[Edit]) -> tuple[str, list[tuple[int, int]
     words = ""
     spans: list[tuple[int, int]] = []
     for said, start, end, phonemes in applied(text, edits):
-        said = text[start:end] if phonemes else said
+        said = text[start:end] if phonemes else STRESSED.sub(r"\1", said)
         verbatim = said == text[start:end]
         words += said
         spans += [(at, at + 1) for at in range(start, end)] if verbatim else [(start, end)] * len(said)

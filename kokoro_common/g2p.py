@@ -30,7 +30,7 @@ from difflib import SequenceMatcher
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
-from kokoro_common.edits import Edit, applied
+from kokoro_common.edits import STRESSED, Edit, applied
 from kokoro_common.errors import ModelUnavailable, UsageError
 from kokoro_common.espeak_g2p import EspeakCrashed, EspeakProcess
 from kokoro_common.record import Record
@@ -98,7 +98,6 @@ class _Part(NamedTuple):
 
 _BLANK = _Part(" ", 0, 0)
 _OBJECT = "\ufffc"  # stands for given phonemes in a line whose backend takes none
-_STRESSED = re.compile(r"\[([^\[\]]+)\]\([^()]*\)")  # misaki's own syntax, which only its English knows
 
 
 class G2P:
@@ -315,7 +314,7 @@ def _line(text: str, lang: str, edits: Sequence[Edit]) -> tuple[str, list[tuple[
             given.append((len(line), said))
             stretch = _OBJECT
         else:
-            stretch = said if lang in ENGLISH else _STRESSED.sub(r"\1", said)
+            stretch = said if lang in ENGLISH else STRESSED.sub(r"\1", said)
             if stretch[:1].isspace() and line and not line.endswith(" "):
                 line, spans = line + " ", [*spans, (-1, -1)]
             blank = stretch[-1:].isspace()

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAX_HELD = 2000  # characters of a line or tag; a longer one is text
-MAX_TAG = 500
+MAX_TAG = 300  # what is said of it as a whole has to fit into a chunk
+MAX_SPEAKERS = 1000  # of a dialogue; who comes after them has the utterance's own voice
 MAX_NESTED = 3  # brackets in brackets
 MAX_PAUSE = 60.0  # seconds
 CODE = {
@@ -79,20 +80,23 @@ _ITEM = re.compile(r"\s*([-*+•])[ \t]+(?!\1)\S")  # with the first character o
 _NUMBERED = re.compile(r"\s*\d{1,3}[.)][ \t]")
 _QUOTE = re.compile(r"\s{0,3}>")
 _NICK = re.compile(r"<[@+%~&]?([A-Za-z_][\w-]{1,30})> ")
-_LOGGED = re.compile(r"\S{1,120}:\d{1,6}:(?:\d{1,6}:)? |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+_LOGGED = re.compile(r"[!-~]{1,120}:\d{1,6}:(?:\d{1,6}:)? |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 _COMMENT = re.compile(r"\s*<!--")
 _WHOLE = {  # what is judged when its line is complete
     "heading": re.compile(r"\s{0,3}#{1,6}[ \t]"),
     "row": re.compile(r"\s{0,3}\|"),
-    "fence": re.compile(r"\s{0,3}(?:```|~~~)"),
+    "fence": re.compile(r"\s{0,3}```"),
     "definition": re.compile(r"\s{0,3}\[[^\[\]]{1,60}\]:[ \t]"),
 }
 _PERHAPS = re.compile(
-    r"\s{0,60}(?:#{0,6}|[-*+•][ \t]{0,9}|([-*_=])(?:[ \t]?\1){0,100}[ \t]?|\d{1,3}[.)]?"
-    r"|`{1,2}|~{1,2}|<(?:!-?)?|\[[^\[\]]{0,60}\]?:?)?|\S{1,130}|\[?\d{4}-\d\d-\d\d [\d:]{0,4}"
+    r"\s{0,60}(?:#{0,6}|[-*+•][ \t]{0,9}|([-*_=~])(?:[ \t]?\1){0,100}[ \t]?|\d{1,3}[.)]?"
+    r"|`{1,2}|<(?:!-?)?|\[[^\[\]]{0,60}\]?:?)?|[!-~]{1,130}|\[?\d{4}-\d\d-\d\d [\d:]{0,4}"
 )
-_RULE = re.compile(r"\s{0,3}([-*_=])(?:[ \t]?\1){2,}[ \t]*")
-_NAME = re.compile(r"\s{0,9}(\w[\w .'’-]{0,39}):[ \t]")
+_RULE = re.compile(r"\s{0,3}([-*_=~])(?:[ \t]?\1){2,}[ \t]*")
+# Up to three words with capitals, or any one word; names of the cast may be anything.
+_SPEAKER = r"(?:\w[\w.'’-]{0,19}|[^\Wa-z_][\w.'’-]{0,19}(?: [^\Wa-z_][\w.'’-]{0,19}){1,2})"
+_NAME = re.compile(rf"\s{{0,9}}({_SPEAKER}):[ \t]")
+_LONG_NAME = re.compile(r"\s{0,9}(\w[\w .'’-]{0,39}):[ \t]")
 _PERHAPS_NAME = re.compile(r"\s{0,9}(?:\w[\w .'’-]{0,39}:?)?")
 _ADDRESS = re.compile(r"""\s*<?[^\s<>]*>?(?:\s+(?:"[^"]*"|'[^']*'))?\s*""")
 _DEFINITION = re.compile(r"\s*\[[^\[\]]+\]:[ \t]+(?:<[^>]*>|#\S*|\S*/\S*)(?:\s+[\"'(].*)?\s*")
@@ -166,9 +170,9 @@ class Markup:
             return
         held.append((character, place))
         begun = _text(held)
-        if self._cast is not None and (name := _NAME.fullmatch(begun)):
+        if self._cast is not None and (name := self._name_in(begun)):
             self._held = []
-            yield Speaker(self._voice_of(name[1].casefold(), self._cast))
+            yield Speaker(self._voice_of(name, self._cast))
             self._take_in = self._take_text
         elif _ITEM.fullmatch(begun):
             del held[:-1]
@@ -193,11 +197,17 @@ class Markup:
         elif not self._perhaps(begun):
             yield from self._as_text()
 
+    def _name_in(self, begun: str) -> str:
+        """Whose part begins, casefolded; "" for a line that is none's."""
+        name = _NAME.fullmatch(begun) or _LONG_NAME.fullmatch(begun)
+        known = self._cast or {}
+        return name[1].casefold() if name and (name.re is _NAME or name[1].casefold() in known) else ""
+
     def _voice_of(self, name: str, cast: dict[str, str]) -> str:
-        if name not in cast:
-            taken = list(cast.values())
-            cast[name] = min(self._voices, key=taken.count, default="")
-        return cast[name]
+        if name not in cast and len(cast) < MAX_SPEAKERS:
+            free = [voice for voice in self._voices if voice not in cast.values()] or self._voices
+            cast[name] = free[len(cast) % len(free)] if free else ""
+        return cast.get(name, "")
 
     def _perhaps(self, begun: str) -> bool:
         """Whether it can still become the beginning of a line that is no text."""

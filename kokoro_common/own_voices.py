@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 
 from kokoro_common.errors import ModelUnavailable, UsageError
 from kokoro_common.paths import private_directory, write_private
@@ -35,14 +36,27 @@ def own_voices(config_dir: str) -> dict[str, str]:
         return {}
     for file in files:
         name, ending = os.path.splitext(file)
-        if not _NAME.fullmatch(name) or name in VOICES:
+        if not _NAME.fullmatch(name) or name[0] not in LANGUAGES or name in VOICES:
             continue
         if ending == ".pack":
             found[name] = ""
-        elif ending == ".blend":
-            with open(os.path.join(directory, file), encoding="ascii", errors="replace") as lines:
-                found[name] = lines.read(_LONGEST_BLEND).strip()
+        elif ending == ".blend" and (blend := _read_blend(os.path.join(directory, file))):
+            found[name] = blend
     return found
+
+
+def _read_blend(path: str) -> str:
+    """ "" for what is none: a file that cannot be read, a directory, a pipe."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            return (
+                file.read(_LONGEST_BLEND).decode("ascii", "replace").strip()
+                if stat.S_ISREG(os.fstat(fd).st_mode)
+                else ""
+            )
+    except OSError:
+        return ""
 
 
 def save_blend(config_dir: str, name: str, voice: Voice) -> None:

@@ -221,7 +221,8 @@ _UNITS = {
         "GHz 吉赫兹/吉赫兹, W 瓦/瓦, V 伏/伏"
     ),
 }
-_SPACED = ("A", "B", "J")  # "5B" may be a door
+_LETTERS = ("A", "B", "J")
+_LASTING = _set("of after for in within every took takes lasts last wait sleep about timeout by than over under at to")
 _PER = {"h": "hour", "s": "second", "min": "minute", "kg": "kilogram", "l": "liter", "L": "liter", "m": "meter"}
 _PER |= {"lb": "pound", "mo": "month", "yr": "year", "hr": "hour", "sec": "second"}
 _PER |= {word: word for word in ("second", "minute", "hour", "day", "week", "month", "year", "person")}
@@ -486,14 +487,16 @@ def _say_money(m: _Match, lang: str) -> str | None:
     amount, magnitude = m["amount"], groups.get("magnitude")
     if magnitude and (lang in "hjz" or (lang in "efip" and len(magnitude) < 3)):
         return m[0]
+    start = f"{_number(amount, lang)}{blank}{_word('to', lang)}{blank}" if groups.get("upper") else minus
+    amount = groups.get("upper") or amount
     if magnitude and lang in "efip":
-        return f"{minus}{_number(amount, lang)} {magnitude} {_de(one, lang)}{many}"
+        return f"{start}{_number(amount, lang)} {magnitude} {_de(one, lang)}{many}"
     adjective = lang in "ab" and not minus and _PRICED.match(m.string, m.end())
     if magnitude and lang in "ab":
         large = _MAGNITUDES.get(magnitude.lower(), magnitude.lower())
-        return f"{minus}{_number(amount, lang)} {large} {one if adjective else many}"
+        return f"{start}{_number(amount, lang)} {large} {one if adjective else many}"
     if groups.get("upper"):
-        return f"{_number(amount, lang)}{blank}{_word('to', lang)}{blank}{_counted(m['upper'], (one, many), lang)}"
+        return f"{start}{_counted(amount, (one, many), lang)}"
     parts = re.fullmatch(r"(.*[0-9])?[.,]([0-9]{2})", amount) if cent != "-" and lang != "h" else None
     if parts is None:
         if adjective:
@@ -508,7 +511,13 @@ def _say_money(m: _Match, lang: str) -> str | None:
 
 def _say_unit(m: _Match, lang: str) -> str | None:
     amount, gap, unit = m["amount"], m["gap"], m["unit"]
-    if (unit in _SPACED and gap != " ") or (unit == "px" and lang not in "ab"):
+    if unit in _LETTERS and "." not in amount and lang in "ab":  # "Step 1 A user", "5B" may be a door
+        return None
+    if unit == "s" and not gap and "." not in amount and lang in "ab" and _before(m).lower() not in _LASTING:
+        return m[0]  # ones and zeros, the nineties: the G2P knows
+    if unit == "°" and amount == "1" and lang in "eip":
+        return None  # the first
+    if unit == "px" and lang not in "ab":
         return None
     forms = _UNITS["a" if lang == "b" else lang][unit]
     blank = "" if lang in "jz" else " "
@@ -722,7 +731,7 @@ def _month(written: str) -> int:
 def _say_date(m: _Match, lang: str) -> str | None:
     words = "day first" if m.start("day") < m.start("month") else "month first"
     said = _date(int(m["day"]), _month(m["month"]), m["year"] or "", lang, words=words)
-    return said.removeprefix("the ") if said and _before(m) == "the" else said
+    return said.removeprefix("the ") if said and _before(m).lower() == "the" else said
 
 
 # --- Names, addresses, code ------------------------------------------------------------------------------------------
@@ -1148,11 +1157,11 @@ _WORD_RULES: _Table = (
     ("", rf"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]*(?:_+[A-Za-z0-9]+)+{_END}", _say_identifier),
     (
         "",
-        rf"{_BEGIN}(?:[a-z]{{2,}}(?:[A-Z]+[a-z]*)+|[A-Z]{{3,}}[a-z]{{2,}}|(?:[A-Z][a-z]+){{3,}}){_END}",
+        rf"{_BEGIN}(?:[a-z]{{2,}}[A-Z][A-Za-z]*|[A-Z]{{3,}}[a-z]{{2,}}|(?:[A-Z][a-z]+){{3,}}){_END}",
         _say_identifier,
     ),
     ("ab", rf"{_BEGIN}[A-Za-z]+[0-9]+[A-Za-z0-9]*{_END}", _say_mixed),
-    ("ab", rf"(?<=[0-9])/({_any(_PER)}){_END}", lambda m, lang: f" per {_PER[m[1]]}"),
+    ("ab", rf"(?<=[0-9KkMmBn])/({_any(_PER)}){_END}", lambda m, lang: f" per {_PER[m[1]]}"),
     ("", r"(?<=:[0-5][0-9])\s?[-–—]\s?(?=[0-9]{1,2}:[0-5][0-9])", lambda m, lang: f" {_word('to', lang)} "),
     ("ab", r"(?<=[AaPp][Mm])\s?[-–]\s?(?=[0-9])", lambda m, lang: " to "),
     ("ab", r"(?<=[A-Za-z])-(?=[0-9])", _blank),
@@ -1171,12 +1180,12 @@ def _money_rules(lang: str) -> _Table:
     n, table = _NUMBER[lang], _MONEY["a" if lang == "b" else lang]
     sign, codes = _any(table), _any(code for code, name in _CODES.items() if name in table) or "(?!)"
     large = (
-        rf"(?:[ -]?(?P<magnitude>(?:thousand|million|billion|trillion|{_LARGE})\b|(?<=[0-9])(?:[KkMmBTb]n?)(?![\w/])))?"
+        rf"(?:[ -]?(?P<magnitude>(?:thousand|million|billion|trillion|{_LARGE})\b|(?<=[0-9])(?:[KkMmBTb]n?)(?!\w)))?"
         r"(?!\.?[0-9])"
     )
     before = rf"(?P<minus>{_MINUS})?{_BEGIN}(?P<country>{_any(_COUNTRIES)})?(?P<sign>{sign}|(?:{codes})(?= )) ?"
     return (
-        ("", rf"{before}(?P<amount>{n})\s?[-–—]\s?(?:{sign})?(?P<upper>{n})(?![-0-9])", _say_money),
+        ("", rf"{before}(?P<amount>{n})\s?[-–—]\s?(?:{sign})?(?P<upper>{n}){large}(?![-0-9])", _say_money),
         ("", rf"{before}(?P<amount>{n}){large}", _say_money),
         (
             "",
@@ -1194,7 +1203,7 @@ def _number_rules(lang: str) -> _Table:
         (
             "",
             rf"(?P<amount>(?:{_MINUS})?{_BEGIN}{n})(?:[-–](?P<upper>{n}))?(?P<gap>[ \xa0\u202f-]?)"
-            rf"(?P<unit>{_any(units)})(?P<power>[²³])?{per}(?![A-Za-zÀ-ÖØ-öø-ɏ0-9_²³/'’])",
+            rf"(?P<unit>{_any(units)})(?P<power>[²³])?{per}(?![A-Za-zÀ-ÖØ-öø-ɏ0-9_²³/'’&])",
             _say_unit,
         ),
         ("ab", rf"{_BEGIN}([0-9]{{1,2}})['’′]([0-9]{{1,2}})(?:\"|″|”|'')", _say_inches),
@@ -1205,7 +1214,7 @@ def _number_rules(lang: str) -> _Table:
         ("", rf"{_BEGIN}([vV]\.?)?([0-9]{{1,9}}(?:\.[0-9]{{1,9}}){{1,5}})(?![\w%]*[%°])(?!\.?[0-9])", _say_version),
         ("ab", rf"{_BEGIN}[vV]([0-9]{{1,4}}){_END}", lambda m, lang: f"version {_cardinal(m[1], lang)}"),
         ("ab", rf"{_BEGIN}([0-9]+)(?:st|nd|rd|th){_END}", _say_ordinal),
-        ("eip", rf"{_BEGIN}([0-9]+)\.?([ºª]|er\b)", _say_ordinal),
+        ("eip", rf"{_BEGIN}([0-9]+)\.?([ºª]|er\b|(?<=\b1)°)", _say_ordinal),
         ("f", rf"{_BEGIN}([0-9]+)(ère|ème|eme|nde|nd|er|re|è|e){_END}", _say_ordinal),
         (
             "ab",

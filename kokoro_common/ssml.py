@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from kokoro_common.markup import Event, Markup
 
 MAX_DEPTH = 100  # of elements in elements
-MAX_MARKED = 400  # characters that are said as a whole
+MAX_MARKED = 300  # characters that are said as a whole
+MAX_TOKEN = 4000  # characters of a tag or comment
 BREAKS = {"none": 0.0, "x-weak": 0.1, "weak": 0.25, "medium": 0.5, "strong": 0.8, "x-strong": 1.2}  # seconds
 RATES = {"x-slow": 0.5, "slow": 0.75, "medium": 1.0, "default": 1.0, "fast": 1.3, "x-fast": 1.7}
 VOLUMES = {"silent": 0.0, "x-soft": 0.25, "soft": 0.5, "medium": 1.0, "default": 1.0, "loud": 1.4, "x-loud": 2.0}
@@ -53,7 +54,7 @@ class Ssml:
 
     def __init__(self) -> None:
         self.notices: deque[str] = deque()  # about what is not spoken as it says
-        self._parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser = expat.ParserCreate("utf-8", " ")  # whatever the declaration says of the file it was in
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._text
@@ -65,12 +66,23 @@ class Ssml:
         self._place = 0  # of the character that is being taken
         self._marked: list[tuple[str, int]] = []  # of an element that is said as a whole
         self._quiet = 0  # depth of elements for no ear
+        self._begun = False
+        self._unfinished = 0  # characters of a tag or comment, which the parser looks at again and again
+        self._heard = False  # whether the parser had something to tell of the last character
         self._told: set[str] = set()
 
     def take(self, character: str, place: int) -> Iterator[Event]:
+        if character.isspace() and not self._begun:
+            return  # in XML nothing may stand before its declaration
+        self._begun = True
+        self._unfinished += 1
+        if self._unfinished > MAX_TOKEN:
+            raise UsageError(f"this SSML has a tag or comment of more than {MAX_TOKEN} characters", "shorten it")
         self._place = place
         self._parse(character.encode("utf-8", "replace"))
         events, self._events = self._events, []
+        self._unfinished = 0 if events or self._heard else self._unfinished
+        self._heard = False
         yield from events
 
     def finish(self) -> Iterator[Event]:
@@ -103,10 +115,11 @@ class Ssml:
     # --- elements ----------------------------------------------------------------------------------------------------
 
     def _start(self, full_name: str, attributes: dict[str, str]) -> None:
+        self._heard = True
         name = full_name.rpartition(" ")[2]
         given = {key.rpartition(" ")[2]: value.strip() for key, value in attributes.items()}
         outer = self._open[-1]
-        if len(self._open) > MAX_DEPTH:
+        if len(self._open) + self._quiet > MAX_DEPTH:
             raise UsageError(f"this SSML has more than {MAX_DEPTH} elements in each other", "flatten it")
         self._flush_stress(outer)
         if self._quiet or name in UNSPOKEN:
@@ -147,6 +160,7 @@ class Ssml:
         return element
 
     def _end(self, _: str) -> None:
+        self._heard = True
         if self._quiet:
             self._quiet -= 1
             return
@@ -168,13 +182,19 @@ class Ssml:
             self._events.append(Speaker(after.voice))
 
     def _text(self, text: str) -> None:
+        self._heard = True
         element = self._open[-1]
         if self._quiet:
             return
         if element.said is not None or element.spelled:
-            self._marked += ((character, self._place) for character in text)
+            if len(self._marked) < MAX_MARKED or element.spelled:
+                self._marked += ((character, self._place) for character in text)
+            if element.spelled and len(self._marked) >= MAX_MARKED // 3:  # three characters are said for each
+                self._spell(element.spelled)
         elif element.stress and not text.isspace():
             # A character at a time, so a word is gathered until a blank ends it.
+            if len(self._marked) >= MAX_MARKED:
+                self._flush_stress(element)
             self._marked += ((character, self._place) for character in text)
         else:
             self._flush_stress(element)
@@ -261,8 +281,10 @@ class Unknown:
         if self._reader is not None:
             yield from self._reader.take(character, place)
             return
+        if not self._held and character.isspace():
+            return  # nobody misses it
         self._held.append((character, place))
-        begun = "".join(character for character, _ in self._held).lstrip("\ufeff \t\n")
+        begun = "".join(character for character, _ in self._held).lstrip("\ufeff")
         if begun.startswith("<?xml ") and len(begun) < 200:
             begun = begun.partition("?>")[2].lstrip(" \t\n") if "?>" in begun else ""
         if begun.startswith("<!DOCTYPE speak") or re.match(r"<speak[\s>]", begun):

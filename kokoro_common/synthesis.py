@@ -40,7 +40,7 @@ from kokoro_common.reading import read
 from kokoro_common.record import Record
 from kokoro_common.scheduler import Piece, Scheduler
 from kokoro_common.scripts import runs
-from kokoro_common.text import MAX_CHUNK_CHARACTERS
+from kokoro_common.text import MAX_CHUNK_CHARACTERS, MAX_SAID
 from kokoro_common.voicepack import blend, style_row
 from kokoro_common.voices import LANGUAGES, parse_voice
 
@@ -193,6 +193,9 @@ class Synthesis:
         if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
             raise ProtocolError(f"a text chunk of {len(message.text)} characters")
         _check_edits(message)
+        if message.pause and message.explain:
+            peer.post(Synthesized(utterance=message.utterance, index=message.index, g2p=0.0, queue=0.0, model=0.0))
+            return
         if message.engine == "espeak":  # it makes its own phonemes, and waits for no G2P
             if message.explain:
                 self._explain(peer, message, "")
@@ -345,7 +348,7 @@ class Synthesis:
             cast(Peer, batch[0].owner).post(failure(batch[0].utterance, error))
             return
         took = time.monotonic() - began
-        if frames := sum(len(sound.samples) for sound in sounds):
+        if batch[0].engine != "pause" and (frames := sum(len(sound.samples) for sound in sounds)):
             self.real_time_factors.append(took * SAMPLE_RATE / frames)
         for piece, sound in zip(batch, sounds, strict=True):
             self._deliver(piece, sound, began - piece.added, took / len(batch))
@@ -447,12 +450,13 @@ def _silence(piece: Piece) -> Sound:
 
 def _check_edits(message: Synthesize) -> None:
     """Raises ProtocolError for edits that are no Edits of the text, and for a pause that would last too long."""
-    end = 0
+    end = length = 0
     for edit in message.edits:
         if [type(each) for each in edit] != [int, int, str, int]:
             raise ProtocolError("an edit is start, end, what is said, and 1 for phonemes")
         start, stop, said, _ = _edit(edit)
-        if not end <= start < stop <= len(message.text) or len(said) > MAX_CHUNK_CHARACTERS:
+        length += len(said)
+        if not end <= start < stop <= len(message.text) or length > MAX_SAID:
             raise ProtocolError(f"edits beyond text chunk {message.index}")
         end = stop
     if not 0.0 <= message.pause <= MAX_PAUSE or (message.pause and message.text):
@@ -472,8 +476,12 @@ def _stretches(message: Synthesize) -> list[tuple[int, str, str, list[Edit]]]:
     That is what its writer and the lexicon want; then how numbers, signs and the like are read.
     """
     wanted = [_edit(each) for each in message.edits]
+    plain = "".join(  # in the language of the text is what has been given other words or phonemes
+        "\0" if any(edit.start <= place < edit.end for edit in wanted) else character
+        for place, character in enumerate(message.text)
+    )
     stretches = []
-    for start, end, lang in runs(message.text, message.lang):
+    for start, end, lang in runs(plain, message.lang):
         text = message.text[start:end]
         own = [
             edit._replace(start=edit.start - start, end=edit.end - start)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # Characters, about as many phonemes: Kokoro takes 510 in a call, and what is more (numbers) g2p cuts again.
 MAX_CHUNK_CHARACTERS = 400
+MAX_SAID = 4 * MAX_CHUNK_CHARACTERS  # characters of what is said instead of parts of a chunk
 _MAX_CHARACTERS = {"j": 100, "z": 100}  # one character is 2 to 5 phonemes there
 
 # --- Cleaning --------------------------------------------------------------------------------------------------------

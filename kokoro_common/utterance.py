@@ -27,7 +27,7 @@ from kokoro_common.protocol import (
     Synthesized,
 )
 from kokoro_common.ssml import Ssml, Unknown
-from kokoro_common.text import Chunker, TextChunk, parted, speakable
+from kokoro_common.text import MAX_SAID, Chunker, TextChunk, parted, speakable
 from kokoro_common.voices import LANGUAGES, VOICES, parse_language, parse_voice
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ SLICE_CHARACTERS = 4_000  # of text cut at once: some 15 ms
 MIN_PART_CHARACTERS = 40  # of a text chunk that is parted: a clause
 SECONDS_PER_CHARACTER = 0.07  # of English at speed 1, until an utterance has measured its own
 MAX_LOSSES = 3  # of model servers while the same text chunk was with them: then it is the text that kills them
+MAX_CAST = 100  # names that a dialogue gives voices to
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
 
 
@@ -91,6 +92,7 @@ class Utterance:
         self._words: deque[tuple[int, int, int]] = deque()  # (frame at which it begins, start, end in the text)
         self.frames = 0  # received from the engine in all
         self.notices: deque[str] = deque()  # for the client
+        self._told: set[str] = set()  # of notices, about voices
         self._pace = pace
         self._ssml = Ssml()
         self._chunker = Chunker(speak.lang, self._reader())
@@ -116,8 +118,8 @@ class Utterance:
 
     def _reader(self) -> Ssml | Unknown | None:
         speak = self.speak
-        if any(len(each) != 2 for each in speak.cast):
-            raise UsageError("the cast is not names and voices", "see say.py --help")
+        if any(len(each) != 2 for each in speak.cast) or len(speak.cast) > MAX_CAST:
+            raise UsageError(f"the cast is not up to {MAX_CAST} names and voices", "see say.py --help")
         cast = {name: parse_voice(voice, self._own).name for name, voice in speak.cast} if speak.dialogue else None
         others = [name for name in VOICES if name[0] == self.voice.lang]
         markup = Markup(speak.lang, read_code=speak.read_code, cast=cast, voices=others)
@@ -200,15 +202,22 @@ class Utterance:
             debug=speak.debug,
             plain=speak.plain,
             emoji=speak.emoji,
-            edits=[
-                [edit.start, edit.end, edit.said, int(edit.phonemes)]
-                for edit in merged(chunk.edits, self._lexicon.edits(chunk.text))
-            ],
+            edits=self._edits(chunk),
             pause=chunk.pause,
             explain=speak.explain,
         )
         self._in_flight.append((chunk, message))
         return message
+
+    def _edits(self, chunk: TextChunk) -> list[list[int | str]]:
+        """What its writer wants, then what the lexicon has; no more than one answer's audio."""
+        edits: list[list[int | str]] = []
+        length = 0
+        for start, end, said, phonemes in merged(chunk.edits, self._lexicon.edits(chunk.text)):
+            length += len(said)
+            if length <= MAX_SAID:
+                edits.append([start, end, said, int(phonemes)])
+        return edits
 
     def _voice_of(self, chunk: TextChunk) -> tuple[str, str]:
         """Voice and language. What its writer misspelt is the utterance's own, and the user is told."""
@@ -225,7 +234,10 @@ class Utterance:
             if chunk.manner.lang:
                 lang = _language(chunk.manner.lang)
         except (UnknownVoice, UsageError, StopIteration) as error:
-            self.notices.append(str(error) or f"there is no {chunk.voice} voice")
+            problem = str(error) or f"there is no {chunk.voice} voice"
+            if problem not in self._told:
+                self._told.add(problem)
+                self.notices.append(problem)
         return voice.name, lang
 
     def server_lost(self) -> None:
@@ -263,7 +275,7 @@ class Utterance:
 
     @property
     def _seconds_per_character(self) -> float:
-        return self.seconds / self._spoken if self._spoken else SECONDS_PER_CHARACTER / self.speak.speed
+        return self.seconds / self._spoken if self._spoken and self.frames else SECONDS_PER_CHARACTER / self.speak.speed
 
     def add_audio(self, message: AudioChunk, payload: bytes) -> None:
         """Raises ProtocolError when audio comes out of order: better no speech than scrambled speech."""
@@ -309,7 +321,8 @@ class Utterance:
         chunk, _ = self._in_flight.popleft()
         self._losses = self._received = self._skip = 0
         self._spoken += len(chunk.text)
-        self._pace.measure(self.engine, message.model, self.seconds - self._seconds_before)
+        if not chunk.pause:
+            self._pace.measure(self.engine, message.model, self.seconds - self._seconds_before)
         self._seconds_before = self.seconds
         nothing_left = not (self._unsent or self._in_flight or self._raw)
         return self._credit_up_to(self._characters if nothing_left else chunk.end)

@@ -80,7 +80,8 @@ def parse_voice(argument: str, own: Mapping[str, str] | None = None) -> Voice:
     for match in matches:
         if match is None or (match[1] not in VOICES and match[1] not in own):
             raise _unknown(argument)
-        parts = parse_voice(own[match[1]]).parts if own.get(match[1]) else ((match[1], 1.0),)
+        packs = {name: blend for name, blend in own.items() if not blend}  # a blend is of voices, not of blends
+        parts = parse_voice(own[match[1]], packs).parts if own.get(match[1]) else ((match[1], 1.0),)
         for name, share in parts:
             weights[name] = weights.get(name, 0.0) + share * float(match[2] or 1)
     if not 0 < len(written) <= MAX_PARTS or len(weights) > MAX_PARTS or any(weighted) != all(weighted):

@@ -59,7 +59,7 @@ def said(text: str, *, read_code: bool = False) -> list[str]:
         ("| Name | Speed |\n|:---|---:|\n| kokoro | 0.5 |\nend", ["Name, Speed", "kokoro, 0.5", "end"]),
         (r"| a \| b | c |" + "\n", [r"a \| b, c"]),
         ("```python\nprint(1)\n```\nAfter.", ["Code, python.", "After."]),
-        ("~~~\n```\ncode\n~~~\nAfter.", ["Code.", "After."]),
+        ("One.\n\n~~~~~~~\n\nTwo.\n~~~ Part ~~~\nThree.", ["One.", "Two.", "~~~ Part ~~~ Three."]),
         ("Before\n````\n```\nx\n````\nafter", ["Before", "Code.", "after"]),
         ("A [link](https://a.org/b_(c) \"t\") here.", ["A link here."]),
         ("![logo](a.png) and [![b](c)](d)", ["logo and b"]),
@@ -143,14 +143,16 @@ def test_pauses_and_voices_stand_between_chunks() -> None:
 
 
 def test_in_a_dialogue_each_name_has_a_voice() -> None:
-    text = "Alice: Hi, Bob. Well?\nBob: Fine: very.\nand more\nEve: I?\nbob: Yes."
-    assert [(chunk.text, chunk.voice) for chunk in chunks_of(text, cast={"Bob": "bm_lewis"})] == [
+    text = "Alice: Hi, Bob. Well?\nBob: Fine: very.\nand more\nEve: I?\nbob: Yes.\nthe old man: No.\nAll I say is: no."
+    assert [(chunk.text, chunk.voice) for chunk in chunks_of(text, cast={"Bob": "bm_lewis", "the old man": "x"})] == [
         ("Hi, Bob.", "af_bella"),
         ("Well?", "af_bella"),
         ("Fine: very.", "bm_lewis"),
         ("and more", "bm_lewis"),
         ("I?", "am_adam"),
         ("Yes.", "bm_lewis"),
+        ("No.", "x"),
+        ("All I say is: no.", "x"),
     ]
 
 
