@@ -44,7 +44,7 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
       --explain          print what would be said and its phonemes, say nothing
       --lex add WORD SAID | remove WORD | list | test TEXT      pronunciations: sequel, /wˈɪn/
   -a, --audio-device X   part of a device's name; '?' lists
-  -n, --no-wait  -i, --interrupt  --overlap     return at once; cancel what is before; speak beside it
+  -n, --no-wait  -i, --interrupt  --overlap   return at once; cancel what is before; speak beside it
       --stop  --skip  --pause  --resume         from any shell: all, or what is being spoken
       --engine NAME      auto, kokoro (the model or an error) or espeak (embedded default)
       --device NAME      auto, cpu, cuda or mps     --precision NAME   auto, fp32 or bf16
