@@ -51,7 +51,7 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
       --status [--json]  what the servers do        --shutdown         end all servers
       --doctor  --timing  --debug        check all; where the time went; log text, show tracebacks
       --download [VOICE ...|all]          fetch the model and voices, then return
-      --list-voices  --save-voice NAME  --add-voice NAME FILE.pt   the voices; name that of -v; import
+      --list-voices  --save-voice NAME  --add-voice NAME FILE.pt   list; name the one of -v; import
   -q, --quiet            no progress, no notes      --version, -h, --help
 
 exit codes: 0 spoken  1 other  2 usage  3 no audio device  4 model or voice cannot be had
