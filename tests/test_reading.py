@@ -79,6 +79,11 @@ def test_the_same_800_times_is_read(unit: str, lang: str) -> None:
     assert all(edit.end <= len(text) for edit in read(text, lang))
 
 
+@pytest.mark.parametrize("text", ["ab" + "A" * 300 + "1", "no" + "O" * 400 + "_", "A" * 300 + "b1", "Ab" * 300 + "1"])
+def test_a_word_in_mixed_case_is_read_at_once(text: str) -> None:
+    assert all(edit.end <= len(text) for edit in read(text, "a"))  # exponential once: it would not end
+
+
 def test_emoji_can_be_left_out() -> None:
     assert said("great 👍🏽👍🏽 work 👨‍👩‍👧 🇺🇸 1️⃣ now", "a", emoji=False) == "great work now"
     assert said("genial 👍", "e", emoji=False) == "genial"

@@ -156,6 +156,25 @@ def test_only_a_text_that_begins_with_speak_is_ssml(text: str) -> None:
     assert "".join(chunk.text for chunk in spoken(text)[0]) in (text, "")
 
 
+def test_a_tag_or_comment_without_end_is_an_error_and_not_looked_at_for_ever() -> None:
+    for text in ("<speak><!-- " + "x" * 100_000, "<speak><p " + "x" * 100_000):
+        with pytest.raises(UsageError, match="more than 4000 characters"):
+            spoken(text)
+    assert [chunk.text for chunk in spoken("<speak>" + "<!-- x -->" * 100 + "hi</speak>")[0]] == ["hi"]
+
+
+def test_what_the_declaration_says_of_its_file_is_not_believed() -> None:
+    for encoding in ("ISO-8859-1", "UTF-16"):
+        (chunk,), _ = spoken(f'\n<?xml version="1.0" encoding="{encoding}"?><speak>café naïve</speak>')
+        assert chunk.text == "café naïve"
+
+
+def test_all_letters_of_a_long_word_are_spelled() -> None:
+    chunks, _ = spoken(f'<speak><say-as interpret-as="characters">{"ab" * 300}</say-as></speak>')
+    said = "".join(edit.said for chunk in chunks for edit in chunk.edits)
+    assert said.replace(", ", "") == "ab" * 300
+
+
 PIECES = [
     "<p>",
     "</p>",

@@ -17,6 +17,7 @@ from kokoro_common.protocol import (
     Synthesize,
     Synthesized,
 )
+from kokoro_common.text import MAX_SAID
 from kokoro_common.utterance import AHEAD_FRAMES, CHUNKS_IN_FLIGHT, Pace, Utterance
 
 SENTENCE = "The first sentence is here. "
@@ -52,6 +53,22 @@ def asked(speech: Utterance, ahead: float = 0.0) -> Synthesize:
 def test_fields_that_make_no_sense_are_refused(fields: dict[str, object], error: type[KokoroError]) -> None:
     with pytest.raises(error):
         utterance(**fields)
+
+
+def test_a_first_chunk_without_sound_is_no_measure() -> None:
+    speech = utterance()
+    speech.add_text(SENTENCE * 9)
+    first = asked(speech)
+    speech.synthesized(Synthesized(utterance=speech.id, index=first.index, g2p=0.0, queue=0.0, model=0.1))
+    assert speech.cushion_is_filled() and asked(speech).index == 1
+
+
+def test_what_is_said_instead_is_no_more_than_a_chunk_can_answer() -> None:
+    speech = utterance(lexicon=[["a", "x" * 190]])
+    speech.add_text("a " * 190 + ". Next")
+    assert sum(len(str(edit[2])) for edit in asked(speech).edits) <= MAX_SAID
+    with pytest.raises(UsageError):
+        utterance(dialogue=True, cast=[[f"n{number}", "af_heart"] for number in range(101)])
 
 
 def test_chunks_are_asked_for_in_order_and_few_at_a_time() -> None:

@@ -107,6 +107,22 @@ def test_tags_and_ssml_reach_the_engine(toy_world: World) -> None:
 @pytest.mark.e2e
 @pytest.mark.model
 @pytest.mark.timeout(300)
+def test_a_text_that_is_wrong_costs_nobody_else_a_word(toy_world: World) -> None:
+    late = toy_world.say("-o", "x.wav", f"<speak>{'This one is good. ' * 200}<p>oops</s></speak>", timeout=200)
+    assert late.returncode == 2 and "mismatched tag" in late.stderr and late.stderr.count("say.py") == 1
+    assert not (toy_world.path / "x.wav").exists()
+    explained = toy_world.say("--explain", "One [pause:1s] two.")
+    assert (explained.returncode, explained.stdout.splitlines()[::2]) == (0, ["One", "two."])
+    assert toy_world.say("--explain", ("[a](/" + "😀" * 290 + "/)") * 400, timeout=200).returncode == 0
+    silent = toy_world.say("-o", "y.wav", '<div align="center">\n\n# Title\n\nHello there.')
+    assert (silent.returncode, silent.stderr) == (0, "")
+    twice = toy_world.say("-o", "y.wav", "[voice:xx_none]One. Two. Three.")
+    assert twice.stderr.count("xx_none") == 1
+
+
+@pytest.mark.e2e
+@pytest.mark.model
+@pytest.mark.timeout(300)
 def test_voices_of_ones_own_speak(toy_world: World, toy_kokoro: ToyKokoro) -> None:
     def samples(voice: str) -> list[int]:
         done = toy_world.say("-v", voice, "-o", "out.wav", "Hello there.", timeout=200)
