@@ -46,6 +46,16 @@ ELEMENTS = {
     "voice": ('<speak>a <voice name="am_adam">b</voice> c</speak>', ["a", "b", "c"]),
     "audio": ('<speak><audio src="x.wav"><desc>a bell</desc>ding</audio> dong</speak>', ["ding dong"]),
     "mark": ('<speak>go <mark name="here"/>on</speak>', ["go on"]),
+    "contour": (
+        '<speak>Good <prosody contour="(0%,+20Hz) (10%,+30%)" range="low" duration="2s">morning</prosody></speak>',
+        ["Good morning"],
+    ),
+    "voice by features": (
+        '<speak>a <voice gender="male" age="30" variant="2" languages="en-US" required="gender">b</voice></speak>',
+        ["a", "b"],
+    ),
+    "clips": ('<speak><audio src="x" fetchtimeout="3s" clipBegin="1s" repeatCount="2">ding</audio></speak>', ["ding"]),
+    "say-as": ('<speak><say-as interpret-as="date" format="mdy">1/2/1960</say-as></speak>', ["1/2/1960"]),
     "CDATA and comments": ("<speak><![CDATA[a < b]]><!-- c --> d</speak>", ["a < b d"]),
     "entities": ("<speak>R&amp;D &#x3c; &quot;x&quot;</speak>", ['R&D < "x"']),
 }
