@@ -109,7 +109,7 @@ def test_tags_and_ssml_reach_the_engine(toy_world: World) -> None:
 @pytest.mark.timeout(300)
 def test_a_text_that_is_wrong_costs_nobody_else_a_word(toy_world: World) -> None:
     late = toy_world.say("-o", "x.wav", f"<speak>{'This one is good. ' * 200}<p>oops</s></speak>", timeout=200)
-    assert late.returncode == 2 and "mismatched tag" in late.stderr and late.stderr.count("say.py") == 1
+    assert late.returncode == 2 and "mismatched tag" in late.stderr and late.stderr.count("say.py: this SSML") == 1
     assert not (toy_world.path / "x.wav").exists()
     explained = toy_world.say("--explain", "One [pause:1s] two.")
     assert (explained.returncode, explained.stdout.splitlines()[::2]) == (0, ["One", "two."])
