@@ -44,6 +44,8 @@ def wait_for_waiting(world: World, count: int) -> None:
 
 def heard(world: World, voice: str) -> list[tuple[int, int, int]]:
     """After a shutdown: (tag, chunk, frames) of what the voice's recorder heard, silence left out."""
+    for server in world.servers():  # one that left for idleness is not told, and writes what it heard last of all
+        server.wait(10)
     runs = decode_samples(np.load(world.path / f"heard-{voice}.npy"))
     return [(run.tag, run.chunk, run.frames) for run in runs if run.chunk >= 0]
 
