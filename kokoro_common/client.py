@@ -309,8 +309,20 @@ class Client:
 
         answers: dict[str, Message] = {}
 
+        def connect(name: str) -> Connection | None:
+            """None also for one that has had no room for us in time."""
+            until = time.monotonic() + CONTROL_SECONDS
+            while True:
+                try:
+                    return daemon.connect(self._runtime, name)
+                except ServersBusy as error:
+                    wait = max(error.retry_after, RETRY_SECONDS[0])
+                    if time.monotonic() + wait > until:
+                        return None
+                    time.sleep(wait)
+
         def ask(name: str) -> None:
-            connection = daemon.connect(self._runtime, name)
+            connection = connect(name)
             if connection is None:
                 return
             try:

@@ -65,7 +65,7 @@ def test_b6_every_client_of_a_flood_is_served_or_told_busy(
     assert {server.pid for server in world.servers()} == set(servers)
     assert ledger["accepted"] == ledger["finished"] == outcomes["done"] + 1, outcomes
     growth = max(psutil.Process(pid).memory_info().rss - rss for pid, (rss, _) in before.items())
-    assert [server.num_fds() for server in servers.values()] == [fds for _, fds in before.values()]
+    assert all(server.num_fds() <= fds for server, (_, fds) in zip(servers.values(), before.values(), strict=True))
     shown("B6", f"{clients} clients at once, done or busy", outcomes["done"] + outcomes["busy"], of=clients * rounds,
           outcomes=dict(outcomes), seconds_max=round(max(took), 1), busy_p99=percentile(busy, 99),
           growth_mb=round(growth / 1e6, 1))  # fmt: skip
