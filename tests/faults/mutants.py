@@ -52,9 +52,38 @@ def messages(values: dict[object, object], **known: object) -> list[Message]:
             for kind in MESSAGES.values()]  # fmt: skip
 
 
-PLAIN: dict[object, object] = {str: "abc", int: 7, float: 0.5, bool: True, list[str]: ["a", "b"],
-    list[list[int]]: [[0, 1, 2, 3]], list[list[str]]: [["a", "af_heart"]], list[list[int | str]]: [[0, 1, "x", 0]], dict[str, str]: {"PULSE_SERVER": "x"}, dict[str, float]: {"g2p": 0.1},
-    dict[str, typing.Any]: {"a": [1, None, {"b": "c"}]}}  # fmt: skip
+PLAIN: dict[object, object] = {
+    str: "abc",
+    int: 7,
+    float: 0.5,
+    bool: True,
+    list[str]: ["a", "b"],
+    list[list[int]]: [[0, 1, 2, 3]],
+    list[list[str]]: [["a", "af_heart"]],
+    list[list[int | str]]: [[0, 1, "x", 0]],
+    dict[str, str]: {"PULSE_SERVER": "x"},
+    dict[str, float]: {"g2p": 0.1},
+    dict[str, typing.Any]: {"a": [1, None, {"b": "c"}]},
+}
+NONSENSE: dict[object, list[object]] = {
+    str: [*STRINGS],
+    int: [*INTEGERS],
+    float: [*FLOATS],
+    bool: [True, False],
+    dict[str, str]: [*DICTIONARIES],
+    list[str]: [[], ["\0"], ["af_heart"] * 50_000, ["a" * 900_000]],
+    list[list[int]]: [[[]], [[-1] * 4], [[0] * 100_000]],
+    list[list[str]]: [
+        *([[]], [["a"]], [["", ""]], [["a", "b", "c"]], [["\0", "\ud7ff"]], [["a", "/\0/"]], [["a b " * 40, "c"]]),
+        *([["a", "b" * 900_000]], [["a", "b"]] * 50_000),
+    ],
+    list[list[int | str]]: [
+        *([[]], [[0]], [["x", 0, 0, 0]], [[-1, 2, "a", 0]], [[0, 2**60, "a", 1]], [[1, 0, "a", 0]]),
+        *([[0, 1, "](/x/)[", 1]], [[0, 1, "a" * 900_000, 0]], [[0, 1, "a", 0]] * 50_000),
+    ],
+    dict[str, float]: [{"": 1e308}],
+    dict[str, typing.Any]: [{"\0": [[]]}],
+}
 
 
 def fields_of(kind: type[Message], values: dict[object, object]) -> dict[str, object]:
@@ -66,17 +95,9 @@ def hostile(kind: type[Message], **known: object) -> Iterator[Message]:
     """Well-typed messages with one field that makes no sense, all others as in `known` or plain."""
     hints = typing.get_type_hints(kind, localns={"Any": typing.Any})
     sane = fields_of(kind, PLAIN) | {name: known[name] for name in kind._fields if name in known}
-    values: dict[object, list[object]] = {str: [*STRINGS], int: [*INTEGERS], float: [*FLOATS], bool: [True, False],
-        dict[str, str]: [*DICTIONARIES], list[str]: [[], ["\0"], ["af_heart"] * 50_000, ["a" * 900_000]],
-        list[list[int]]: [[[]], [[-1] * 4], [[0] * 100_000]],
-        list[list[str]]: [[[]], [["a"]], [["", ""]], [["a", "b", "c"]], [["\0", "\ud7ff"]], [["a", "/\0/"]],
-                          [["a", "b" * 900_000]], [["a b " * 40, "c"]], [["a", "b"]] * 50_000],
-        list[list[int | str]]: [[[]], [[0]], [["x", 0, 0, 0]], [[-1, 2, "a", 0]], [[0, 2**60, "a", 1]], [[1, 0, "a", 0]],
-                                [[0, 1, "a" * 900_000, 0]], [[0, 1, "](/x/)[", 1]], [[0, 1, "a", 0]] * 50_000], dict[str, float]: [{"": 1e308}],
-        dict[str, typing.Any]: [{"\0": [[]]}]}  # fmt: skip
     yield kind(**sane)
     for name in sane:
-        for value in values[hints[name]]:
+        for value in NONSENSE[hints[name]]:
             yield kind(**{**sane, name: value})
 
 
