@@ -303,6 +303,8 @@ class Synthesis:
         """At least one piece, so that a chunk without anything to say is answered too."""
         said = [(start, self._spoken(text, lang, edits, message)) for start, text, lang, edits in _stretches(message)]
         spoken = said[0][1] if len(said) == 1 else concatenated(said)
+        if not any(map(str.isalpha, spoken.phonemes)):  # marks alone would be a silence that nobody asked for
+            return [Spoken(phonemes="", words=())]
         return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
 
     def _spoken(self, text: str, lang: str, edits: list[Edit], message: Synthesize) -> Spoken:
