@@ -1104,8 +1104,8 @@ from kokoro_common.synthesis import Synthesis
 
 class Copying(Synthesis):
     '''Has used espeak for two languages before it listens: phonemizer makes two copies for each.'''
-    def __init__(self, loader, directory, *, debug):
-        super().__init__(loader, directory, debug=debug)
+    def __init__(self, loader, directory, **options):
+        super().__init__(loader, directory, **options)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         self._g2p = G2P(None, directory)
         for lang in "ef":
