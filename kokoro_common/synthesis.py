@@ -483,7 +483,7 @@ def _stretches(message: Synthesize) -> list[tuple[int, str, str, list[Edit]]]:
         for place, character in enumerate(message.text)
     )
     stretches = []
-    for start, end, lang in runs(plain, message.lang):
+    for start, end, lang in [(0, len(plain), message.lang)] if message.plain else runs(plain, message.lang):
         text = message.text[start:end]
         own = [
             edit._replace(start=edit.start - start, end=edit.end - start)

@@ -278,7 +278,7 @@ def test_d2_all_phonemes_of_long_sentences_are_spoken(g2p_world: World, tmp_path
         words = [chooser.choice(WORDS["a" if lang == "b" else lang].split()) for _ in range(300)]
         numbers = [NUMBERS.get(lang, "987654321")] * 60  # a text chunk of them has more than 510 phonemes
         for text in (" ".join(words), " ".join(numbers)):
-            ear, ended = speak(g2p_world, text, engine="kokoro", lang=lang)
+            ear, ended = speak(g2p_world, text, engine="kokoro", lang=lang, plain=True)
             assert isinstance(ended, Finished), ended
             whole = expected_phonemes(g2p, text, lang)
             heard = squeezed(heard_phonemes(ear.heard))
@@ -321,7 +321,7 @@ def all_at_once(world: World, count: int, **options: object) -> dict[int, bytes]
 @ENGLISH
 def test_d3_eight_clients_hear_their_own_phonemes(g2p_world: World, tmp_path: Path, shown: Shown) -> None:
     count = times(2_000)
-    heard = all_at_once(g2p_world, count, engine="kokoro")
+    heard = all_at_once(g2p_world, count, engine="kokoro", plain=True)
     g2p = G2P(None, str(tmp_path))
     alone = [expected_phonemes(g2p, *sentences(number)) for number in range(40)]
     own = sum(squeezed(heard_phonemes(heard[number])) == alone[number % 40] for number in heard)
@@ -385,7 +385,7 @@ def test_d4_a_segmentation_fault_of_the_library_itself(g2p_world: World, shown: 
     before = pids(g2p_world)
     count, held = times(20), 0
     for _ in range(count):
-        _, ended = speak(g2p_world, SEGFAULT, engine="kokoro", lang="e")
+        _, ended = speak(g2p_world, SEGFAULT, engine="kokoro", lang="e", plain=True)
         ear, good = speak(g2p_world, "uno", engine="kokoro", lang="e")
         held += isinstance(ended, Finished) and isinstance(good, Finished) and heard_phonemes(ear.heard) == "ˈuno"
     assert pids(g2p_world) == before
