@@ -193,9 +193,6 @@ class Synthesis:
         if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
             raise ProtocolError(f"a text chunk of {len(message.text)} characters")
         _check_edits(message)
-        if message.pause and message.explain:
-            peer.post(Synthesized(utterance=message.utterance, index=message.index, g2p=0.0, queue=0.0, model=0.0))
-            return
         if message.engine == "espeak":  # it makes its own phonemes, and waits for no G2P
             if message.explain:
                 self._explain(peer, message, "")
@@ -250,13 +247,14 @@ class Synthesis:
 
     def _explain(self, peer: Peer, message: Synthesize, phonemes: str) -> None:
         utterance, index = message.utterance, message.index
-        peer.post(Explained(utterance=utterance, index=index, text=_shown(message), phonemes=phonemes))
+        if not message.pause:
+            peer.post(Explained(utterance=utterance, index=index, text=_shown(message), phonemes=phonemes))
         peer.post(Synthesized(utterance=utterance, index=index, g2p=0.0, queue=0.0, model=0.0))
 
     def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
         if (peer, message.utterance) not in self._open:
             return
-        if message.pause:  # it has its turn among the pieces of its utterance
+        if message.pause and not message.explain:  # it has its turn among the pieces of its utterance
             self._scheduler.add(_pause(peer, message))
             return
         began = time.monotonic()

@@ -113,7 +113,8 @@ def test_a_text_that_is_wrong_costs_nobody_else_a_word(toy_world: World) -> None
     assert not (toy_world.path / "x.wav").exists()
     explained = toy_world.say("--explain", "One [pause:1s] two.")
     assert (explained.returncode, explained.stdout.splitlines()[::2]) == (0, ["One", "two."])
-    assert toy_world.say("--explain", ("[a](/" + "😀" * 290 + "/)") * 400, timeout=200).returncode == 0
+    many = "".join(f"[a](/{'😀' * 290}/)" for _ in range(400))
+    assert toy_world.say("--explain", stdin=many.encode(), timeout=200).returncode == 0
     silent = toy_world.say("-o", "y.wav", '<div align="center">\n\n# Title\n\nHello there.')
     assert (silent.returncode, silent.stderr) == (0, "")
     twice = toy_world.say("-o", "y.wav", "[voice:xx_none]One. Two. Three.")
