@@ -125,7 +125,7 @@ class World:
 
     def residue(self) -> list[str]:
         """What is left after a shutdown and should not be."""
-        left = [f"process {process.pid} {process.cmdline()}" for process in self.servers()]
+        left = [f"{process!r}" for process in self.servers()]  # which asks nothing that one at its end cannot answer
         if self.runtime.exists():
             left += [
                 f"file {path.name}"
