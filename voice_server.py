@@ -33,7 +33,6 @@ import re
 import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -95,9 +94,6 @@ from kokoro_common.protocol import (
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.utterance import HUNGRY_FRAMES, Pace, Utterance
-
-if TYPE_CHECKING:
-    pass
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
 MIN_FOLLOW_SECONDS = 0.02  # between two Progress messages to who follows the words

@@ -144,7 +144,7 @@ class Markup:
     def finish(self) -> Iterator[Event]:
         """The end of the text. Nothing may be taken afterwards."""
         if self._take_in == self._take_comment:  # it never ended, so it was none
-            yield from self._give_up()
+            yield from self._as_plain_text()
         if self._held:
             end = self._held[-1][1]
             for event in self.take("\n", end):
@@ -226,10 +226,10 @@ class Markup:
             self._held = []
             self._take_in = self._take_text
         elif len(self._held) > MAX_HELD:
-            yield from self._give_up()
+            yield from self._as_plain_text()
 
-    def _give_up(self) -> Iterator[Event]:
-        """What is held is text, and so are its lines."""
+    def _as_plain_text(self) -> Iterator[Event]:
+        """What is held is text, whatever its lines look like: a comment that never ended was held long enough."""
         held, self._held = self._held, []
         for character, place in held:
             self._last = character

@@ -72,6 +72,7 @@ class Ssml:
         self._told: set[str] = set()
 
     def take(self, character: str, place: int) -> Iterator[Event]:
+        """One at a time, or the parser would not tell at which place of the text it is."""
         if character.isspace() and not self._begun:
             return  # in XML nothing may stand before its declaration
         self._begun = True

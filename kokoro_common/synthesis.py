@@ -115,7 +115,10 @@ class Synthesis:
     """open, request, cancel and end are called by the server's main thread; the audio goes to the asking peer."""
 
     def __init__(self, loader: Loader, temporary_directory: str, *, config_dir: str = "", debug: bool) -> None:
-        """`temporary_directory` is for espeak's copies of its library; it is made when it is needed."""
+        """`temporary_directory` is for espeak's copies of its library; it is made when it is needed.
+
+        `config_dir`: where the user's own voices are; empty: there are none.
+        """
         self._config_dir = config_dir
         self._loader = loader
         self._temporary_directory = temporary_directory
@@ -246,6 +249,7 @@ class Synthesis:
             job()
 
     def _explain(self, peer: Peer, message: Synthesize, phonemes: str) -> None:
+        """On the thread that would have spoken it next: the answers to an utterance have to keep their order."""
         utterance, index = message.utterance, message.index
         if not message.pause:
             peer.post(Explained(utterance=utterance, index=index, text=_shown(message), phonemes=phonemes))
@@ -306,6 +310,7 @@ class Synthesis:
         return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
 
     def _spoken(self, text: str, lang: str, edits: list[Edit], message: Synthesize) -> Spoken:
+        """Raises as G2P.spoken does; of a language that only its script told, a missing extra costs the words."""
         try:
             return self._our_g2p().spoken(text, lang, edits)
         except ModelUnavailable as error:
