@@ -310,8 +310,8 @@ class Client:
         answers: dict[str, Message] = {}
 
         def connect(name: str) -> Connection | None:
-            """None also for one that has had no room for us in CONTROL_SECONDS. One that is full tells nobody when it has
-            room again, so there is nothing to wait for but time."""
+            """None also for one that has had no room for us in CONTROL_SECONDS. One that is full tells nobody when
+            it has room again, so there is nothing to wait for but time."""
             until = time.monotonic() + CONTROL_SECONDS
             while True:
                 try:

@@ -210,8 +210,8 @@ class Utterance:
         return message
 
     def _edits(self, chunk: TextChunk) -> list[list[int | str]]:
-        """What its writer wants, then what the lexicon has. Beyond MAX_SAID characters in all, words are said as they are
-        written: a chunk must not become hours of audio."""
+        """What its writer wants, then what the lexicon has. Beyond MAX_SAID characters in all, words are said as they
+        are written: a chunk must not become hours of audio."""
         edits: list[list[int | str]] = []
         length = 0
         for start, end, said, phonemes in merged(chunk.edits, self._lexicon.edits(chunk.text)):
