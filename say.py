@@ -20,10 +20,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from kokoro_common.audio import AudioWriter
-    from kokoro_common.client import Listener, TextSource
+    from kokoro_common.client import Listener, Options, TextSource
+    from kokoro_common.documents import Document
     from kokoro_common.follower import Follower
-    from kokoro_common.protocol import Finished, ServerState
+    from kokoro_common.protocol import ChunkSpoken, Finished, ServerState
+    from kokoro_common.rendering import Recording, Rendering
     from kokoro_common.settings import Settings
 else:
     Listener = object  # the real one would cost --help and --version the client's imports
@@ -32,8 +33,12 @@ HELP = """\
 usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standard input
 
   -v, --voice NAME       a voice (af_heart), a blend (af_bella:0.7,af_sky:0.3); '?' lists
-  -o, --output FILE      write .wav .flac .ogg .opus .mp3 .raw instead; - is WAV to stdout
-  -f, --file FILE        read the text from FILE, - is standard input
+  -o, --output FILE      write .wav .flac .ogg .opus .mp3 .m4a .m4b .raw instead; - is WAV to stdout
+      --srt FILE  --vtt FILE  --lrc FILE  --words FILE     captions of it: subtitles, lyrics, JSON
+      --split  --title X  --author X      a file per chapter (book-01.mp3); tags
+      --lufs N  --sample-rate HZ  --bit-depth N            how loud (-16); 24000; 16, 24 or 32
+  -f, --file FILE        read .txt .md .html .epub .pdf, - is standard input; with -o it goes on
+                         where it was interrupted
   -e, --echo  --follow   pass standard input through as it is spoken; show the word being heard
   -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
       --volume X         0 to 2, 1 is as it is      --seed N         another take (0)
@@ -89,7 +94,19 @@ def _parser() -> _Parser:
     parser.add_argument("-i", "--interrupt", action="store_true")
     parser.add_argument("--overlap", action="store_true")
     parser.add_argument("--lang", default="")
-    for switch in ("--plain", "--ssml", "--read-code", "--dialogue", "--explain"):
+    for value in (
+        "--srt",
+        "--vtt",
+        "--lrc",
+        "--words",
+        "--title",
+        "--author",
+        "--lufs",
+        "--sample-rate",
+        "--bit-depth",
+    ):
+        parser.add_argument(value)
+    for switch in ("--split", "--plain", "--ssml", "--read-code", "--dialogue", "--explain"):
         parser.add_argument(switch, action="store_true")
     parser.add_argument("--emoji", choices=("names", "drop"), default="names")
     parser.add_argument("--cast", action="append", default=[])
@@ -231,19 +248,21 @@ def _run(options: argparse.Namespace) -> int:
 def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> int:
     """`settings` are for the servers, `own` for this utterance: its flags must not become everybody's."""
     began = time.monotonic()
-    from kokoro_common.client import Client, Options
+    from kokoro_common.client import Client, Options, TextSource
     from kokoro_common.own_voices import own_voices
     from kokoro_common.protocol import MAX_VOLUME
     from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
 
     if options.output and options.no_wait:
         raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
+    _check_output(options)
     if options.follow and (options.output is not None or options.no_wait or options.echo):
         raise UsageError("--follow shows the words as they are heard", "leave out -o, -n and -e")
     if options.interrupt and options.overlap:
         raise UsageError("--interrupt does not go with --overlap", "choose one")
     if options.explain and (options.output is not None or options.no_wait or options.echo or options.follow):
         raise UsageError("--explain speaks nothing", "leave out -o, -n, -e and --follow")
+    document = _document(options)
     own_blends = own_voices(settings.config_dir)
     voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
     lang = parse_language(options.lang) if options.lang else voice.lang
@@ -268,46 +287,127 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         emoji=options.emoji == "names",
         dialogue=options.dialogue or bool(options.cast),
         cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
-        lexicon=_pronunciations(settings, lang, " ".join(options.text) or None),
+        lexicon=_pronunciations(settings, lang, document.text if document else " ".join(options.text) or None),
         explain=options.explain,
+        words=options.output is not None,
     )
-    source = _source(options)
+    source = TextSource(document.text) if document else _source(options)
     if source is None:
         _note("nothing to speak", quiet=options.quiet)
         return 0
     messenger = _Messenger(
         quiet=options.quiet, log=os.path.join(settings.log_dir, "kokoro.log") if options.debug else ""
     )
-    if options.output is not None:
-        from kokoro_common.audio import AudioWriter
-
-        messenger.writer = AudioWriter(options.output)
     if options.follow:
         from kokoro_common.follower import Follower
 
         messenger.follower = Follower(source)
     finished: Finished | None = None
     try:
+        output = messenger.output = _output(options, wanted, document)
+        if output is not None and output.forgotten:
+            messenger.notice(f"{output.forgotten:.0f} s of an unfinished render of something else were dropped")
+        if output is not None and output.fraction:
+            messenger.goes_on(output)
         client = Client(settings, messenger)
         if client.note:
             messenger.notice(client.note)
-        finished = client.speak(source, wanted)
-        if messenger.writer is not None and messenger.written:
-            with SIGNALS:
-                messenger.writer.commit()
+        if document is not None and output is not None:
+            finished = output.render(
+                lambda first, engine: client.speak(
+                    TextSource(document.text), wanted.replace(first_chunk=first, engine=engine or wanted.engine)
+                )
+            )
+        else:
+            finished = client.speak(source, wanted)
+        messenger.finish()
+    except BaseException as error:
+        messenger.abandon(error)
+        raise
     finally:
         messenger.end_line()
         if messenger.follower is not None:
             messenger.follower.end()
-        if messenger.writer is not None:
-            messenger.writer.discard()  # does nothing after a commit
-    if source.replaced:
+    replaced = document.replaced if document is not None else source.replaced
+    if replaced:
         _note("the input was not all UTF-8: what could not be read was replaced", quiet=options.quiet)
-    if finished is not None and not finished.seconds and not options.explain:
+    silent = finished is not None and not finished.seconds and not (output is not None and output.seconds)
+    if silent and not options.explain:
         _note("nothing to speak in this text", quiet=options.quiet)
     if finished is not None and options.timing:
         _print_timing(finished, messenger, began)
     return 0
+
+
+CAPTIONS = ("srt", "vtt", "lrc", "words")
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    """What is said of a file is said with -o."""
+    of_file = (*CAPTIONS, "split", "title", "author", "lufs", "sample_rate", "bit_depth")
+    if options.output is None:
+        for name in of_file:
+            if getattr(options, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{flag} is about a file", f"write it with -o; -o /dev/null {flag} ... writes no audio"
+                )
+    elif "-" in [getattr(options, name) for name in CAPTIONS] and options.output == "-":
+        raise UsageError("audio and captions cannot both go to the standard output", "give one of them a file")
+    if options.split and (options.file in (None, "-") or not _is_new_or_file(options.output)):
+        raise UsageError(
+            "--split writes a file for each chapter of a document", "say.py -f BOOK.epub --split -o BOOK.mp3"
+        )
+
+
+def _is_new_or_file(path: str) -> bool:
+    """And no pipe or device."""
+    return path != "-" and (os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path))
+
+
+def _document(options: argparse.Namespace) -> Document | None:
+    """The file of -f as a whole: when its text has to be extracted, or it is rendered and can be gone on with."""
+    if options.file in (None, "-") or options.text or options.echo:
+        return None
+    extension = os.path.splitext(options.file)[1].lower()
+    rendered = options.output is not None and _is_new_or_file(options.output) and _is_new_or_file(options.file)
+    if not rendered and extension not in (".html", ".htm", ".xhtml", ".epub", ".pdf"):
+        return None
+    from kokoro_common.documents import load
+
+    return load(options.file)
+
+
+def _output(options: argparse.Namespace, wanted: Options, document: Document | None) -> Recording | Rendering | None:
+    """Where the audio goes, if not to the speakers."""
+    if options.output is None:
+        return None
+    from kokoro_common.documents import Chapter, Document
+    from kokoro_common.rendering import Plan, Recording, Rendering
+    from kokoro_common.writer import form_for
+
+    rate = None if options.sample_rate is None else int(_number("sample rate", options.sample_rate, 1, 1e6))
+    bits = None if options.bit_depth is None else int(_number("bit depth", options.bit_depth, 1, 64))
+    plan = Plan(
+        output=options.output,
+        form=form_for(options.output, rate, bits),
+        captions=tuple((kind, getattr(options, kind)) for kind in CAPTIONS if getattr(options, kind)),
+        split=options.split,
+        loudness=None if options.lufs is None else _number("loudness in LUFS", options.lufs, -70.0, -5.0),
+        title=options.title or "",
+        artist=options.author or "",
+        resumable=document is not None and _is_new_or_file(options.output),
+    )
+    if not plan.resumable and plan.loudness is None:
+        return Recording(plan)
+    if document is None:
+        document = Document(text="", chapters=(Chapter(title="", start=0, end=0),))
+    said = {name: value for name, value in wanted.as_dict().items() if name not in OF_THIS_CALL}
+    return Rendering(plan, document, said | {"version": __version__})
+
+
+# Of Options: on them the audio does not depend.
+OF_THIS_CALL = ("words", "first_chunk", "debug", "follow", "wait", "floor", "audio_device")
 
 
 class _Messenger(Listener):
@@ -316,12 +416,13 @@ class _Messenger(Listener):
     def __init__(self, *, quiet: bool, log: str = "") -> None:
         """`log`: where the utterance can be followed, if the user asked for that."""
         self._log = log
-        self.writer: AudioWriter | None = None
+        self.output: Recording | Rendering | None = None
         self.follower: Follower | None = None
-        self.written = 0  # bytes of PCM
         self.engine = ""
         self.started_at = 0.0
         self._quiet = quiet
+        self._began = time.monotonic()
+        self._fraction = 0.0  # of the text, that an earlier call has rendered
         self._bar = sys.stderr.isatty() and not quiet
         self._line = ""  # on the terminal now, to be overwritten
         self._last_state = ""
@@ -334,8 +435,7 @@ class _Messenger(Listener):
         elif message.state == "loading":
             self._show("loading the model")
         elif self._bar:
-            filled = round(message.fraction * 30)
-            self._show(f"downloading {message.detail} [{'#' * filled}{'.' * (30 - filled)}] {message.fraction:4.0%}")
+            self._show(f"downloading {message.detail} {_bar(message.fraction)}")
         elif self._last_state != message.state:
             self._show(f"downloading {message.detail}")
         self._last_state = message.state
@@ -350,12 +450,14 @@ class _Messenger(Listener):
     def started(self, engine: str) -> None:
         self.end_line()
         self.engine = engine
+        if self.output is not None:
+            self.output.begun_by(engine)
         self.started_at = time.monotonic()
 
     def progress(self, seconds: float, start: int, end: int) -> None:
         if self.follower is not None:
             self.follower.show(start, end)
-        elif self._bar and self.writer is not None:
+        elif self._bar and self.output is not None and not self.output.fraction:
             self._show(f"{seconds:.1f} s written")
 
     def explained(self, text: str, phonemes: str) -> None:
@@ -363,16 +465,54 @@ class _Messenger(Listener):
         print(f"{text}\n    {phonemes}" if phonemes else text, flush=True)
 
     def audio(self, pcm: bytes) -> None:
-        import numpy as np
-
-        assert self.writer is not None
-        samples = np.frombuffer(pcm, "<f4")
-        if self.writer.encoded:
+        assert self.output is not None
+        if self.output.encoded:
             with SIGNALS:
-                self.writer.write(samples)
+                self.output.write(pcm)
         else:
-            self.writer.write(samples)  # perhaps into a pipe, where it may wait
-        self.written += len(pcm)
+            self.output.write(pcm)  # perhaps into a pipe, where it may wait
+
+    def spoken(self, chunk: ChunkSpoken) -> None:
+        output = self.output
+        assert output is not None
+        output.add(chunk)
+        if self._bar and output.fraction:
+            done = output.fraction - self._fraction
+            left = (time.monotonic() - self._began) * (1.0 - output.fraction) / done if done > 0.0 else 0.0
+            self._show(f"{_bar(output.fraction)}  {_clock(output.seconds)} of audio, {_roughly(left)} left")
+
+    def goes_on(self, output: Recording | Rendering) -> None:
+        """The render of an earlier call, which was interrupted."""
+        self._fraction = output.fraction
+        self.notice(
+            f"going on at {output.fraction:.0%}, behind {_clock(output.seconds)} of audio; "
+            f"to begin anew: rm -r {output.folder}"
+        )
+
+    def finish(self) -> None:
+        """All has been said."""
+        if self.output is None:
+            return
+        if self.output.encoded:
+            with SIGNALS:
+                self.output.finish(self._encoding)
+        else:
+            self.output.finish(self._encoding)
+
+    def _encoding(self, share: float) -> None:
+        if self._bar:
+            self._show(f"encoding {_bar(share)}")
+
+    def abandon(self, error: BaseException) -> None:
+        """What becomes of the output, and tells the user of it with the error."""
+        self.end_line()
+        if self.output is None or not self.output.abandon():
+            return
+        kept = f"{_clock(self.output.seconds)} of audio are kept: the same command goes on there"
+        if isinstance(error, KokoroError):
+            error.args = (f"{error}; {kept}",)
+        else:
+            self.notice(kept)
 
     def end_line(self) -> None:
         """Takes the progress line away."""
@@ -386,6 +526,22 @@ class _Messenger(Listener):
             self._line = line
         else:
             _note(line, quiet=self._quiet)
+
+
+def _bar(fraction: float) -> str:
+    filled = round(fraction * 30)
+    return f"[{'#' * filled}{'.' * (30 - filled)}] {fraction:4.0%}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds // 3600:.0f}:{seconds // 60 % 60:02.0f}:{seconds % 60 // 1:02.0f}"
+
+
+def _roughly(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _voices(settings: Settings, options: argparse.Namespace) -> int:
@@ -494,6 +650,8 @@ def _source(options: argparse.Namespace) -> TextSource | None:
         return source if source.readable else None
     if options.file not in (None, "-"):
         try:
+            if os.path.isdir(options.file):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             return TextSource(fd=os.open(options.file, os.O_RDONLY | os.O_CLOEXEC), echo=echo)
         except OSError as error:
             raise UsageError(f"cannot read {options.file}: {error.strerror}", "check the name") from error
@@ -509,7 +667,8 @@ def _print_timing(finished: Finished, messenger: _Messenger, began: float) -> No
     parts = ", ".join(f"{name} {times.get(name, 0.0) * 1000:.0f} ms" for name in ("g2p", "queue", "model"))
     print(
         f"say.py: {messenger.engine}: first audio after {first:.0f} ms ({parts}), "
-        f"{finished.seconds:.2f} s of audio in {total:.2f} s, {finished.underflows} underflows",
+        f"{finished.seconds:.2f} s of audio in {total:.2f} s, {finished.underflows} underflows, "
+        f"the engine at work {times.get('engine', 0.0) / max(times.get('synthesis', 0.0), 1e-9):.1%} of the time",
         file=sys.stderr,
     )
 

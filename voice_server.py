@@ -205,6 +205,8 @@ class VoiceServer:
         elif self._settings.idle_timeout >= 0:
             deadlines.append(self._last_used + self._settings.idle_timeout)
         for place in self._places.values():
+            if place.utterance.skipping:
+                deadlines.append(now)  # a slice, and then whatever else has come
             if place.started and place.utterance.speak.follow and place.utterance.next_word is not None:
                 deadlines.append(now + max(MIN_FOLLOW_SECONDS, (place.utterance.next_word - place.taken) / SAMPLE_RATE))
             if place.mouth is not None and place.utterance.half_sentence:
@@ -226,6 +228,8 @@ class VoiceServer:
         for place in list(self._places.values()):
             if place.started and (now >= self._next_progress or place.utterance.speak.follow):
                 self._tell_progress(place)
+            if place.utterance.skipping and (credit := place.utterance.skip_on()):
+                place.tell(Credit(utterance=place.utterance.id, bytes=credit))
             self._hear_silence(place, now)
             self._watch_device(place, now)
             self._pump(place)
@@ -601,9 +605,10 @@ class VoiceServer:
         while utterance.audio and place.credit >= len(utterance.audio[0][1]):
             message, payload = utterance.audio.popleft()
             place.credit -= len(payload)
-            if utterance.speak.volume != 1.0:
+            if payload and utterance.speak.volume != 1.0:
                 payload = (np.frombuffer(payload, np.float32) * np.float32(utterance.speak.volume)).tobytes()
-            self._start(place)
+            if payload:
+                self._start(place)
             place.tell(message, payload)
         if utterance.complete and not utterance.audio:
             self._finish(place)

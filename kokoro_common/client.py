@@ -20,6 +20,7 @@ from kokoro_common.protocol import (
     AudioChunk,
     Cancel,
     Cancelled,
+    ChunkSpoken,
     Controlled,
     Credit,
     Denied,
@@ -96,6 +97,8 @@ class Options(Record):
     cast: tuple[tuple[str, str], ...] = ()  # names and voices of a dialogue
     lexicon: tuple[tuple[str, str], ...] = ()  # words and what is said, see lexicon.wire
     explain: bool = False  # Listener.explained instead of audio
+    words: bool = False  # Listener.spoken with the words of each text chunk; only with `to_client`
+    first_chunk: int = 0  # text chunks that are left out; only with `to_client`
 
 
 class Listener:
@@ -121,6 +124,9 @@ class Listener:
 
     def audio(self, pcm: bytes) -> None:
         """float32 little-endian, mono, 24 kHz; only with `to_client`."""
+
+    def spoken(self, chunk: ChunkSpoken) -> None:
+        """All audio of a text chunk has come; only with `words`."""
 
 
 class TextSource:
@@ -492,6 +498,8 @@ class _Conversation:
             cast=[list(each) for each in options.cast],
             lexicon=[list(each) for each in options.lexicon],
             explain=options.explain,
+            words=options.words,
+            first_chunk=options.first_chunk,
         )
 
     def close(self) -> None:
@@ -537,6 +545,8 @@ class _Conversation:
         elif isinstance(message, AudioChunk):
             self._listener.audio(payload)
             self._connection.send(Credit(utterance=self._id, bytes=len(payload)))
+        elif isinstance(message, ChunkSpoken):
+            self._listener.spoken(message)
         elif isinstance(message, Started):
             self.started = True
             self._source.forget()

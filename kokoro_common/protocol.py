@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-PROTOCOL = 3  # raised when an old peer could misread a message
+PROTOCOL = 4  # raised when an old peer could misread a message
 
 MAX_JSON_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 20
@@ -164,6 +164,8 @@ class Speak(Message):
     cast: list[list[str]] = []  # noqa: RUF012 - records are frozen. Name and voice; who is not in it gets one
     lexicon: list[list[str]] = []  # noqa: RUF012 - word and what is said, /phonemes/ between slashes
     explain: bool = False  # Explained instead of audio
+    words: bool = False  # ChunkSpoken behind the audio of each text chunk, if the sink is the client
+    first_chunk: int = 0  # text chunks that are left out: an interrupted render goes on where it stopped
 
 
 class TextPart(Message):
@@ -259,6 +261,18 @@ class AudioChunk(Message):
     payload_bytes: int = 0
 
 
+class ChunkSpoken(Message):
+    """All audio of a text chunk has gone before; only if Speak wants its words."""
+
+    utterance: str
+    index: int
+    text: str  # clean, without markup; empty for a pause
+    start: int  # of the chunk, in characters of the whole text
+    places: list[int]  # of each character of `text`, in characters of the whole text
+    words: list[list[int]]  # start and end in `text`, first and last frame from the beginning of the chunk's audio
+    frames: int  # of its audio
+
+
 class Explained(Message):
     """What would have been said of a text chunk, if Speak wants to explain. By the model server, and to the client."""
 
@@ -271,7 +285,7 @@ class Explained(Message):
 class Finished(Message):
     utterance: str
     seconds: float  # of audio in all
-    timing: dict[str, float]  # seconds: first_audio, and of the first text chunk g2p, queue and model
+    timing: dict[str, float]  # seconds: first_audio; of text chunk 0 g2p, queue, model; of all engine, synthesis
     underflows: int = 0  # times the device had nothing to play before the end
 
 

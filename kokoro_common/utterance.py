@@ -21,6 +21,7 @@ from kokoro_common.protocol import (
     MIN_SPEED,
     TEXT_CREDIT,
     AudioChunk,
+    ChunkSpoken,
     ProtocolError,
     Speak,
     Synthesize,
@@ -42,6 +43,7 @@ SECONDS_PER_CHARACTER = 0.07  # of English at speed 1, until an utterance has me
 MAX_LOSSES = 3  # of model servers while the same text chunk was with them: then it is the text that kills them
 MAX_CAST = 100  # names that a dialogue gives voices to
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
+FILE_CHUNKS_IN_FLIGHT = 4  # a file has no ear that waits, and short sentences take less than a round trip
 
 
 SINKS = ("speakers", "client")
@@ -79,6 +81,8 @@ class Utterance:
             raise UsageError(f"volume is {speak.volume}", f"choose 0 to {MAX_VOLUME:.0f}")
         if speak.lang not in LANGUAGES:
             raise UsageError(f"language is {speak.lang!r}", f"choose one of {', '.join(LANGUAGES)}")
+        if speak.first_chunk < 0 or (speak.first_chunk and speak.sink == "speakers"):
+            raise UsageError(f"the first text chunk is {speak.first_chunk}", "only a file begins elsewhere than at 0")
         self.speak = speak
         self.id = speak.utterance
         self.voice = parse_voice(speak.voice, own)
@@ -88,7 +92,8 @@ class Utterance:
         self.first_audio = 0.0  # seconds from `began`; 0 until audio has been handed on
         self.first_chunk: Synthesized | None = None  # its times, for --timing
         self.text_ended = False
-        self.audio: deque[tuple[AudioChunk, bytes]] = deque()  # with float32 PCM, that nobody has taken yet
+        # With float32 PCM, that nobody has taken yet; behind that of a text chunk its words, if they are wanted.
+        self.audio: deque[tuple[AudioChunk | ChunkSpoken, bytes]] = deque()
         self._words: deque[tuple[int, int, int]] = deque()  # (frame at which it begins, start, end in the text)
         self.frames = 0  # received from the engine in all
         self.notices: deque[str] = deque()  # for the client
@@ -109,7 +114,11 @@ class Utterance:
         self._losses = 0  # of model servers, since a text chunk was last completed
         self._received = 0  # frames of the text chunk that comes now
         self._skip = 0  # frames of it that come once more
-        self._sent = 0  # text chunks asked for: the next index
+        self._sent = 0  # text chunks asked for, or left out: the next index
+        self._tells_words = speak.words and speak.sink == "client"
+        self._chunk_words: list[list[int]] = []  # of the text chunk that comes now, as ChunkSpoken has them
+        self._engine_seconds = 0.0
+        self._asked_at = self._answered_at = 0.0  # time.monotonic() of the first request and of the last answer
         self._spoken = 0  # characters whose audio is complete
         self._seconds_before = 0.0  # of audio, before the text chunk that comes now
         self._parts: deque[tuple[int, int]] = deque()  # of the text not yet synthesized: (end in characters, bytes)
@@ -136,7 +145,7 @@ class Utterance:
         self._parts.append((self._characters, size))
         self._raw.append(text)
         self._take_text()
-        if self._unsent or self._in_flight:
+        if self._unsent or self._in_flight or self._raw:
             return 0
         return self._credit_up_to(self._characters)  # blanks, or the beginning of a sentence: nothing will be answered
 
@@ -146,18 +155,39 @@ class Utterance:
             self._take_text()
 
     def _take_text(self) -> None:
-        """Cuts text into chunks no further than the next one needs: a book must not hold up a Cancel."""
+        """Cuts text into chunks no further than the next one needs: a book must not hold up a Cancel.
+
+        Of text that is left out, one slice: see `skip_on`.
+        """
         while self._raw and not self._unsent:
             part = self._raw.popleft()
             if len(part) > SLICE_CHARACTERS:
                 self._raw.appendleft(part[SLICE_CHARACTERS:])
             self._queue(self._chunker.feed(part[:SLICE_CHARACTERS]))
+            if self.skipping:
+                return
         if self.text_ended and not self._raw and not self._cut:
             self._cut = True
             self._queue(self._chunker.finish())
 
     def _queue(self, chunks: Iterable[TextChunk]) -> None:
-        self._unsent += (chunk for chunk in chunks if chunk.pause or speakable(chunk.text))
+        for chunk in chunks:
+            if not (chunk.pause or speakable(chunk.text)):
+                continue
+            if self._sent < self.speak.first_chunk:
+                self._sent += 1
+            else:
+                self._unsent.append(chunk)
+
+    @property
+    def skipping(self) -> bool:
+        """Whether there is text to leave out before the first text chunk that is wanted."""
+        return bool(self._raw) and self._sent < self.speak.first_chunk
+
+    def skip_on(self) -> int:
+        """Leaves out some more. Returns the UTF-8 bytes of text for which the client gets credit again."""
+        self._take_text()
+        return 0 if self._raw else self._credit_up_to(self._characters)
 
     @property
     def half_sentence(self) -> bool:
@@ -177,7 +207,8 @@ class Utterance:
         """
         if self._again:
             return self._again.popleft()
-        enough = frames_ahead >= AHEAD_FRAMES or len(self._in_flight) >= CHUNKS_IN_FLIGHT
+        most = CHUNKS_IN_FLIGHT if self.speak.sink == "speakers" else FILE_CHUNKS_IN_FLIGHT
+        enough = frames_ahead >= AHEAD_FRAMES or len(self._in_flight) >= most
         if enough or not self._unsent or (only_first and self._sent):
             return None
         chunk = self._unsent.popleft()
@@ -207,6 +238,7 @@ class Utterance:
             explain=speak.explain,
         )
         self._in_flight.append((chunk, message))
+        self._asked_at = self._asked_at or time.monotonic()
         return message
 
     def _edits(self, chunk: TextChunk) -> list[list[int | str]]:
@@ -289,13 +321,13 @@ class Utterance:
         skip = min(self._skip, len(payload) // 4)
         self._skip -= skip
         payload = payload[4 * skip :]
-        words = [
-            [places[start], places[end - 1] + 1, first - skip, last - skip]
-            for start, end, first, last in message.words
-            if first >= skip
-        ]
+        new = [(start, end, first - skip, last - skip) for start, end, first, last in message.words if first >= skip]
+        if self._tells_words:
+            before = self._received
+            self._chunk_words += ([start, end, before + first, before + last] for start, end, first, last in new)
         if not payload:
             return
+        words = [[places[start], places[end - 1] + 1, first, last] for start, end, first, last in new]
         self._words += ((self.frames + first, start, end) for start, end, first, _ in words)
         self.audio.append((message.replace(words=words, payload_bytes=len(payload)), payload))
         self.frames += len(payload) // 4
@@ -320,6 +352,10 @@ class Utterance:
         if self.first_chunk is None:
             self.first_chunk = message
         chunk, _ = self._in_flight.popleft()
+        if self._tells_words:
+            self._tell_words(chunk, message.index)
+        self._engine_seconds += message.model
+        self._answered_at = time.monotonic()
         self._losses = self._received = self._skip = 0
         self._spoken += len(chunk.text)
         if not chunk.pause:
@@ -327,6 +363,19 @@ class Utterance:
         self._seconds_before = self.seconds
         nothing_left = not (self._unsent or self._in_flight or self._raw)
         return self._credit_up_to(self._characters if nothing_left else chunk.end)
+
+    def _tell_words(self, chunk: TextChunk, index: int) -> None:
+        spoken = ChunkSpoken(
+            utterance=self.id,
+            index=index,
+            text=chunk.text,
+            start=chunk.start,
+            places=list(chunk.places),
+            words=self._chunk_words,
+            frames=self._received,
+        )
+        self._chunk_words = []
+        self.audio.append((spoken, b""))
 
     def _credit_up_to(self, character: int) -> int:
         credit = 0
@@ -362,7 +411,11 @@ class Utterance:
 
     def timing(self) -> dict[str, float]:
         """Seconds, as Finished carries them."""
-        times = {"first_audio": self.first_audio}
+        times = {
+            "first_audio": self.first_audio,
+            "engine": round(self._engine_seconds, 4),
+            "synthesis": round(self._answered_at - self._asked_at, 4),
+        }
         if self.first_chunk is not None:
             times |= {name: getattr(self.first_chunk, name) for name in ("g2p", "queue", "model")}
         return times

@@ -22,6 +22,7 @@ VALUES = {
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     list[str]: st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), max_size=3),
+    list[int]: st.lists(st.integers(0, 2**31), max_size=5),
     list[list[int]]: st.lists(st.lists(st.integers(0, 999), min_size=4, max_size=4), max_size=2),
     list[list[str]]: st.lists(st.lists(st.text("abc", max_size=3), min_size=2, max_size=2), max_size=2),
     list[list[int | str]]: st.lists(st.just([0, 2, "ab", 1]), max_size=2),

@@ -12,6 +12,7 @@ from kokoro_common.protocol import (
     MAX_TEXT_PART_BYTES,
     TEXT_CREDIT,
     AudioChunk,
+    ChunkSpoken,
     ProtocolError,
     Speak,
     Synthesize,
@@ -215,3 +216,81 @@ def test_the_word_that_is_heard_is_told_by_its_place_in_the_text_as_it_was_sent(
         speech.synthesized(Synthesized(utterance="u", index=index, g2p=0.0, queue=0.0, model=0.0))
     heard = [text[slice(*speech.word_at(frame))] for frame in (0, 9, 10, 104, 105, 110, 500)]
     assert heard == ["One", "One", "two", "two", "And", "three", "three"]
+
+
+def rendered(parts: list[str], first_chunk: int) -> tuple[list[Synthesize], list[ChunkSpoken], int]:
+    """What is asked for, what is told of each text chunk, and the credit for text that did not come back."""
+    speech = utterance(sink="client", words=True, first_chunk=first_chunk)
+    spent = sum(map(len, parts))
+    returned = 0
+    for part in parts:
+        returned += speech.add_text(part)
+        while speech.skipping:
+            returned += speech.skip_on()
+    speech.end_text()
+    while speech.skipping:
+        returned += speech.skip_on()
+    asked_for = []
+    while message := speech.next_synthesize(0):
+        asked_for.append(message)
+        returned += answer(speech, message, 0.1)
+    assert speech.complete
+    return asked_for, [each for each, _ in speech.audio if isinstance(each, ChunkSpoken)], spent - returned
+
+
+@given(st.lists(st.text(st.sampled_from("ab. ,\n[pause:1s]"), max_size=90), max_size=12), st.integers(0, 9))
+def test_text_chunks_before_the_first_one_wanted_are_left_out(parts: list[str], first: int) -> None:
+    whole, told, _ = rendered(parts, 0)
+    part, told_of_part, missing = rendered(parts, first)
+    assert part == whole[first:]
+    assert told_of_part == told[first:]
+    assert missing <= 400
+
+
+def test_a_book_that_is_left_out_is_left_out_in_slices() -> None:
+    speech = utterance(sink="client", first_chunk=10**6)
+    speech.add_text(SENTENCE * 1_000)
+    slices = 1
+    while speech.skipping:
+        speech.skip_on()
+        slices += 1
+    assert slices == 28_000 // 4_000
+
+
+def test_only_a_file_begins_elsewhere_than_at_its_beginning() -> None:
+    for fields in ({"first_chunk": 1}, {"first_chunk": -1, "sink": "client"}):
+        with pytest.raises(UsageError, match="first text chunk"):
+            utterance(**fields)
+
+
+def test_behind_its_audio_stand_the_words_of_a_text_chunk_also_when_the_model_server_was_lost() -> None:
+    speech = utterance(sink="client", words=True)
+    speech.add_text("One  \x1b[1mtwo\x1b[0m. And three.")
+    speech.end_text()
+    message = asked(speech)
+    speech.add_audio(audio(0, [0, 3, 0, 9], [4, 7, 90, 120]), b"\0" * 4 * 100)
+    speech.server_lost()
+    assert asked(speech) == message
+    speech.add_audio(audio(0, [0, 3, 0, 9]), b"\0" * 4 * 60)  # cut in another way
+    speech.add_audio(audio(0, [4, 7, 30, 60]), b"\0" * 4 * 80)
+    speech.synthesized(Synthesized(utterance="u", index=0, g2p=0.0, queue=0.0, model=0.0))
+    told = speech.audio[-1][0]
+    assert told == ChunkSpoken(
+        utterance=speech.id,
+        index=0,
+        text="One two.",
+        start=0,
+        places=[0, 1, 2, 3, 9, 10, 11, 16],
+        words=[[0, 3, 0, 9], [4, 7, 90, 120]],
+        frames=140,
+    )
+    assert speech.frames_handed_on == 0
+    assert utterance(sink="client").speak.words is False
+
+
+def test_the_speakers_get_no_words() -> None:
+    speech = utterance(words=True)
+    speech.add_text(SENTENCE)
+    speech.end_text()
+    answer(speech, asked(speech), 1.0)
+    assert [type(each) for each, _ in speech.audio] == [AudioChunk]

@@ -59,6 +59,7 @@ from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
 from tests.kokoro_world import connect_to_hub, hub_of
 from tests.local_hub import LocalHub
+from tests.small_disk import fill, small_disk
 from tests.test_hub import BELLA, CONFIG, HEART, MODEL, Setting, contents
 from tests.toy_kokoro import ToyKokoro
 
@@ -849,31 +850,6 @@ def test_c8_a_disk_that_cannot_keep_its_word_is_told_and_the_next_start_is_good(
     output = fetchers(setting, BROKEN, HEART)
     assert f"the cache {setting.cache}/hub cannot be written: Input/output error" in output
     shown("C8", "fsync fails: an error, then a good start, no litter", int(output.split()[-1]), of=times(100))
-
-
-@contextlib.contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    if os.getuid() != 0 or sys.platform != "linux":
-        pytest.skip("mounting a small tmpfs needs root on Linux")
-    path.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(path)]
-    if (done := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
-        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def fill(path: Path, *, leave: int = 0) -> Path:
-    """A file that takes all the room but some."""
-    ballast = path / "ballast"
-    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    if leave:
-        os.truncate(ballast, max(0, ballast.stat().st_size - leave))
-    return ballast
 
 
 def test_c8_a_disk_that_fills_up_is_told_and_the_next_start_is_good(setting: Setting, shown: Shown) -> None:

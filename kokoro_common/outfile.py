@@ -1,0 +1,143 @@
+"""A file that appears under its name when it is complete, and not before: audio, captions.
+
+Until `commit()` the bytes are in a hidden temporary file beside the final one, which is then replaced in one step.
+What is not a regular file (a pipe, /dev/null) is written directly. "-" is the standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from kokoro_common.errors import OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STANDARD_OUTPUT = ("-", "/dev/stdout")
+
+
+class OutputFile:
+    """For one thread. Blocks on the disk or on the pipe's reader; opening a fifo waits for its reader.
+
+    Raises OutputError, but not in `write`, which encoders call from where an exception would be lost: what went wrong
+    there is kept, `checked` raises it.
+    """
+
+    def __init__(self, path: str, scratch: str = "") -> None:
+        """`scratch`: a folder for the temporary file, if it is on the same file system: whoever is killed leaves it
+        there."""
+        self.path = path
+        self._error: OSError | None = None
+        try:
+            self._descriptor, self._temporary, self._final = _open(path, scratch)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+    @property
+    def regular(self) -> bool:
+        """Whether one can seek in it."""
+        return bool(self._temporary)
+
+    @contextlib.contextmanager
+    def checked(self) -> Iterator[None]:
+        """Raises what went wrong in `write` within the block, whatever the encoder made of it."""
+        try:
+            yield
+        finally:
+            if self._error is not None:
+                raise output_error(self.path, self._error)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Returns how many bytes were written: fewer only if there was an error, which is kept."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            self._error = error
+        return len(data) - len(rest)
+
+    def read(self, size: int) -> bytes:
+        """For who wants to read again what was written; only in a regular file."""
+        return os.read(self._descriptor, size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._descriptor, offset, whence)
+
+    def tell(self) -> int:
+        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def commit(self) -> None:
+        """Waits until all is on the disk and puts it under its name. Discards if that fails."""
+        try:
+            with self.checked():
+                pass
+            if self._temporary:
+                os.fsync(self._descriptor)
+            self._close()
+            if self._temporary:
+                os.replace(self._temporary, self._final)
+                self._temporary = ""
+        except OSError as error:
+            self.discard()
+            raise output_error(self.path, error) from error
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Leaves nothing behind; what stood under the name is untouched. Does nothing after `commit()`."""
+        with contextlib.suppress(OSError):  # of a write that the system had put off
+            self._close()
+        if self._temporary:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+            self._temporary = ""
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def output_error(path: str, error: OSError) -> OutputError:
+    """One line with a remedy."""
+    name = "standard output" if path in STANDARD_OUTPUT else path
+    reason = (error.strerror or str(error)).lower()
+    remedies = {
+        errno.ENOENT: "make the folder first",
+        errno.ENOSPC: "free some space or choose another folder",
+        errno.EPIPE: "keep its reader running to the end",
+    }
+    remedy = remedies.get(error.errno or 0, "choose another file or folder")
+    return OutputError(f"{name} cannot be written: {reason}", remedy)
+
+
+def _open(path: str, scratch: str) -> tuple[int, str, str]:
+    """Descriptor to write to, temporary name, final name; both names are empty where one writes directly."""
+    if path in STANDARD_OUTPUT:
+        return os.dup(1), "", ""
+    mode = None
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # changes nothing, and fails where writing would
+    except FileNotFoundError:
+        pass
+    else:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            return descriptor, "", ""
+        os.close(descriptor)
+    final = os.path.realpath(path)  # a symbolic link stays; the file it leads to is replaced
+    folder = os.path.dirname(final)
+    if scratch and os.stat(scratch).st_dev == os.stat(folder).st_dev:
+        folder = scratch
+    # Not named after the final file: its name may already have the greatest length.
+    temporary = os.path.join(folder, f".kokoro-{os.urandom(8).hex()}.part")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    if mode is not None:
+        os.fchmod(descriptor, stat.S_IMODE(mode))  # a private file stays private
+    return descriptor, temporary, final

@@ -1,0 +1,413 @@
+"""Texts rendered into files: whatever interrupts it, the same bytes come out; one line says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import srt
+
+from kokoro_common.audio import SAMPLE_RATE
+from kokoro_common.documents import Chapter, Document
+from kokoro_common.errors import OutputError, ServersUnreachable
+from kokoro_common.protocol import ChunkSpoken, Finished
+from kokoro_common.rendering import WORTH_KEEPING, Plan, Recording, Rendering
+from kokoro_common.writer import Form
+from tests.conftest import World
+from tests.players import ffmpeg, loudness, probe
+from tests.small_disk import small_disk
+
+SENTENCES = [f"This is sentence number {number}." for number in range(6)]
+TEXT = " ".join(SENTENCES)
+BORDERS = [0, TEXT.index(SENTENCES[2]), TEXT.index(SENTENCES[5])]
+BOOK = Document(
+    text=TEXT,
+    title="A Book",
+    author="An Author",
+    chapters=tuple(
+        Chapter(title=f"Part {number}", start=start, end=end)
+        for number, (start, end) in enumerate(zip(BORDERS, [*BORDERS[1:], len(TEXT)], strict=True))
+    ),
+)
+FRAMES = 30_000  # of each sentence
+
+
+def spoken(number: int) -> tuple[bytes, ChunkSpoken]:
+    noise = np.random.default_rng(number).normal(0, 0.2, FRAMES + 7)
+    samples = np.convolve(noise, np.ones(8) / 8, "valid").astype("<f4")  # as low as a voice: all formats keep it
+    text, start = SENTENCES[number], TEXT.index(SENTENCES[number])
+    places = [start + at for at in range(len(text))]
+    found = re.finditer(r"\w+", text)
+    words = [[*word.span(), at * 5_000, at * 5_000 + 4_000] for at, word in enumerate(found)]
+    chunk = ChunkSpoken(
+        utterance="0" * 32, index=number, text=text, start=start, places=places, words=words, frames=FRAMES
+    )
+    return samples.tobytes(), chunk
+
+
+def speak(rendering: Rendering | Recording, numbers: range) -> Finished:
+    for number in numbers:
+        pcm, chunk = spoken(number)
+        rendering.write(pcm[:50_000])
+        rendering.write(pcm[50_000:])
+        rendering.add(chunk)
+    return Finished(utterance="", seconds=1.0, timing={})
+
+
+def plan(folder: Path, name: str = "book.m4b", **fields: object) -> Plan:
+    return Plan(output=str(folder / name), **{"form": Form(), "resumable": True, **fields})  # type: ignore[arg-type]
+
+
+def rendered(wanted: Plan, document: Document = BOOK) -> None:
+    rendering = Rendering(wanted, document, {"voice": "x"})
+    rendering.render(lambda first, _: speak(rendering, range(first, 6)))
+    rendering.finish(lambda _: None)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short it is."""
+    monkeypatch.setattr("kokoro_common.rendering.WORTH_KEEPING", 0.0)
+
+
+def test_one_file_has_all_chapters_tags_and_captions(tmp_path: Path) -> None:
+    captions = (("srt", str(tmp_path / "book.srt")), ("words", str(tmp_path / "book.json")))
+    rendered(plan(tmp_path, captions=captions))
+    assert sorted(os.listdir(tmp_path)) == ["book.json", "book.m4b", "book.srt"]
+    seen = probe(tmp_path / "book.m4b")
+    tags = seen["format"]["tags"]
+    assert (tags["title"], tags["artist"], tags["album"]) == ("A Book", "An Author", "A Book")
+    starts = [(float(each["start_time"]), each["tags"]["title"]) for each in seen["chapters"]]
+    assert starts == [(0.0, "Part 0"), (2.5, "Part 1"), (6.25, "Part 2")]
+    assert float(seen["streams"][0]["duration"]) == 7.5
+    words = json.loads((tmp_path / "book.json").read_text())
+    assert " ".join(word["word"] for word in words["words"]) == TEXT
+    assert [TEXT[word["source_start"] : word["source_end"]] for word in words["words"]] == TEXT.split()
+    assert words["words"][-1]["end"] == words["duration"] == 7.5
+    assert [cue.content for cue in srt.parse((tmp_path / "book.srt").read_text())] == SENTENCES
+
+
+def test_a_file_for_each_chapter_has_its_own_captions(tmp_path: Path) -> None:
+    captions = (("srt", str(tmp_path / "subs.srt")), ("words", str(tmp_path / "w.json")))
+    rendered(plan(tmp_path, "book.mp3", split=True, captions=captions), BOOK.replace(extracted=True))
+    names = [f"book-0{n}.mp3" for n in (1, 2, 3)] + [f"subs-0{n}.srt" for n in (1, 2, 3)]
+    assert sorted(os.listdir(tmp_path)) == [*names, *(f"w-0{n}.json" for n in (1, 2, 3))]
+    tags = probe(tmp_path / "book-02.mp3")["format"]["tags"]
+    assert tags == tags | {"title": "Part 1", "album": "A Book", "artist": "An Author", "track": "2"}
+    cues = list(srt.parse((tmp_path / "subs-02.srt").read_text()))
+    assert [cue.content for cue in cues] == SENTENCES[2:5]
+    assert (cues[0].start.total_seconds(), cues[-1].end.total_seconds()) == (0.0, 3.75)
+    words = json.loads((tmp_path / "w-02.json").read_text())
+    assert words["source"] == TEXT[BORDERS[1] : BORDERS[2]]
+    assert [words["source"][word["source_start"] : word["source_end"]] for word in words["words"]] == words[
+        "source"
+    ].split()
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("stop", range(7))
+def test_what_was_interrupted_goes_on_and_comes_out_the_same(
+    stop: int, split: bool, tmp_path: Path, kept: None
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    rendered(plan(whole, "book.flac", split=split))
+    rendering = Rendering(plan(parts, "book.flac", split=split), BOOK, {"voice": "x"})
+    rendering.begun_by("espeak")
+    speak(rendering, range(stop))
+    rendering.write(b"\0" * 40)  # of the next one
+    assert rendering.abandon()
+    again = Rendering(plan(parts, "book.flac", split=split), BOOK, {"voice": "x"})
+    assert (again.count, again.engine) == (stop, "espeak")
+    assert (again.fraction == 0.0) == (stop == 0)
+    again.render(lambda first, _: speak(again, range(first, 6)))
+    again.finish(lambda _: None)
+    for path in whole.iterdir():
+        assert (parts / path.name).read_bytes() == path.read_bytes()
+    assert sorted(os.listdir(parts)) == sorted(os.listdir(whole))
+
+
+def test_another_voice_begins_anew_and_says_so(tmp_path: Path, kept: None) -> None:
+    rendering = Rendering(plan(tmp_path), BOOK, {"voice": "x"})
+    speak(rendering, range(4))
+    rendering.abandon()
+    other = Rendering(plan(tmp_path), BOOK, {"voice": "y"})
+    assert (other.count, other.forgotten) == (0, 5.0)
+    other.abandon()
+
+
+def test_what_is_short_is_not_kept(tmp_path: Path) -> None:
+    rendering = Rendering(plan(tmp_path), BOOK, {})
+    speak(rendering, range(4))
+    assert rendering.seconds < WORTH_KEEPING
+    assert not rendering.abandon()
+    assert os.listdir(tmp_path) == []
+
+
+def test_lost_servers_are_asked_again_as_long_as_it_goes_on(tmp_path: Path) -> None:
+    rendering = Rendering(plan(tmp_path, "book.wav"), BOOK, {})
+    asked = []
+
+    def fragile(first: int, _: str) -> Finished:
+        asked.append(first)
+        speak(rendering, range(first, min(first + 2, 6)))
+        if first < 4:
+            rendering.write(b"\0" * 400)
+            raise ServersUnreachable("lost")
+        return Finished(utterance="", seconds=1.0, timing={})
+
+    rendering.render(fragile)
+    rendering.finish(lambda _: None)
+    assert asked == [0, 2, 4]
+    assert (tmp_path / "book.wav").stat().st_size > 2 * 6 * FRAMES
+    samples = np.frombuffer(ffmpeg("-i", str(tmp_path / "book.wav"), "-f", "f32le", "-"), "<f4")
+    assert len(samples) == 6 * FRAMES
+
+
+def test_servers_that_bring_nothing_are_given_up(tmp_path: Path) -> None:
+    rendering = Rendering(plan(tmp_path), BOOK, {})
+
+    def dead(_: int, __: str) -> Finished:
+        raise ServersUnreachable("lost")
+
+    with pytest.raises(ServersUnreachable):
+        rendering.render(dead)
+    rendering.abandon()
+
+
+@pytest.mark.parametrize("name", ["book.wav", "book.flac", "book.ogg", "book.opus", "book.mp3", "book.m4b"])
+def test_every_format_is_as_loud_as_wanted(name: str, tmp_path: Path) -> None:
+    rendered(plan(tmp_path, name, loudness=-19.0))
+    assert abs(loudness(tmp_path / name) + 19.0) <= 0.5
+
+
+def test_an_error_of_the_encoder_is_raised_and_the_audio_kept(tmp_path: Path, kept: None) -> None:
+    rendering = Rendering(plan(tmp_path, "book.mp3", split=True), BOOK, {})
+    speak(rendering, range(2))
+    (tmp_path / "book-01.mp3").mkdir()  # in the way
+    with pytest.raises(OutputError, match=r"book-01\.mp3 cannot be written: is a directory"):
+        speak(rendering, range(2, 6))
+        rendering.finish(lambda _: None)
+    assert rendering.abandon()
+    (tmp_path / "book-01.mp3").rmdir()
+    rendered(plan(tmp_path, "book.mp3", split=True))
+
+
+def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path: Path) -> None:
+    for wanted in (
+        plan(tmp_path / "missing"),
+        plan(tmp_path, captions=(("srt", str(tmp_path / "missing" / "x.srt")),)),
+    ):
+        with pytest.raises(OutputError, match="make the folder first"):
+            Rendering(wanted, BOOK, {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_chapters_without_speech_are_no_chapters(tmp_path: Path) -> None:
+    first, second, third = BOOK.chapters
+    silent = Chapter(title="silent", start=second.start - 1, end=second.start)
+    rendered(plan(tmp_path), BOOK.replace(chapters=(first.replace(end=silent.start), silent, second, third)))
+    titles = [each["tags"]["title"] for each in probe(tmp_path / "book.m4b")["chapters"]]
+    assert titles == ["Part 0", "Part 1", "Part 2"]
+
+
+def test_a_recording_has_captions_too_and_of_silence_there_is_no_file(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, "a.ogg", captions=(("srt", str(tmp_path / "a.srt")),), title="T")
+    recording = Recording(wanted)
+    speak(recording, range(6))
+    recording.finish(lambda _: None)
+    assert [cue.content for cue in srt.parse((tmp_path / "a.srt").read_text())] == SENTENCES
+    assert probe(tmp_path / "a.ogg")["streams"][0]["tags"]["TITLE"] == "T"
+    for name in ("a.ogg", "a.srt"):
+        (tmp_path / name).unlink()
+    silent = Recording(wanted)
+    silent.finish(lambda _: None)
+    assert not silent.abandon()
+    assert os.listdir(tmp_path) == []
+
+
+# Through the whole line, with the embedded default
+
+
+def book(chapters: int, paragraphs: int) -> str:
+    """Some 170 characters a paragraph, no two alike."""
+    parts = []
+    for number in range(1, chapters + 1):
+        parts.append(f"Chapter {number}")
+        parts += [
+            f"On day {at} of chapter {number} they went on, as they had on all the days before it. It was raining. "
+            f"Nobody knew, or would say, how far the {at + 3} hills behind the river were."
+            for at in range(paragraphs)
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def killed_after(world: World, frames: int, *arguments: str) -> None:
+    """Runs say.py and kills it with -9 when its journal holds so much."""
+    with world.popen(*arguments) as process:
+        until = time.monotonic() + 60
+        while sum(path.stat().st_size for path in world.path.glob(".kokoro-*/audio.f32")) < 4 * frames:
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.005)  # nobody tells how long a file is
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.e2e
+@pytest.mark.fault
+@pytest.mark.timeout(300)
+def test_a_book_that_is_killed_three_times_is_the_same_book(world: World) -> None:
+    text = book(3, 12)
+    (world.path / "book.txt").write_text(text)
+    command = ("-f", "book.txt", "-o", "book.m4b", "--srt", "book.srt", "--words", "words.json", "--lufs", "-18")
+    done = world.say(*command, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    names = ("book.m4b", "book.srt", "words.json")
+    whole = {name: (world.path / name).read_bytes() for name in names}
+    for name in names:
+        (world.path / name).unlink()
+    frames = json.loads(whole["words.json"])["duration"] * SAMPLE_RATE
+    for share in (0.2, 0.5, 0.8):
+        killed_after(world, int(share * frames), *command)
+        assert not (world.path / "book.m4b").exists()
+    done = world.say(*command, timeout=200)
+    assert done.returncode == 0 and done.stderr.startswith("say.py: going on at ")
+    assert {name: (world.path / name).read_bytes() for name in names} == whole
+    assert sorted(path.name for path in world.path.glob(".kokoro*")) == []
+    words = json.loads(whole["words.json"])["words"]
+    assert " ".join(word["word"] for word in words) == " ".join(text.split())
+    chapters = probe(world.path / "book.m4b")["chapters"]
+    assert [each["tags"]["title"] for each in chapters] == ["Chapter 1", "Chapter 2", "Chapter 3"]
+    assert abs(loudness(world.path / "book.m4b") + 18) <= 0.5
+
+
+@pytest.mark.e2e
+@pytest.mark.fault
+@pytest.mark.timeout(300)
+def test_ctrl_c_in_the_middle_keeps_what_there_is(world: World) -> None:
+    (world.path / "book.txt").write_text(book(3, 12))
+    command = ("-f", "book.txt", "--split", "-o", "book.ogg")
+    with world.popen(*command) as process:
+        until = time.monotonic() + 60
+        while not (world.path / "book-01.ogg").exists():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode in (130, 0)  # 0: it was faster
+    if process.returncode == 130:
+        assert b"of audio are kept: the same command goes on there" in stderr
+        assert stderr.count(b"\n") == 1
+    done = world.say(*command, timeout=200)
+    assert done.returncode == 0
+    assert sorted(path.name for path in world.path.glob("*.ogg")) == [f"book-0{n}.ogg" for n in (1, 2, 3)]
+    assert list(world.path.glob(".kokoro*")) == []
+
+
+@pytest.mark.e2e
+@pytest.mark.fault
+@pytest.mark.timeout(300)
+def test_a_full_disk_costs_no_chapter(world: World) -> None:
+    (world.path / "book.txt").write_text(book(4, 12))
+    with small_disk(world.path / "disk", "30m") as disk:
+        command = ("-f", "book.txt", "--split", "-o", str(disk / "book.mp3"))
+        done = world.say(*command, timeout=200)
+        assert done.returncode == 8 and done.stderr.count("\n") == 1
+        assert "no space left on device; free some space or choose another folder; 0:0" in done.stderr
+        assert "of audio are kept: the same command goes on there" in done.stderr
+        finished = {path.name: path.read_bytes() for path in disk.glob("book-*.mp3")}
+        assert finished
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        assert world.say(*command, timeout=200).returncode == 0
+        rendered_now = {path.name: path.read_bytes() for path in disk.glob("*")}
+        assert sorted(rendered_now) == [f"book-0{n}.mp3" for n in (1, 2, 3, 4)]
+        assert rendered_now == rendered_now | finished
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", ["missing.epub", "broken.epub", "secret.pdf", "picture.txt", "folder.txt"])
+def test_what_cannot_be_read_is_one_line(name: str, world: World) -> None:
+    from fpdf import FPDF
+
+    (world.path / "broken.epub").write_bytes(b"PK\x03\x04 nothing")
+    (world.path / "picture.txt").write_bytes(bytes(range(256)) * 9)
+    (world.path / "folder.txt").mkdir()
+    secret = FPDF()
+    secret.add_page()
+    secret.set_encryption(owner_password="a", user_password="b")
+    secret.output(str(world.path / "secret.pdf"))
+    done = world.say("-f", name, "-o", "out.m4b")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("say.py: ") and name in done.stderr and "; " in done.stderr
+    assert not (world.path / "out.m4b").exists()
+
+
+@pytest.mark.e2e
+def test_a_folder_that_cannot_be_written_is_one_line(world: World) -> None:
+    (world.path / "book.txt").write_text(book(1, 1))
+    with small_disk(world.path / "disk", "1m") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for arguments in (("-o", str(disk / "book.m4b")), ("-o", "x.wav", "--srt", str(disk / "x.srt"))):
+            done = world.say("-f", "book.txt", *arguments)
+            assert done.returncode == 8 and done.stderr.count("\n") == 1
+            assert "cannot be written: read-only file system; choose another" in done.stderr
+    assert list(world.path.glob(".kokoro*")) == []
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(200)
+def test_the_text_of_a_web_page_is_spoken_and_not_its_markup(world: World) -> None:
+    page = "<html><head><title>A page</title><style>p {}</style></head><body><h1>One</h1><p>Hello <b>there</b>.</p>"
+    (world.path / "page.html").write_text(page + "<h1>Two</h1><p>Good night.</p></body></html>")
+    done = world.say("-f", "page.html", "-o", "page.mp3", "--words", "words.json", timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads((world.path / "words.json").read_text())
+    assert [word["word"] for word in report["words"]] == ["One", "Hello", "there.", "Two", "Good", "night."]
+    source = report["source"]
+    assert [source[word["source_start"] : word["source_end"]] for word in report["words"]] == [
+        word["word"] for word in report["words"]
+    ]
+    assert [each["tags"]["title"] for each in probe(world.path / "page.mp3")["chapters"]] == ["One", "Two"]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(200)
+def test_a_second_say_waits_for_no_file_of_the_first(world: World) -> None:
+    (world.path / "book.txt").write_text(book(2, 30))
+    with world.popen("-f", "book.txt", "-o", "book.wav") as process:
+        until = time.monotonic() + 60
+        while not list(world.path.glob(".kokoro-*/audio.f32")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.005)
+        second = world.say("-f", "book.txt", "-o", "book.wav")
+        assert process.wait(100) == 0
+    if second.returncode:
+        assert (second.returncode, second.stderr.count("\n")) == (8, 1)
+        assert "book.wav is being written by another say.py; wait for it" in second.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--srt", "x.srt", "hi"), "--srt is about a file; write it with -o"),
+        (("--lufs", "-16", "hi"), "--lufs is about a file"),
+        (("-o", "x.mp3", "--sample-rate", "96000", "hi"), "mp3 has no sample rate of 96000"),
+        (("-o", "x.wav", "--bit-depth", "12", "hi"), "wav has no bit depth of 12"),
+        (("-o", "x.wav", "--lufs", "3", "hi"), "loudness in LUFS '3'; choose -70 to -5"),
+        (("-o", "x.wav", "--split", "hi"), "--split writes a file for each chapter of a document"),
+        (("-o", "-", "--srt", "-", "hi"), "cannot both go to the standard output"),
+    ],
+)
+def test_what_does_not_go_together_is_a_usage_error(arguments: tuple[str, ...], problem: str, world: World) -> None:
+    done = world.say(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert problem in done.stderr
+    assert list(world.path.glob("x.*")) == []
