@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from kokoro_common.chapters import Document
     from kokoro_common.client import Listener, Options, TextSource
-    from kokoro_common.documents import Document
     from kokoro_common.follower import Follower
     from kokoro_common.protocol import ChunkSpoken, Finished, ServerState
     from kokoro_common.rendering import Recording, Rendering
@@ -37,8 +37,7 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
       --srt FILE  --vtt FILE  --lrc FILE  --words FILE     captions of it: subtitles, lyrics, JSON
       --split  --title X  --author X      a file per chapter (book-01.mp3); tags
       --lufs N  --sample-rate HZ  --bit-depth N            how loud (-16); 24000; 16, 24 or 32
-  -f, --file FILE        read .txt .md .html .epub .pdf, - is standard input; with -o it goes on
-                         where it was interrupted
+  -f, --file FILE        read .txt .md .html .epub .pdf; - is stdin; with -o it goes on after a stop
   -e, --echo  --follow   pass standard input through as it is spoken; show the word being heard
   -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
       --volume X         0 to 2, 1 is as it is      --seed N         another take (0)
@@ -251,7 +250,7 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     from kokoro_common.client import Client, Options, TextSource
     from kokoro_common.own_voices import own_voices
     from kokoro_common.protocol import MAX_VOLUME
-    from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
+    from kokoro_common.voices import DEFAULT_VOICE, LANGUAGES, parse_language, parse_voice
 
     if options.output and options.no_wait:
         raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
@@ -291,6 +290,12 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         explain=options.explain,
         words=options.output is not None,
     )
+    spoken, tags = LANGUAGES[lang]
+    if document is not None and document.language and document.language[:2].lower() not in {tag[:2] for tag in tags}:
+        _note(
+            f"{options.file} is in {document.language!r}, it is read as {spoken}: see -v and --lang",
+            quiet=options.quiet,
+        )
     source = TextSource(document.text) if document else _source(options)
     if source is None:
         _note("nothing to speak", quiet=options.quiet)
@@ -344,6 +349,8 @@ CAPTIONS = ("srt", "vtt", "lrc", "words")
 
 def _check_output(options: argparse.Namespace) -> None:
     """What is said of a file is said with -o."""
+    from kokoro_common.outfile import is_special
+
     of_file = (*CAPTIONS, "split", "title", "author", "lufs", "sample_rate", "bit_depth")
     if options.output is None:
         for name in of_file:
@@ -354,23 +361,20 @@ def _check_output(options: argparse.Namespace) -> None:
                 )
     elif "-" in [getattr(options, name) for name in CAPTIONS] and options.output == "-":
         raise UsageError("audio and captions cannot both go to the standard output", "give one of them a file")
-    if options.split and (options.file in (None, "-") or not _is_new_or_file(options.output)):
+    if options.split and (options.file in (None, "-") or is_special(options.output)):
         raise UsageError(
             "--split writes a file for each chapter of a document", "say.py -f BOOK.epub --split -o BOOK.mp3"
         )
 
 
-def _is_new_or_file(path: str) -> bool:
-    """And no pipe or device."""
-    return path != "-" and (os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path))
-
-
 def _document(options: argparse.Namespace) -> Document | None:
     """The file of -f as a whole: when its text has to be extracted, or it is rendered and can be gone on with."""
+    from kokoro_common.outfile import is_special
+
     if options.file in (None, "-") or options.text or options.echo:
         return None
     extension = os.path.splitext(options.file)[1].lower()
-    rendered = options.output is not None and _is_new_or_file(options.output) and _is_new_or_file(options.file)
+    rendered = options.output is not None and not is_special(options.output) and not is_special(options.file)
     if not rendered and extension not in (".html", ".htm", ".xhtml", ".epub", ".pdf"):
         return None
     from kokoro_common.documents import load
@@ -382,7 +386,8 @@ def _output(options: argparse.Namespace, wanted: Options, document: Document | N
     """Where the audio goes, if not to the speakers."""
     if options.output is None:
         return None
-    from kokoro_common.documents import Chapter, Document
+    from kokoro_common.chapters import Chapter, Document
+    from kokoro_common.outfile import is_special
     from kokoro_common.rendering import Plan, Recording, Rendering
     from kokoro_common.writer import form_for
 
@@ -396,7 +401,7 @@ def _output(options: argparse.Namespace, wanted: Options, document: Document | N
         loudness=None if options.lufs is None else _number("loudness in LUFS", options.lufs, -70.0, -5.0),
         title=options.title or "",
         artist=options.author or "",
-        resumable=document is not None and _is_new_or_file(options.output),
+        resumable=document is not None and not is_special(options.output),
     )
     if not plan.resumable and plan.loudness is None:
         return Recording(plan)

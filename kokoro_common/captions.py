@@ -56,8 +56,8 @@ class Word(Record):
 def words_of(chunk: Spoken, before: int) -> list[Word]:
     """All that is written in a text chunk, in order: what is between blanks, or in scripts without blanks a word.
 
-    `before`: frames of the recording before the chunk. What is said as one ("5 kg") is one word; what is not spoken, a
-    dash, belongs to the word before it, and if it should have been spoken it is a word that takes no time.
+    `before`: frames of the recording before the chunk. What is not spoken, a dash, belongs to the word before it; if it
+    should have been spoken it is a word that takes no time.
     """
     words: list[Word] = []
     earliest, end_of_chunk = before, before + chunk.frames
@@ -84,19 +84,30 @@ def words_of(chunk: Spoken, before: int) -> list[Word]:
 
 def _spans(chunk: Spoken) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
     """Start and end in the chunk's text, and first and last frame of each word that was spoken there."""
-    timed = deque(sorted((start, end, first, last) for start, end, first, last in chunk.words))
-    runs = deque(run.span() for run in re.finditer(r"\S+", chunk.text))
-    while runs:
-        start, end = runs.popleft()
+    spoken = sorted((start, end, first, last) for start, end, first, last in chunk.words)
+    timed = deque(word for each in spoken for word in _shared(chunk.text, *each))
+    for start, end in (run.span() for run in re.finditer(r"\S+", chunk.text)):
         held = []
         while timed and timed[0][0] < end:
             held.append(timed.popleft())
-            while runs and runs[0][0] < held[-1][1]:  # said as one
-                end = runs.popleft()[1]
         cuts = [_cut(chunk.text, start, word[0]) for word in held[1:]]
         cuts = [cut for cut in cuts if cut > start and _unspaced(chunk.text, cut)]
         for first, last in zip([start, *cuts], [*cuts, end], strict=True):
             yield first, last, [(word[2], word[3]) for word in held if first <= word[0] < last]
+
+
+def _shared(text: str, start: int, end: int, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+    """What is said as one ("5 kg" is "five kilograms") in its written words: they share its time by their letters."""
+    parts = [run.span() for run in re.compile(r"\S+").finditer(text, start, end) if speakable(run[0])]
+    if len(parts) < 2:
+        yield start, end, first, last
+        return
+    letters = sum(behind - begin for begin, behind in parts)
+    before = 0
+    for begin, behind in parts:
+        after = before + behind - begin
+        yield begin, behind, first + (last - first) * before // letters, first + (last - first) * after // letters
+        before = after
 
 
 def _cut(text: str, start: int, word: int) -> int:

@@ -104,6 +104,11 @@ class OutputFile:
             os.close(descriptor)
 
 
+def is_special(path: str) -> bool:
+    """Whether it is the standard output, a pipe or a device: nothing that could be replaced."""
+    return path in STANDARD_OUTPUT or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+
+
 def output_error(path: str, error: OSError) -> OutputError:
     """One line with a remedy."""
     name = "standard output" if path in STANDARD_OUTPUT else path

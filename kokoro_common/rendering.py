@@ -17,11 +17,11 @@ import threading
 
 from kokoro_common.audio import SAMPLE_RATE
 from kokoro_common.captions import CaptionFile, words_of
-from kokoro_common.documents import Chapter
+from kokoro_common.chapters import Chapter
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.journal import Journal
 from kokoro_common.loudness import Limiter, gain_for
-from kokoro_common.outfile import STANDARD_OUTPUT, OutputFile
+from kokoro_common.outfile import STANDARD_OUTPUT, OutputFile, is_special
 from kokoro_common.record import Record
 from kokoro_common.writer import AudioWriter, Form, Label, Mark
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kokoro_common.audio import Samples
-    from kokoro_common.documents import Document
+    from kokoro_common.chapters import Document
     from kokoro_common.protocol import ChunkSpoken, Finished
 
 WORTH_KEEPING = 60.0  # seconds of audio: what is less is rendered anew sooner than it is found
@@ -166,13 +166,14 @@ class Rendering:
     def _check_outputs(self) -> None:
         """What cannot be written is told before the work, not after."""
         for path in (self._plan.output, *(path for _, path in self._plan.captions)):
-            if path not in STANDARD_OUTPUT and (os.path.isfile(path) or not os.path.exists(path)):
+            if not is_special(path):  # opening a pipe and closing it would be the end for its reader
                 OutputFile(path).discard()
 
     def _folder(self) -> str:
-        if not self._plan.resumable:
-            return tempfile.mkdtemp(prefix="kokoro-")
         final = os.path.realpath(self._plan.output)
+        if not self._plan.resumable:
+            folder = None if is_special(self._plan.output) else os.path.dirname(final)
+            return tempfile.mkdtemp(prefix=".kokoro-", suffix=".part", dir=folder)
         digest = hashlib.sha256(os.path.basename(final).encode("utf-8", "surrogateescape")).hexdigest()
         return os.path.join(os.path.dirname(final), f".kokoro-{digest[:16]}.part")
 
@@ -263,7 +264,8 @@ class Rendering:
             self._marks.append(Mark(title=chapters[following].title, first=self._frames, last=self._frames))
         self._frames += chunk.frames
         end = chunk.places[-1] + 1 if chunk.places else chunk.start
-        self.fraction = end / max(1, len(self._document.text))
+        if self._document.text:
+            self.fraction = end / len(self._document.text)
 
     def _end_chapter(self, place: int) -> None:
         mark = self._marks[-1].replace(last=self._frames)

@@ -49,14 +49,15 @@ def test_marks_belong_to_their_word_and_the_full_stop_to_the_last_one() -> None:
     assert [(word.start, word.end) for word in words] == [(100, 105), (106, 112), (113, 117)]
 
 
-def test_what_is_said_as_one_is_one_word() -> None:
+def test_words_that_are_said_as_one_share_its_time_by_their_letters() -> None:
     assert brief(
-        words_of(chunk("It has 5 kg now.", ("It", 0, 1), ("has", 2, 3), ("5 kg", 4, 5), ("now", 6, 7)), 0)
+        words_of(chunk("It has 5 kg now.", ("It", 0, 1), ("has", 2, 3), ("5 kg", 40, 70), ("now", 80, 90)), 0)
     ) == [
         ("It", 0, 1),
         ("has", 2, 3),
-        ("5 kg", 4, 5),
-        ("now.", 6, 10_000),
+        ("5", 40, 50),
+        ("kg", 50, 70),
+        ("now.", 80, 10_000),
     ]
 
 

@@ -8,21 +8,25 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import srt
 
 from kokoro_common.audio import SAMPLE_RATE
-from kokoro_common.documents import Chapter, Document
+from kokoro_common.chapters import Chapter, Document
 from kokoro_common.errors import OutputError, ServersUnreachable
 from kokoro_common.protocol import ChunkSpoken, Finished
 from kokoro_common.rendering import WORTH_KEEPING, Plan, Recording, Rendering
 from kokoro_common.writer import Form
 from tests.conftest import World
+from tests.kokoro_world import connect_to_hub, hub_of
 from tests.players import ffmpeg, loudness, probe
 from tests.small_disk import small_disk
+from tests.toy_kokoro import ToyKokoro
 
 SENTENCES = [f"This is sentence number {number}." for number in range(6)]
 TEXT = " ".join(SENTENCES)
@@ -286,6 +290,63 @@ def test_a_book_that_is_killed_three_times_is_the_same_book(world: World) -> Non
     chapters = probe(world.path / "book.m4b")["chapters"]
     assert [each["tags"]["title"] for each in chapters] == ["Chapter 1", "Chapter 2", "Chapter 3"]
     assert abs(loudness(world.path / "book.m4b") + 18) <= 0.5
+
+
+@pytest.fixture
+def toy_world(world: World, toy_kokoro: ToyKokoro) -> Iterator[World]:
+    with hub_of(toy_kokoro.directory, toy_kokoro.manifest) as hub:
+        connect_to_hub(world, hub, toy_kokoro)
+        yield world
+        world.say("--shutdown", "-q")
+
+
+@pytest.mark.e2e
+@pytest.mark.fault
+@pytest.mark.model
+@pytest.mark.timeout(400)
+def test_a_chapter_by_the_model_is_the_same_after_three_kills_and_its_words_stand_at_its_durations(
+    toy_world: World,
+) -> None:
+    text = book(1, 12)
+    (toy_world.path / "book.md").write_text(text)
+    command = ("-f", "book.md", "-o", "book.flac", "--words", "words.json")
+    done = toy_world.say(*command, timeout=300)
+    assert done.returncode == 0, done.stderr
+    whole = (toy_world.path / "book.flac").read_bytes(), (toy_world.path / "words.json").read_bytes()
+    report = json.loads(whole[1])
+    words = report["words"]
+    assert " ".join(word["word"] for word in words) == " ".join(text.split())
+    assert report["duration"] == soundfile.info(toy_world.path / "book.flac").frames / SAMPLE_RATE
+    ends = [word["end"] * 40 for word in words]  # in durations, of 25 ms
+    assert all(abs(end - round(end)) < 1e-3 for end in ends) and ends == sorted(ends)
+    for share in (0.1, 0.4, 0.7):
+        killed_after(toy_world, int(share * report["duration"] * SAMPLE_RATE), *command)
+    done = toy_world.say(*command, timeout=300)
+    assert done.returncode == 0 and "going on at" in done.stderr
+    assert ((toy_world.path / "book.flac").read_bytes(), (toy_world.path / "words.json").read_bytes()) == whole
+
+
+@pytest.mark.e2e
+@pytest.mark.fault
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("victim", ["voice_server", "model_server"])
+def test_a_server_that_is_killed_costs_a_book_nothing(victim: str, world: World) -> None:
+    (world.path / "book.txt").write_text(book(2, 30))
+    command = ("-f", "book.txt", "-o", "book.wav")
+    assert world.say(*command, timeout=200).returncode == 0
+    whole = (world.path / "book.wav").read_bytes()
+    with world.popen(*command) as process:
+        for share in (0.2, 0.6):
+            until = time.monotonic() + 60
+            while 2 * share * len(whole) > sum(path.stat().st_size for path in world.path.glob(".kokoro-*/audio.f32")):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.005)
+            for server in world.servers():
+                if victim in " ".join(server.cmdline()):
+                    server.kill()
+        _, stderr = process.communicate(timeout=200)
+    assert (process.returncode, stderr) == (0, b"")
+    assert (world.path / "book.wav").read_bytes() == whole
 
 
 @pytest.mark.e2e
