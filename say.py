@@ -247,10 +247,7 @@ def _run(options: argparse.Namespace) -> int:
 def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> int:
     """`settings` are for the servers, `own` for this utterance: its flags must not become everybody's."""
     began = time.monotonic()
-    from kokoro_common.client import Client, Options, TextSource
-    from kokoro_common.own_voices import own_voices
-    from kokoro_common.protocol import MAX_VOLUME
-    from kokoro_common.voices import DEFAULT_VOICE, LANGUAGES, parse_language, parse_voice
+    from kokoro_common.client import Client, TextSource
 
     if options.output and options.no_wait:
         raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
@@ -262,42 +259,11 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     if options.explain and (options.output is not None or options.no_wait or options.echo or options.follow):
         raise UsageError("--explain speaks nothing", "leave out -o, -n, -e and --follow")
     document = _document(options)
-    own_blends = own_voices(settings.config_dir)
-    voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
-    lang = parse_language(options.lang) if options.lang else voice.lang
-    wanted = Options(
-        voice=voice.name,
-        lang=lang,
-        speed=_speed(options.speed, options.rate),
-        volume=_number("volume", options.volume, 0.0, MAX_VOLUME),
-        floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
-        audio_device=options.audio_device,
-        engine=own.engine,
-        seed=own.seed,
-        to_client=options.output is not None,
-        follow=options.follow,
-        wait=not options.no_wait,
-        device=options.device or "",
-        precision=options.precision or "",
-        debug=own.debug,
-        plain=options.plain,
-        ssml=options.ssml,
-        read_code=options.read_code,
-        emoji=options.emoji == "names",
-        dialogue=options.dialogue or bool(options.cast),
-        cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
-        lexicon=_pronunciations(settings, lang, document.text if document else " ".join(options.text) or None),
-        explain=options.explain,
-        words=options.output is not None,
-    )
-    spoken, tags = LANGUAGES[lang]
-    if document is not None and document.language and document.language[:2].lower() not in {tag[:2] for tag in tags}:
-        _note(
-            f"{options.file} is in {document.language!r}, it is read as {spoken}: see -v and --lang",
-            quiet=options.quiet,
-        )
-    source = TextSource(document.text) if document else _source(options)
-    if source is None:
+    wanted = _wanted(settings, own, options, document)
+    if document is not None:
+        _tell_other_language(document, wanted, options)
+    source = _source(options) if document is None else TextSource(document.text)
+    if source is None or not source.readable:
         _note("nothing to speak", quiet=options.quiet)
         return 0
     messenger = _Messenger(
@@ -310,8 +276,6 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     finished: Finished | None = None
     try:
         output = messenger.output = _output(options, wanted, document)
-        if output is not None and output.forgotten:
-            messenger.notice(f"{output.forgotten:.0f} s of an unfinished render of something else were dropped")
         if output is not None and output.fraction:
             messenger.goes_on(output)
         client = Client(settings, messenger)
@@ -344,12 +308,57 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     return 0
 
 
+def _wanted(settings: Settings, own: Settings, options: argparse.Namespace, document: Document | None) -> Options:
+    from kokoro_common.client import Options
+    from kokoro_common.own_voices import own_voices
+    from kokoro_common.protocol import MAX_VOLUME
+    from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
+
+    own_blends = own_voices(settings.config_dir)
+    voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
+    lang = parse_language(options.lang) if options.lang else voice.lang
+    return Options(
+        voice=voice.name,
+        lang=lang,
+        speed=_speed(options.speed, options.rate),
+        volume=_number("volume", options.volume, 0.0, MAX_VOLUME),
+        floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
+        audio_device=options.audio_device,
+        engine=own.engine,
+        seed=own.seed,
+        to_client=options.output is not None,
+        follow=options.follow,
+        wait=not options.no_wait,
+        device=options.device or "",
+        precision=options.precision or "",
+        debug=own.debug,
+        plain=options.plain,
+        ssml=options.ssml,
+        read_code=options.read_code,
+        emoji=options.emoji == "names",
+        dialogue=options.dialogue or bool(options.cast),
+        cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
+        lexicon=_pronunciations(settings, lang, document.text if document else " ".join(options.text) or None),
+        explain=options.explain,
+        words=options.output is not None,
+    )
+
+
+def _tell_other_language(document: Document, wanted: Options, options: argparse.Namespace) -> None:
+    from kokoro_common.voices import LANGUAGES
+
+    spoken, tags = LANGUAGES[wanted.lang]
+    said = document.language.replace("_", "-").partition("-")[0].lower()
+    if len(said) == 2 and said not in {tag[:2] for tag in tags}:  # a longer one is not what the tag should be
+        _note(f"{options.file} is in {said!r} and read as {spoken}: see -v and --lang", quiet=options.quiet)
+
+
 CAPTIONS = ("srt", "vtt", "lrc", "words")
 
 
 def _check_output(options: argparse.Namespace) -> None:
-    """What is said of a file is said with -o."""
-    from kokoro_common.outfile import is_special
+    """What is said of a file is said with -o, and no two outputs are one file."""
+    from kokoro_common.outfile import identity, is_special
 
     of_file = (*CAPTIONS, "split", "title", "author", "lufs", "sample_rate", "bit_depth")
     if options.output is None:
@@ -359,27 +368,31 @@ def _check_output(options: argparse.Namespace) -> None:
                 raise UsageError(
                     f"{flag} is about a file", f"write it with -o; -o /dev/null {flag} ... writes no audio"
                 )
-    elif "-" in [getattr(options, name) for name in CAPTIONS] and options.output == "-":
-        raise UsageError("audio and captions cannot both go to the standard output", "give one of them a file")
-    if options.split and (options.file in (None, "-") or is_special(options.output)):
-        raise UsageError(
-            "--split writes a file for each chapter of a document", "say.py -f BOOK.epub --split -o BOOK.mp3"
-        )
+        return
+    captions = [path for name in CAPTIONS if (path := getattr(options, name))]
+    files = [identity(path) for path in (options.output, *captions) if identity(path) != os.devnull]
+    if options.file not in (None, "-"):
+        files.append(identity(options.file))
+    if twice := next((path for path in files if files.count(path) > 1), None):
+        name = "the standard output" if twice == "-" else twice
+        raise UsageError(f"{name} cannot be two things at once", "give each output a name of its own")
+    nameless = [path for path in captions if is_special(path) and path != os.devnull]
+    if options.split and (options.file in (None, "-") or nameless or is_special(options.output)):
+        remedy = "say.py -f BOOK.epub --split -o BOOK.mp3 --srt BOOK.srt"
+        raise UsageError("--split writes files for each chapter of a document", remedy)
 
 
 def _document(options: argparse.Namespace) -> Document | None:
-    """The file of -f as a whole: when its text has to be extracted, or it is rendered and can be gone on with."""
+    """The file of -f as a whole; None for what arrives through a pipe."""
+    if options.file in (None, "-") or options.text:
+        return None
+    from kokoro_common.documents import EXTRACTED, load
     from kokoro_common.outfile import is_special
 
-    if options.file in (None, "-") or options.text or options.echo:
-        return None
-    extension = os.path.splitext(options.file)[1].lower()
-    rendered = options.output is not None and not is_special(options.output) and not is_special(options.file)
-    if not rendered and extension not in (".html", ".htm", ".xhtml", ".epub", ".pdf"):
-        return None
-    from kokoro_common.documents import load
-
-    return load(options.file)
+    extracted = os.path.splitext(options.file)[1].lower() in EXTRACTED
+    if options.echo and extracted:
+        raise UsageError("-e passes the text through as it is, which here is none", "leave it out")
+    return None if options.echo or (is_special(options.file) and not extracted) else load(options.file)
 
 
 def _output(options: argparse.Namespace, wanted: Options, document: Document | None) -> Recording | Rendering | None:
@@ -391,8 +404,7 @@ def _output(options: argparse.Namespace, wanted: Options, document: Document | N
     from kokoro_common.rendering import Plan, Recording, Rendering
     from kokoro_common.writer import form_for
 
-    rate = None if options.sample_rate is None else int(_number("sample rate", options.sample_rate, 1, 1e6))
-    bits = None if options.bit_depth is None else int(_number("bit depth", options.bit_depth, 1, 64))
+    rate, bits = _whole("sample rate", options.sample_rate), _whole("bit depth", options.bit_depth)
     plan = Plan(
         output=options.output,
         form=form_for(options.output, rate, bits),
@@ -404,15 +416,31 @@ def _output(options: argparse.Namespace, wanted: Options, document: Document | N
         resumable=document is not None and not is_special(options.output),
     )
     if not plan.resumable and plan.loudness is None:
-        return Recording(plan)
+        return Recording(plan, document)
     if document is None:
         document = Document(text="", chapters=(Chapter(title="", start=0, end=0),))
     said = {name: value for name, value in wanted.as_dict().items() if name not in OF_THIS_CALL}
-    return Rendering(plan, document, said | {"version": __version__})
+    rendering = Rendering(plan, document, said | {"version": __version__})
+    if rendering.engine and wanted.engine not in ("auto", rendering.engine):
+        rendering.abandon()
+        remedy = f"leave out --engine, or begin anew: rm -r {rendering.folder}"
+        raise UsageError(f"{options.output} was begun by {rendering.engine}", remedy)
+    return rendering
 
 
-# Of Options: on them the audio does not depend.
-OF_THIS_CALL = ("words", "first_chunk", "debug", "follow", "wait", "floor", "audio_device")
+# Of Options: on these the audio does not depend, or the servers decide.
+OF_THIS_CALL = (
+    "words",
+    "first_chunk",
+    "debug",
+    "follow",
+    "wait",
+    "floor",
+    "audio_device",
+    "engine",
+    "device",
+    "precision",
+)
 
 
 class _Messenger(Listener):
@@ -639,6 +667,14 @@ def _number(name: str, text: str, least: float, most: float) -> float:
     if not least <= number <= most:  # NaN is not in the range either
         raise UsageError(f"{name} {text!r}", f"choose {least:g} to {most:g}")
     return number
+
+
+def _whole(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"{name} {text!r}", "give a whole number")
+    return int(text[:9])
 
 
 def _source(options: argparse.Namespace) -> TextSource | None:

@@ -39,6 +39,7 @@ LINES = 2  # of them at once: what broadcasters allow (BBC and Netflix guideline
 MAX_CUE_FRAMES = 7 * SAMPLE_RATE  # that a caption stands, where a word ends
 _CLAUSE_ENDS = tuple(",;:—–…،、，；：.!?。！？।॥")
 _EMPHASIS = re.compile(r"(?<!\w)[*_`]+(?=[\w\"“'‘(])|(?<=[\w\"”'’).,;:!?])[*_`]+(?!\w)")
+_TIME_TAG = re.compile(r"\[(\d[\d:.]*)\]")  # would be a time of its own in LRC
 _OPENERS = tuple("([{¿¡«„“‘「『（《【")
 
 
@@ -155,7 +156,7 @@ def cues_of(words: Sequence[Word]) -> list[Cue]:
     cues: list[Cue] = []
     held: list[Word] = []
     for word in words:
-        if held and (not _fits([*held, word]) or word.last - held[0].first > MAX_CUE_FRAMES):
+        while held and (not _fits([*held, word]) or word.last - held[0].first > MAX_CUE_FRAMES):
             cut = _clause_end(held) or len(held)
             cues.append(_cue(held[:cut]))
             held = held[cut:]
@@ -221,7 +222,11 @@ class CaptionFile:
         self._words = 0
         self._end = 0  # frames
         self._source = source
-        self._write(_head(kind, title, artist))
+        try:
+            self._write(_head(kind, title, artist))
+        except BaseException:
+            self.discard()
+            raise
 
     def __enter__(self) -> CaptionFile:
         return self
@@ -286,7 +291,8 @@ def _vtt(_: int, cue: Cue) -> str:
 
 
 def _lrc(_: int, cue: Cue) -> str:
-    return f"[{_minutes(cue.first)}]{cue.text}\n"
+    text = _TIME_TAG.sub(r"(\1)", cue.text)
+    return f"[{_minutes(cue.first)}]{text}\n"
 
 
 _FORMATS = {"srt": _srt, "vtt": _vtt, "lrc": _lrc}

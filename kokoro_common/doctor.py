@@ -36,15 +36,18 @@ if TYPE_CHECKING:
 
 PYTHON = ">=3.11"
 REQUIRED = (  # the dependencies of pyproject.toml, which is not there once the project is installed
+    "av>=15",
     "kokoro>=0.9.4,<0.10",
     "misaki[en]>=0.9.4,<0.10",
     "torch>=2.10",
     "espeakng-loader>=0.2.4",
     "huggingface_hub>=2.4,<3",
+    "lxml>=5",
     "msgspec>=0.20",
     "num2words>=0.5.14",
     "numpy>=2.0",
     "psutil>=6.0",
+    "pypdfium2>=5",
     "sounddevice>=0.5.1",
     "soundfile>=0.13",
     "soxr>=0.5",

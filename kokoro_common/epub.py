@@ -14,6 +14,7 @@ small, entities are not expanded, and nothing outside the archive is asked for. 
 from __future__ import annotations
 
 import io
+import lzma
 import posixpath
 import struct
 import zipfile
@@ -140,7 +141,7 @@ class _Archive:
             raise UsageError(f"{self.path} is encrypted", "give a copy without a password")
         try:
             return self._zip.read(entry)
-        except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, RuntimeError):
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, RuntimeError):
             raise UsageError(f"{self.path} is broken: {name} cannot be unpacked", BROKEN) from None
 
     def read_xml(self, name: str) -> Any:

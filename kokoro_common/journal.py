@@ -20,7 +20,7 @@ import time
 import zlib
 
 from kokoro_common.audio import SAMPLE_RATE
-from kokoro_common.errors import OutputError
+from kokoro_common.errors import OutputError, UsageError
 from kokoro_common.outfile import output_error
 from kokoro_common.protocol import ChunkSpoken
 
@@ -32,43 +32,56 @@ if TYPE_CHECKING:
 
 BYTES_PER_FRAME = 4
 SYNC_SECONDS = 5.0  # between two waits for the disk
+WORTH_KEEPING = 60.0  # seconds of audio: what is less is rendered anew sooner than it is found
+LOCK_ATTEMPTS = 10
+_READ_BYTES = 1 << 16
 _BLOCK = SAMPLE_RATE * BYTES_PER_FRAME
 
 
 class Journal:
     """For one thread, but `blocks`, `chunks` and `finish`, which may be called from another one. Raises OutputError.
 
-    One process at a time has a folder.
+    One process at a time has a folder. What was opened is read and written on, whatever becomes of the folder.
     """
 
-    def __init__(self, folder: str, identity: str, output: str) -> None:
-        """`identity`: of the render; another one finds nothing here. `output`: the file that errors are about."""
+    def __init__(self, folder: str, identity: str, output: str, *, anonymous: bool = False) -> None:
+        """`identity`: of the render. `output`: the file that errors are about. `anonymous`: nobody will go on with it,
+        and nothing of it is to be found. Raises UsageError if another render that is worth keeping is here."""
         self._folder = folder
         self._output = output
         self._descriptors: list[int] = []
         self.engine = ""  # that has rendered it so far
-        self.forgotten = 0.0  # seconds of audio of another render that was begun here: they are no more
         self.frames = 0  # of complete text chunks
         self.count = 0  # of them
         self._size = 0  # bytes of their lines
         self._checksum = 0  # of the audio behind them
         self._written = 0  # bytes of it
         self._next_sync = 0.0
-        self.done: set[str] = set()  # what `finish` was told
+        self.done: dict[str, str] = {}  # what `finish` was told last of each path
         try:
-            self._make_folder()
             self._lock()
             self._sweep()
             self._audio, self._lines = self._open("audio.f32"), self._open("chunks.jsonl")
             self._done = self._open("done.txt")
             self._read_identity(identity)
             self._restore()
+            if anonymous:
+                shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
-            self.close()
+            self._give_up()
             raise output_error(output, error) from error
-        except BaseException:
+        except UsageError:
             self.close()
             raise
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        if self._descriptors and not self.count:
+            self.remove()
+        else:
+            self.close()
 
     def _make_folder(self) -> None:
         try:
@@ -79,11 +92,18 @@ class Journal:
                 raise OutputError(f"{self._folder} is in the way", "remove it, or choose another folder") from None
 
     def _lock(self) -> None:
-        lock = self._open("lock")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"{self._output} is being written by another say.py", "wait for it") from error
+        """Makes the folder too: another process may be just about to remove what it has finished with."""
+        for _ in range(LOCK_ATTEMPTS):
+            self._make_folder()
+            lock = self._open("lock")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock), os.stat(os.path.join(self._folder, "lock"))):
+                    return
+            except (BlockingIOError, FileNotFoundError):
+                pass
+            self.close()
+        raise OutputError(f"{self._output} is being written by another say.py", "wait for it")
 
     def _sweep(self) -> None:
         """Files that were being encoded when a process was killed."""
@@ -109,7 +129,12 @@ class Journal:
         if known.get("identity") == identity:
             self.engine = known["engine"]
             return
-        self.forgotten = os.fstat(self._audio).st_size / BYTES_PER_FRAME / SAMPLE_RATE
+        seconds = os.fstat(self._audio).st_size / BYTES_PER_FRAME / SAMPLE_RATE
+        if seconds >= WORTH_KEEPING:
+            raise UsageError(
+                f"{seconds / 60:.0f} min of {self._output} as something else are kept",
+                f"go on with the same text and options, or begin anew: rm -r {self._folder}",
+            )
         self._cut_off()
         os.ftruncate(self._done, 0)
         self._write_identity()
@@ -139,7 +164,10 @@ class Journal:
                 self._size += len(line)
         self._cut_off()
         with open(self._done, encoding="utf-8", closefd=False) as done:
-            self.done = {line.removesuffix("\n") for line in done if line.endswith("\n")}
+            for entry in done:
+                if entry.endswith("\n"):
+                    path, key = json.loads(entry)
+                    self.done[path] = key
 
     def _cut_off(self) -> None:
         os.ftruncate(self._audio, self.frames * BYTES_PER_FRAME)
@@ -178,10 +206,10 @@ class Journal:
         self._size += len(line)
         self._checksum = self._written = 0
 
-    def finish(self, file: str) -> None:
-        """This one, a line of text, has been encoded. For the thread that does it."""
-        self._append(self._done, f"{file}\n".encode("utf-8", "replace"), os.fstat(self._done).st_size)
-        self.done.add(file)
+    def finish(self, path: str, key: str) -> None:
+        """This file has been encoded, and `key` tells whether it is still the same. For the thread that does it."""
+        self._append(self._done, f"{json.dumps([path, key])}\n".encode(), os.fstat(self._done).st_size)
+        self.done[path] = key
 
     def drop_unfinished(self) -> None:
         """The text chunk that was coming will come once more, from its beginning."""
@@ -192,14 +220,19 @@ class Journal:
 
     def chunks(self, place: int = 0) -> Iterator[tuple[int, ChunkSpoken]]:
         """The complete text chunks from this place on, each with the place of the one behind it."""
-        with open(os.path.join(self._folder, "chunks.jsonl"), "rb") as lines:
-            lines.seek(place)
-            while place < self._size:
-                line = lines.readline()
-                place += len(line)
-                fields = json.loads(line)
-                del fields["checksum"]
-                yield place, ChunkSpoken(utterance="", **fields)
+        buffer = b""
+        end = place  # of what has been read
+        while place < self._size:
+            line, newline, rest = buffer.partition(b"\n")
+            if not newline:
+                buffer += os.pread(self._lines, _READ_BYTES, end)
+                end = place + len(buffer)
+                continue
+            buffer = rest
+            place += len(line) + 1
+            fields = json.loads(line)
+            del fields["checksum"]
+            yield place, ChunkSpoken(utterance="", **fields)
 
     @property
     def place(self) -> int:
@@ -210,15 +243,13 @@ class Journal:
         """The frames from `first` up to `last`, float32, in blocks of a second."""
         import numpy as np
 
-        with open(os.path.join(self._folder, "audio.f32"), "rb") as audio:
-            audio.seek(first * BYTES_PER_FRAME)
-            rest = (last - first) * BYTES_PER_FRAME
-            while rest:
-                data = audio.read(min(rest, _BLOCK))
-                if not data:
-                    raise OutputError(f"{self._output} cannot be written: its audio is no more", "render it again")
-                rest -= len(data)
-                yield np.frombuffer(data, "<f4")
+        place, end = first * BYTES_PER_FRAME, last * BYTES_PER_FRAME
+        while place < end:
+            data = os.pread(self._audio, min(end - place, _BLOCK), place)
+            if not data:
+                raise OutputError(f"{self._output} cannot be written: its audio is no more", "render it again")
+            place += len(data)
+            yield np.frombuffer(data, "<f4")
 
     def close(self) -> None:
         """Leaves it to who goes on. Idempotent."""
@@ -226,8 +257,13 @@ class Journal:
             os.close(self._descriptors.pop())
 
     def remove(self) -> None:
-        """It is not needed any more."""
-        shutil.rmtree(self._folder, ignore_errors=True)  # what cannot be removed does no harm
+        """It is not needed any more. At once: whoever looks meanwhile finds all of it or nothing."""
+        gone = f"{self._folder}.{os.urandom(4).hex()}.part"
+        try:
+            os.rename(self._folder, gone)
+            shutil.rmtree(gone, ignore_errors=True)  # what cannot be removed does no harm
+        except OSError:
+            pass  # somebody has removed it, or the folder is closed to us by now
         self.close()
 
     def _append(self, descriptor: int, data: bytes, place: int) -> None:

@@ -28,8 +28,7 @@ class OutputFile:
     """
 
     def __init__(self, path: str, scratch: str = "") -> None:
-        """`scratch`: a folder for the temporary file, if it is on the same file system: whoever is killed leaves it
-        there."""
+        """`scratch`: a folder beside the final file, for the temporary one: there a killed process leaves it."""
         self.path = path
         self._error: OSError | None = None
         try:
@@ -104,6 +103,11 @@ class OutputFile:
             os.close(descriptor)
 
 
+def identity(path: str) -> str:
+    """The same for two names of one file."""
+    return "-" if path in STANDARD_OUTPUT else os.path.realpath(path)
+
+
 def is_special(path: str) -> bool:
     """Whether it is the standard output, a pipe or a device: nothing that could be replaced."""
     return path in STANDARD_OUTPUT or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
@@ -138,7 +142,7 @@ def _open(path: str, scratch: str) -> tuple[int, str, str]:
         os.close(descriptor)
     final = os.path.realpath(path)  # a symbolic link stays; the file it leads to is replaced
     folder = os.path.dirname(final)
-    if scratch and os.stat(scratch).st_dev == os.stat(folder).st_dev:
+    if os.path.dirname(scratch) == folder and os.path.isdir(scratch):
         folder = scratch
     # Not named after the final file: its name may already have the greatest length.
     temporary = os.path.join(folder, f".kokoro-{os.urandom(8).hex()}.part")

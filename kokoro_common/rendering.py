@@ -15,13 +15,13 @@ import queue
 import tempfile
 import threading
 
-from kokoro_common.audio import SAMPLE_RATE
+from kokoro_common.audio import SAMPLE_RATE, Resampler
 from kokoro_common.captions import CaptionFile, words_of
 from kokoro_common.chapters import Chapter
 from kokoro_common.errors import ServersUnreachable
-from kokoro_common.journal import Journal
+from kokoro_common.journal import WORTH_KEEPING, Journal
 from kokoro_common.loudness import Limiter, gain_for
-from kokoro_common.outfile import STANDARD_OUTPUT, OutputFile, is_special
+from kokoro_common.outfile import OutputFile, is_special, output_error
 from kokoro_common.record import Record
 from kokoro_common.writer import AudioWriter, Form, Label, Mark
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from kokoro_common.audio import Samples
     from kokoro_common.chapters import Document
     from kokoro_common.protocol import ChunkSpoken, Finished
-
-WORTH_KEEPING = 60.0  # seconds of audio: what is less is rendered anew sooner than it is found
 
 
 class Plan(Record):
@@ -70,19 +68,18 @@ class Recording:
     """What is written while it arrives: one file and its captions, by no journal. For one thread."""
 
     fraction = 0.0  # of the text: nobody knows
-    forgotten = 0.0
     folder = ""
 
-    def __init__(self, plan: Plan) -> None:
-        label = Label(
-            tags=tuple((key, value) for key, value in (("title", plan.title), ("artist", plan.artist)) if value)
-        )
-        self._writer = AudioWriter(plan.output, plan.form, label)
+    def __init__(self, plan: Plan, document: Document | None = None) -> None:
+        title = plan.title or (document.title if document else "")
+        artist = plan.artist or (document.author if document else "")
+        source = document.text if document and document.extracted else ""
+        self._writer = AudioWriter(plan.output, plan.form, Label(tags=_tags(title=title, artist=artist)))
         self._captions: list[CaptionFile] = []
         self._frames = 0
         try:
             for kind, path in plan.captions:
-                self._captions.append(CaptionFile(path, kind, plan.title, plan.artist))
+                self._captions.append(CaptionFile(path, kind, title, artist, source))
         except BaseException:
             self.abandon()
             raise
@@ -139,14 +136,13 @@ class Rendering:
     encoded = False  # here: a signal may come in any call
 
     def __init__(self, plan: Plan, document: Document, identity: Mapping[str, Any]) -> None:
-        """`identity`: all that the audio depends on, but the text."""
+        """`identity`: all that the audio depends on, but the text and the engine."""
         self._plan = plan
         self._document = document
         self._check_outputs()
         self.folder = self._folder()
-        everything = json.dumps([identity, document.text], sort_keys=True)
-        self._journal = Journal(self.folder, hashlib.sha256(everything.encode()).hexdigest(), plan.output)
-        self.forgotten = self._journal.forgotten
+        everything = _digest([identity, document.text])
+        self._journal = Journal(self.folder, everything, plan.output, anonymous=not plan.resumable)
         self.fraction = 0.0  # of the text that has been rendered
         self._frames = 0  # of complete text chunks
         self._marks: list[Mark] = []  # of the chapters that have begun
@@ -157,23 +153,33 @@ class Rendering:
         self._problem: Exception | None = None  # of the thread that encodes
         self._stopped = threading.Event()
         self._encoder = threading.Thread(target=self._run, name="encoder", daemon=True)
-        place = 0
-        for behind, chunk in self._journal.chunks():
-            self._count(chunk, place)
-            place = behind
-        self._encoder.start()
+        try:
+            place = 0
+            for behind, chunk in self._journal.chunks():
+                self._count(chunk, place)
+                place = behind
+            self._encoder.start()
+        except BaseException:
+            self._journal.close()
+            raise
 
     def _check_outputs(self) -> None:
         """What cannot be written is told before the work, not after."""
+        chapters = len(self._document.chapters)
+        numbers = range(1, chapters + 1) if self._plan.split else (0,)
         for path in (self._plan.output, *(path for _, path in self._plan.captions)):
             if not is_special(path):  # opening a pipe and closing it would be the end for its reader
-                OutputFile(path).discard()
+                for number in numbers:
+                    OutputFile(_numbered(path, number, chapters)).discard()
 
     def _folder(self) -> str:
         final = os.path.realpath(self._plan.output)
         if not self._plan.resumable:
             folder = None if is_special(self._plan.output) else os.path.dirname(final)
-            return tempfile.mkdtemp(prefix=".kokoro-", suffix=".part", dir=folder)
+            try:
+                return tempfile.mkdtemp(prefix=".kokoro-", suffix=".part", dir=folder)
+            except OSError as error:
+                raise output_error(self._plan.output, error) from error
         digest = hashlib.sha256(os.path.basename(final).encode("utf-8", "surrogateescape")).hexdigest()
         return os.path.join(os.path.dirname(final), f".kokoro-{digest[:16]}.part")
 
@@ -190,7 +196,7 @@ class Rendering:
     @property
     def engine(self) -> str:
         """That has begun it and must go on; empty: none has."""
-        return self._journal.engine
+        return self._journal.engine if self.count else ""
 
     def begun_by(self, engine: str) -> None:
         """The engine that renders it."""
@@ -237,7 +243,9 @@ class Rendering:
         """Ends it now. Returns whether what there is was kept. Does nothing after `finish()`."""
         self._stopped.set()
         self._jobs.put(None)
-        self._encoder.join()
+        outputs = (self._plan.output, *(path for _, path in self._plan.captions))
+        if not any(map(is_special, outputs)):  # a pipe may hold the thread for ever: it ends with us
+            self._encoder.join()
         keep = self._plan.resumable and self.seconds >= WORTH_KEEPING and os.path.isdir(self.folder)
         if keep:
             self._journal.close()
@@ -307,34 +315,57 @@ class Rendering:
             self._news.put(None)
 
     def _encode(self, file: _File) -> None:
-        path = _numbered(self._plan.output, file.number, len(self._document.chapters))
-        done = json.dumps([path, hashlib.sha256(repr(self._plan).encode()).hexdigest()])
-        if done in self._journal.done and os.path.exists(path):
-            return
-        limiter = None
-        if self._plan.loudness is not None:
-            gain = gain_for(lambda: self._blocks(file), SAMPLE_RATE, self._plan.loudness)
-            limiter = Limiter(SAMPLE_RATE, gain)
+        path = self._path(self._plan.output, file)
         label = self._label(file)
+        if self._journal.done.get(path) == self._key(file, label):
+            return
+        rate = SAMPLE_RATE if self._plan.loudness is None else self._plan.form.rate
+        limiter = None
+        if self._plan.loudness is not None:  # of what is written: another rate has other peaks
+            limiter = Limiter(rate, gain_for(lambda: self._blocks(file, rate), rate, self._plan.loudness))
         with contextlib.ExitStack() as captions:  # which get their names when the audio has got its own
             for kind, target in self._plan.captions:
                 self._write_captions(captions.enter_context(self._caption_file(kind, target, file, label)), file)
-            with AudioWriter(path, self._plan.form, label, self.folder) as writer:
-                for block in self._blocks(file, tell=True):
+            with AudioWriter(path, self._plan.form, label, scratch=self.folder, rate=rate) as writer:
+                for block in self._blocks(file, rate, tell=True):
                     writer.write(block if limiter is None else limiter.feed(block))
                 if limiter is not None:
                     writer.write(limiter.flush())
-        self._journal.finish(done)
+        self._journal.finish(path, self._key(file, label))
 
-    def _blocks(self, file: _File, *, tell: bool = False) -> Iterator[Samples]:
-        told = frames = 0
-        for block in self._journal.blocks(file.first, file.last):
+    def _key(self, file: _File, label: Label) -> str:
+        """Of what a file holds, how it is written, and what lies on the disk: the same only if nothing has changed."""
+        there = []
+        for path in (self._plan.output, *(path for _, path in self._plan.captions)):
+            try:
+                status = os.stat(self._path(path, file))
+            except OSError:
+                return ""
+            there.append([status.st_ino, status.st_size, status.st_mtime_ns])
+        return _digest([repr(self._plan), repr(file), repr(label), there])
+
+    def _path(self, path: str, file: _File) -> str:
+        return _numbered(path, file.number, len(self._document.chapters))
+
+    def _blocks(self, file: _File, rate: int, *, tell: bool = False) -> Iterator[Samples]:
+        """Its audio at this rate."""
+        blocks = self._told(file) if tell else self._journal.blocks(file.first, file.last)
+        resampler = Resampler(SAMPLE_RATE, rate) if rate != SAMPLE_RATE else None
+        for block in blocks:
             if self._stopped.is_set():
                 raise _Stopped
+            yield block if resampler is None else resampler.feed(block)
+        if resampler is not None:
+            yield resampler.flush()
+
+    def _told(self, file: _File) -> Iterator[Samples]:
+        """The other thread hears how far it is."""
+        told = frames = 0
+        for block in self._journal.blocks(file.first, file.last):
             yield block
             frames += len(block)
             share = frames / (file.last - file.first)
-            if tell and int(100 * share) > told:
+            if int(100 * share) > told:
                 told = int(100 * share)
                 self._news.put(share)
 
@@ -345,13 +376,13 @@ class Rendering:
         if file.number:
             tags["title"] = file.chapter.title or f"{self._title} {file.number}".strip()
             tags["track"] = str(file.number)
-        return Label(tags=tuple((key, value) for key, value in tags.items() if value), chapters=file.marks)
+        return Label(tags=_tags(**tags), chapters=file.marks)
 
     def _caption_file(self, kind: str, path: str, file: _File, label: Label) -> CaptionFile:
         tags = dict(label.tags)
         source = self._document.text[file.chapter.start : file.chapter.end] if self._document.extracted else ""
-        path = _numbered(path, file.number, len(self._document.chapters))
-        return CaptionFile(path, kind, tags.get("title", ""), tags.get("artist", ""), source, self.folder)
+        path = self._path(path, file)
+        return CaptionFile(path, kind, tags.get("title", ""), tags.get("artist", ""), source, scratch=self.folder)
 
     def _write_captions(self, captions: CaptionFile, file: _File) -> None:
         before = 0
@@ -367,9 +398,19 @@ class Rendering:
             before += chunk.frames
 
 
+def _tags(**tags: str) -> tuple[tuple[str, str], ...]:
+    """Those that say something, each in one line of UTF-8: the command line and documents may hold anything."""
+    lines = {key: " ".join(value.encode("utf-8", "replace").decode().split()) for key, value in tags.items()}
+    return tuple((key, value.replace("\0", "")) for key, value in lines.items() if value)
+
+
+def _digest(things: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()
+
+
 def _numbered(path: str, number: int, of: int) -> str:
-    """book.mp3 is book-01.mp3."""
-    if not number or path in STANDARD_OUTPUT:
+    """book.mp3 is book-01.mp3. A device is what it is."""
+    if not number or is_special(path):
         return path
     stem, extension = os.path.splitext(path)
     return f"{stem}-{number:0{max(2, len(str(of)))}}{extension}"

@@ -41,7 +41,7 @@ class Mark(Record):
 class Label(Record):
     """What a file says of itself."""
 
-    tags: tuple[tuple[str, str], ...] = ()  # title, artist, album, date, track, genre, and their values
+    tags: tuple[tuple[str, str], ...] = ()  # title, artist, album, track, and their values
     chapters: tuple[Mark, ...] = ()
 
 
@@ -138,11 +138,19 @@ class AudioWriter:
     Raises UsageError for an extension it does not know, OutputError for everything that cannot be opened or written.
     """
 
-    def __init__(self, path: str, form: Form | None = None, label: Label | None = None, scratch: str = "") -> None:
-        """`scratch`: see OutputFile."""
+    def __init__(
+        self,
+        path: str,
+        form: Form | None = None,
+        label: Label | None = None,
+        *,
+        scratch: str = "",
+        rate: int = SAMPLE_RATE,
+    ) -> None:
+        """`scratch`: see OutputFile. `rate`: of the samples that `write` is given, Hz."""
         name = format_of(path)
         form, label = form or Form(), label or Label()
-        self._resampler = Resampler(SAMPLE_RATE, form.rate) if form.rate != SAMPLE_RATE else None
+        self._resampler = Resampler(rate, form.rate) if form.rate != rate else None
         self._output = OutputFile(path, scratch)
         self._encoder: Encoder | None = None
         try:
@@ -225,6 +233,8 @@ class _Pcm:
         if self._label is None or not self._output.regular:
             return
         info = _wav_info(self._label)
+        if 36 + self._bytes + len(info) >= _UNKNOWN_LENGTH:
+            info = b""  # whoever reads on to the end of the file would play it
         self._output.write(bytes(self._bytes % 2) + info)
         self._output.seek(0)
         self._output.write(_wav_header(self._form, self._bytes, len(info)))
@@ -257,7 +267,7 @@ def _wav_header(form: Form, pcm_bytes: int, info_bytes: int = 0) -> bytes:
 
 def _wav_info(label: Label) -> bytes:
     """The tags as a LIST chunk; it stands behind the audio."""
-    keys = {"title": b"INAM", "artist": b"IART", "album": b"IPRD", "date": b"ICRD", "track": b"ITRK", "genre": b"IGNR"}
+    keys = {"title": b"INAM", "artist": b"IART", "album": b"IPRD", "track": b"ITRK"}
     info = b"INFO"
     for key, value in label.tags:
         text = value.encode() + b"\0"

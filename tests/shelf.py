@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from kokoro_common.chapters import Document
 
 BODY = "It was a quiet evening, and the lamps along the river had just been lit when she came home. " * 4
-PATIENCE = 15  # seconds that hostile input may take where everything else runs at the same time
 
 
 def written(path: Path, data: str | bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -143,6 +144,27 @@ def test_a_cue_fits_on_the_screen_and_ends_with_a_clause_where_it_can() -> None:
         assert len(lines(cue.text)) <= LINES
         assert cue.last - cue.first <= MAX_CUE_FRAMES
     assert cues[-1].last == words[-1].last
+
+
+@given(
+    st.lists(st.tuples(st.text("abcde,.", min_size=1, max_size=30), st.integers(0, 90_000)), min_size=1, max_size=40)
+)
+def test_no_cue_is_too_long_to_read(parts: list[tuple[str, int]]) -> None:
+    ends = list(itertools.accumulate(length for _, length in parts))
+    starts = [0, *ends[:-1]]
+    words = [
+        Word(text=text, start=0, end=1, first=first, last=last)
+        for (text, _), first, last in zip(parts, starts, ends, strict=True)
+    ]
+    for cue in cues_of(words):
+        assert len(lines(cue.text)) <= LINES
+        assert cue.last - cue.first <= MAX_CUE_FRAMES
+
+
+def test_what_looks_like_a_time_is_none_in_lrc(tmp_path: Path) -> None:
+    with CaptionFile(str(tmp_path / "a.lrc"), "lrc") as file:
+        file.add(spoken_words("[12:30] Meeting [in] room [00:01.50]"), 99)
+    assert (tmp_path / "a.lrc").read_text().startswith("[00:00.00](12:30) Meeting [in] room (00:01.50)\n")
 
 
 def test_emphasis_is_not_shown() -> None:

