@@ -7,14 +7,14 @@
 Pages become text as in webpage.py. Without a table each file is a chapter. Real books are careless: names in another
 case, files that are not there, tables that list nothing of the book. Only what makes a book unreadable is refused.
 
-Archives may be anybody's: sizes are looked at before anything is unpacked, XML is held as a tree only where it is
-small, entities are not expanded, and nothing outside the archive is asked for. A room without threads: reading blocks.
+Archives may be anybody's: sizes are looked at before anything is unpacked, and hold for what is. XML is held as a tree
+only where it is small, entities are not expanded, and nothing outside the archive is asked for.
+A room without threads: reading blocks.
 """
 
 from __future__ import annotations
 
 import io
-import lzma
 import posixpath
 import struct
 import zipfile
@@ -26,6 +26,7 @@ from lxml import etree
 from kokoro_common.chapters import (
     DROPPED,
     MAX_CONTENTS,
+    MAX_TITLE,
     Document,
     by_headings,
     chapters_at,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 65_535  # files; the zip module takes a kilobyte for each
 MAX_ENTRY_BYTES = 64 << 20  # of one file, unpacked
 MAX_UNPACKED_BYTES = 512 << 20  # of all that is read
-MAX_CONTROL_BYTES = 16 << 20  # of an XML file that is held as a tree, which takes ten times as much
+MAX_CONTROL_BYTES = 4 << 20  # of an XML file that is held as a tree, which takes thirty times as much
 BROKEN = "get it anew, or make it anew with an EPUB editor"
 NCX = "application/x-dtbncx+xml"
 
@@ -139,9 +140,12 @@ class _Archive:
             raise UsageError(f"{self.path} would unpack to far too much", "split it")
         if entry.flag_bits & 1:
             raise UsageError(f"{self.path} is encrypted", "give a copy without a password")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # an EPUB may have no others
+            raise UsageError(f"{self.path} is broken: {name} is compressed in another way than deflate", BROKEN)
         try:
-            return self._zip.read(entry)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, RuntimeError):
+            with self._zip.open(entry) as file:
+                return file.read(entry.file_size + 1)  # without a limit it unpacks all that there is, and cuts it then
+        except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, RuntimeError):
             raise UsageError(f"{self.path} is broken: {name} cannot be unpacked", BROKEN) from None
 
     def read_xml(self, name: str) -> Any:
@@ -228,7 +232,7 @@ class _Contents(Reader):
         super().__init__(path)
         self.entries: list[tuple[int, str, str]] = []  # level, what it points to, title
         self._inside = 0  # depth of the table
-        self._title: list[str] = []
+        self._title = ""
         self._gathers = False  # a title
         self._link = ""
 
@@ -237,7 +241,7 @@ class _Contents(Reader):
         if name == "navmap" or (name == "nav" and "toc" in attributes.get("epub:type", "").split()):
             self._inside = self._inside or len(self.open)
         elif name in ("a", "navpoint"):
-            self._title, self._link, self._gathers = [], attributes.get("href", ""), name == "a"
+            self._title, self._link, self._gathers = "", attributes.get("href", ""), name == "a"
         elif name == "text":
             self._gathers = True
         elif name == "content":
@@ -253,12 +257,13 @@ class _Contents(Reader):
             self._add(self.open.count("ol"), self._link)
 
     def data(self, data: str) -> None:
-        if self._gathers:
-            self._title.append(data)
+        if self._gathers and len(self._title) < 10 * MAX_TITLE:
+            self._title += data[: 10 * MAX_TITLE]
 
     def close(self) -> None:
         pass
 
     def _add(self, level: int, target: str) -> None:
         if self._inside and target and len(self.entries) < MAX_CONTENTS:
-            self.entries.append((level, target, one_line("".join(self._title).translate(DROPPED))))
+            self.entries.append((level, target, one_line(self._title.translate(DROPPED))))
+            self._title = ""  # a table may name any number of places for it

@@ -5,25 +5,30 @@
     hyphens       at a line's end go, and the word goes on; before a capital they stay
     chapters      of the outline, where a page says the title; without one, of lines that read like headings
 
-Files may be anybody's. PDFium reads them page by page, and what says more than MAX_CHARACTERS is refused.
+Files may be anybody's, and a small one can say what takes all memory, or hours: forms in forms, pages that share what
+they draw. So PDFium reads them in a process of its own that may take only so much of both; macOS limits no memory.
 A room without threads: reading blocks, for seconds with a large book.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
+import os
 import re
+import resource
+import subprocess
+import sys
 from bisect import bisect_left
 from collections import Counter
 from contextlib import closing
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from pypdfium2 import PdfBookmark, PdfDocument, PdfiumError, PdfTextPage, raw
-
 from kokoro_common.chapters import (
     DROPPED,
     MAX_CONTENTS,
+    Chapter,
     Document,
     chapters_at,
     letters,
@@ -34,13 +39,19 @@ from kokoro_common.chapters import (
     written_borders,
 )
 from kokoro_common.errors import UsageError
+from kokoro_common.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pypdfium2 import PdfDocument, PdfTextPage
+
     from kokoro_common.chapters import Border
 
+MAX_MEMORY_BYTES = 2 << 30  # of the process that reads; 32 million characters on 10,000 pages take 300 MB of it
+CPU_SECONDS = 60  # 20 million characters on our machine, 3 microseconds each
+CPU_SECONDS_PER_MIB = 20  # of the file in addition; books take 8
 MAX_CHARACTERS = 32 << 20  # taken out of a file, whose pages may be far larger than itself
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _LINE_CODES = (0x0A, 0x0D)
@@ -71,6 +82,56 @@ class _Line(NamedTuple):
 
 
 def read_pdf(data: bytes, path: str) -> Document:
+    """`path` is for errors. Raises UsageError for what cannot be read, holds no text, or takes too much to be read."""
+    seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(data) // (1 << 20)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from kokoro_common import pdf; pdf.serve(*sys.argv[2:])"
+    done = subprocess.run(  # which kills it, whatever ends the wait
+        [sys.executable, "-P", "-c", code, root, path, str(MAX_MEMORY_BYTES), str(seconds)],
+        input=data,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode > 0:  # an exception, so a mistake of ours
+        report = done.stderr.decode("utf-8", "replace").strip()
+        raise RuntimeError(report.rpartition("\n")[2]) from RuntimeError(report)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:  # killed before its end
+        raise UsageError(
+            f"{path} cannot be read: it takes too much memory or time", "print it to a new PDF first"
+        ) from None
+    if "problem" in answer:
+        raise UsageError(**answer)
+    return Document(**{**answer, "chapters": tuple(Chapter(**chapter) for chapter in answer["chapters"])})
+
+
+# --- In the process that reads, where alone pypdfium2 is imported ----------------------------------------------------
+
+
+def serve(path: str, memory: str, seconds: str) -> None:
+    """Its main: reads a file from standard input, writes a Document or a UsageError as JSON to standard output."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, int(memory))
+    _limit(resource.RLIMIT_CPU, int(seconds))
+    try:
+        json.dump(_read(sys.stdin.buffer.read(), path), sys.stdout, default=Record.as_dict)
+    except UsageError as error:
+        json.dump({"problem": error.problem, "remedy": error.remedy}, sys.stdout)
+    except MemoryError:
+        os.abort()  # as PDFium does
+
+
+def _limit(which: int, most: int) -> None:
+    try:
+        resource.setrlimit(which, (most, most))
+    except (OSError, ValueError):
+        pass  # it is lower already, or macOS has none
+
+
+def _read(data: bytes, path: str) -> Document:
+    from pypdfium2 import PdfDocument, PdfiumError, raw
+
     try:
         document = PdfDocument(data)
     except PdfiumError as error:
@@ -95,6 +156,8 @@ def read_pdf(data: bytes, path: str) -> Document:
 
 def _lines(document: PdfDocument, path: str) -> tuple[list[_Line], list[float]]:
     """The lines of all pages that hold more than blanks, and the pages' heights in points."""
+    from pypdfium2 import PdfiumError
+
     lines: list[_Line] = []
     heights: list[float] = []
     characters = 0
@@ -114,6 +177,8 @@ def _lines(document: PdfDocument, path: str) -> tuple[list[_Line], list[float]]:
 
 
 def _page_lines(textpage: PdfTextPage, number: int) -> Iterator[_Line]:
+    from pypdfium2 import raw
+
     codes = [raw.FPDFText_GetUnicode(textpage, index) for index in range(textpage.count_chars())]
     start = 0
     for index, code in enumerate([*codes, 0x0A]):
@@ -126,6 +191,8 @@ def _page_lines(textpage: PdfTextPage, number: int) -> Iterator[_Line]:
 
 
 def _line(textpage: PdfTextPage, text: str, printed: list[int], number: int, hyphenated: bool) -> _Line:
+    from pypdfium2 import PdfiumError
+
     boxes: list[tuple[float, float, float, float]] = []  # left, bottom, right, top
     for at in (printed[0], printed[len(printed) // 2], printed[-1]):
         try:
@@ -270,6 +337,8 @@ def _is_indented(lines: list[_Line], number: int) -> bool:
 
 def _outline(document: PdfDocument) -> list[tuple[str, int]]:
     """Titles and pages, from 0, of the entries that make chapters, in order."""
+    from pypdfium2 import PdfBookmark, raw
+
     entries: list[tuple[int, str, int]] = []
     seen: set[int] = set()  # an outline may run in circles
     waiting = [(raw.FPDFBookmark_GetFirstChild(document, None), 0)]
@@ -329,6 +398,8 @@ def _said_by(ask: Callable[[], str]) -> str:
 
 
 def _language(document: PdfDocument) -> str:
+    from pypdfium2 import raw
+
     size = raw.FPDFCatalog_GetLanguage(document, None, 0)  # bytes of UTF-16 with a NUL
     if not 2 < size < 200:
         return ""

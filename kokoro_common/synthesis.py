@@ -209,6 +209,9 @@ class Synthesis:
             self._early.append((peer, message))
             self._loader.want_model()
             return
+        if waiting := self._parked_with(peer, message.utterance):  # what comes behind it keeps its place
+            waiting.append((peer, message))
+            return
         for name, _ in parts:
             # A pack may be there already while earlier requests for it still wait for word of it: keep their order.
             if name in self._parked or name not in self._loader.packs:
@@ -216,6 +219,13 @@ class Synthesis:
                 self._loader.want_voice(name)
                 return
         self._g2p_jobs.put(functools.partial(self._make_phonemes, peer, message))
+
+    def _parked_with(self, peer: Peer, utterance: str) -> list[tuple[Peer, Synthesize]]:
+        """The requests among which one of this utterance waits for a voice; none: empty."""
+        lists = self._parked.values()
+        return next(
+            (each for each in lists if any(one[0] is peer and one[1].utterance == utterance for one in each)), []
+        )
 
     def _warm_expected(self) -> None:
         """As soon as the loader knows which spaCy model it is to be; without a model there will be no G2P."""

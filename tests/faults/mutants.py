@@ -58,6 +58,7 @@ PLAIN: dict[object, object] = {
     float: 0.5,
     bool: True,
     list[str]: ["a", "b"],
+    list[int]: [0, 1, 5],
     list[list[int]]: [[0, 1, 2, 3]],
     list[list[str]]: [["a", "af_heart"]],
     list[list[int | str]]: [[0, 1, "x", 0]],
@@ -72,6 +73,7 @@ NONSENSE: dict[object, list[object]] = {
     bool: [True, False],
     dict[str, str]: [*DICTIONARIES],
     list[str]: [[], ["\0"], ["af_heart"] * 50_000, ["a" * 900_000]],
+    list[int]: [[], [-1], [2**60], [0] * 100_000],
     list[list[int]]: [[[]], [[-1] * 4], [[0] * 100_000]],
     list[list[str]]: [
         *([[]], [["a"]], [["", ""]], [["a", "b", "c"]], [["\0", "\ud7ff"]], [["a", "/\0/"]], [["a b " * 40, "c"]]),
