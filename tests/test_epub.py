@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -215,7 +216,10 @@ def test_damaged_and_protected_entries_are_refused(tmp_path: Path) -> None:
     assert problem(tmp_path / "a.epub", bytes(protected)).problem.endswith("is encrypted")
     unknown = bytearray(book(PAGES, package(PAGES)))
     struct.pack_into("<H", unknown, place + 10, 77)  # a method of compression that there is not
-    assert "cannot be unpacked" in problem(tmp_path / "a.epub", bytes(unknown)).problem
+    assert "another way than deflate" in problem(tmp_path / "a.epub", bytes(unknown)).problem
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        packed = zipped({"META-INF/container.xml": CONTAINER.format(ROOTFILE)}, method)
+        assert "another way than deflate" in problem(tmp_path / "a.epub", packed).problem
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +229,19 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch
     assert "unpack to far too much" in problem(tmp_path / "a.epub", book(PAGES, package(PAGES))).problem
     monkeypatch.setattr(epub, "MAX_ENTRIES", 4)
     assert "holds more than 4 files" in problem(tmp_path / "a.epub", book(PAGES, package(PAGES))).problem
+
+
+@pytest.mark.timeout(30)
+def test_a_zip_bomb_of_a_false_size_is_not_unpacked_beyond_it() -> None:
+    bomb = bytearray(book({"a.xhtml": b" " * (300 << 20)}, package(["a.xhtml"])))
+    struct.pack_into("<I", bomb, bomb.rindex(b"PK\x01\x02") + 24, 1000)  # its size, as the directory says
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=r"a\.xhtml cannot be unpacked"):
+            epub.read_epub(bytes(bomb), "a.epub")
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20  # bytes at the most
+    finally:
+        tracemalloc.stop()
 
 
 def test_entities_are_neither_expanded_nor_fetched(tmp_path: Path) -> None:
@@ -248,7 +265,17 @@ def test_a_large_table_of_contents_takes_time_in_proportion(tmp_path: Path) -> N
     assert len(document.chapters) == 10_000
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.timeout(30)
+def test_one_long_title_for_many_places_takes_time_in_proportion(tmp_path: Path) -> None:
+    many = "<content src='one.xhtml'/>" * 50_000
+    title = "<i>long</i> " * 100_000
+    points = f"<navPoint><navLabel><text>{title}</text></navLabel>{many}</navPoint>{navpoint('2', 'two.xhtml')}"
+    files = {**PAGES, "toc.ncx": NCX.format(f"<navMap>{points}</navMap>")}
+    document = loaded(tmp_path / "a.epub", book(files, package(PAGES, ncx="toc.ncx")))
+    assert [chapter.title for chapter in document.chapters[1:]] == ["2"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damage_anywhere_is_a_book_or_one_line(tmp_path: Path, method: int) -> None:
     files = {"META-INF/container.xml": CONTAINER.format(ROOTFILE), "OEBPS/content.opf": package(PAGES)}
     good = zipped({**files, **{f"OEBPS/{name}": page for name, page in PAGES.items()}}, method)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+import resource
+import signal
+import sys
+import threading
+import zlib
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
+from kokoro_common import pdf as pdf_room
+from kokoro_common.errors import UsageError
 from kokoro_common.pdf import _LIGATURES, _joined, _Line
 from tests.shelf import BODY, loaded, parts, problem, titles
 
@@ -207,8 +215,9 @@ def test_a_broken_pdf_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "is no PDF, or a broken one" in problem(tmp_path / "a.pdf", b"%PDF-1.4\nno").problem
     assert "is no PDF, or a broken one" in problem(tmp_path / "a.pdf", b"").problem
     assert "page 4 cannot be read" in problem(tmp_path / "a.pdf", data.replace(b"/Count 3", b"/Count 99999")).problem
-    monkeypatch.setattr("kokoro_common.pdf.MAX_CHARACTERS", 5)
-    assert "characters" in problem(tmp_path / "a.pdf", data).problem
+    monkeypatch.setattr(pdf_room, "MAX_CHARACTERS", 5)
+    with pytest.raises(UsageError, match="characters"):
+        pdf_room._read(data, "a.pdf")
 
 
 def test_an_outline_that_runs_in_circles_ends(tmp_path: Path) -> None:
@@ -222,6 +231,84 @@ def test_an_outline_that_runs_in_circles_ends(tmp_path: Path) -> None:
     numbers = [int(part.split()[0]) for part in data.split(b"/Next ")[1:]]
     assert numbers
     circle = data.replace(b"/Next %d 0 R" % numbers[-1], b"/Next %d 0 R" % (numbers[0] - 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(loaded(tmp_path / "a.pdf", circle).chapters) >= 1
+    assert len(loaded(tmp_path / "a.pdf", circle).chapters) >= 1
+
+
+# --- what takes more than a file of its size should ------------------------------------------------------------------
+
+
+def of_objects(*objects: bytes) -> bytes:
+    """A PDF that does not say where they are; PDFium looks for them. The first two are the catalogue and the pages."""
+    numbered = b"".join(b"%d 0 obj%sendobj\n" % each for each in enumerate(objects, 1))
+    return b"%PDF-1.4\n" + numbered + b"trailer<</Root 1 0 R>>"
+
+
+def of_pages(count: int, entries: bytes, *objects: bytes) -> bytes:
+    """Pages that share everything; object 4 is the first of `objects`."""
+    pages = b"<</Type/Pages/Kids[%s]/Count %d>>" % (b"3 0 R " * count, count)
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R%s>>" % entries
+    return of_objects(b"<</Type/Catalog/Pages 2 0 R>>", pages, page, *objects)
+
+
+def stream(data: bytes, entries: bytes = b"") -> bytes:
+    return b"<</Length %d%s>>stream\n%s\nendstream " % (len(data), entries, data)
+
+
+MINUTES_OF_PAGES = of_pages(9999, b"", stream(zlib.compress(b"0 0 1 1 re f " * 40_000), b"/Filter/FlateDecode"))
+
+
+def drawing(form: int) -> bytes:
+    return b"/Resources<</XObject<</F %d 0 R>>>>" % form
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS limits no memory")
+def test_forms_in_forms_take_no_more_memory_than_they_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf_room, "MAX_MEMORY_BYTES", 512 << 20)
+    form = b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]"
+    forms = [stream(b"/F Do " * 10, form + drawing(number)) for number in range(6, 12)]
+    data = of_pages(1, drawing(5), stream(b"/F Do " * 10), *forms, stream(b"0 0 1 1 re f " * 10, form))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB
+    raised = problem(tmp_path / "a.pdf", data)
+    assert raised.problem.endswith("cannot be read: it takes too much memory or time")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (100 << 10)
+
+
+@pytest.mark.timeout(30)
+def test_pages_that_share_what_they_draw_take_no_more_time_than_they_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf_room, "CPU_SECONDS", 1)
+    monkeypatch.setattr(pdf_room, "CPU_SECONDS_PER_MIB", 0)
+    raised = problem(tmp_path / "a.pdf", MINUTES_OF_PAGES)
+    assert raised.problem.endswith("cannot be read: it takes too much memory or time")
+
+
+@pytest.mark.timeout(30)
+def test_a_page_that_unpacks_to_much_is_read(tmp_path: Path) -> None:
+    packed = zlib.compress(b" " * (100 << 20))
+    raised = problem(tmp_path / "a.pdf", of_pages(1, b"", stream(packed, b"/Filter/FlateDecode")))
+    assert raised.problem.endswith("holds no text, only pictures")
+
+
+@pytest.mark.timeout(30)
+def test_an_interrupt_leaves_no_process_behind(tmp_path: Path) -> None:
+    def end(*_: object) -> None:
+        sys.exit(143)
+
+    before = signal.signal(signal.SIGTERM, end)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    try:
+        timer.start()
+        with pytest.raises(SystemExit):
+            loaded(tmp_path / "a.pdf", MINUTES_OF_PAGES)
+            timer.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not [each for each in psutil.Process().children() if "kokoro_common" in " ".join(each.cmdline())]
+
+
+def test_a_mistake_of_ours_is_seen_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf_room, "MAX_MEMORY_BYTES", "no number")
+    with pytest.raises(RuntimeError, match=r"^ValueError: invalid literal"):
+        pdf_room.read_pdf(b"", "a.pdf")
