@@ -422,8 +422,10 @@ def _output(options: argparse.Namespace, wanted: Options, document: Document | N
     said = {name: value for name, value in wanted.as_dict().items() if name not in OF_THIS_CALL}
     rendering = Rendering(plan, document, said | {"version": __version__})
     if rendering.engine and wanted.engine not in ("auto", rendering.engine):
+        import shlex
+
         rendering.abandon()
-        remedy = f"leave out --engine, or begin anew: rm -r {rendering.folder}"
+        remedy = f"leave out --engine, or begin anew: rm -r {shlex.quote(rendering.folder)}"
         raise UsageError(f"{options.output} was begun by {rendering.engine}", remedy)
     return rendering
 
@@ -454,7 +456,7 @@ class _Messenger(Listener):
         self.engine = ""
         self.started_at = 0.0
         self._quiet = quiet
-        self._began = time.monotonic()
+        self._began = 0.0  # time.monotonic() at the first audio
         self._fraction = 0.0  # of the text, that an earlier call has rendered
         self._bar = sys.stderr.isatty() and not quiet
         self._line = ""  # on the terminal now, to be overwritten
@@ -485,6 +487,7 @@ class _Messenger(Listener):
         self.engine = engine
         if self.output is not None:
             self.output.begun_by(engine)
+        self._began = time.monotonic()  # what comes before it, the model above all, says nothing of the rest
         self.started_at = time.monotonic()
 
     def progress(self, seconds: float, start: int, end: int) -> None:
@@ -516,10 +519,12 @@ class _Messenger(Listener):
 
     def goes_on(self, output: Recording | Rendering) -> None:
         """The render of an earlier call, which was interrupted."""
+        import shlex
+
         self._fraction = output.fraction
         self.notice(
             f"going on at {output.fraction:.0%}, behind {_clock(output.seconds)} of audio; "
-            f"to begin anew: rm -r {output.folder}"
+            f"to begin anew: rm -r {shlex.quote(output.folder)}"
         )
 
     def finish(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import stat
 import time
@@ -133,7 +134,7 @@ class Journal:
         if seconds >= WORTH_KEEPING:
             raise UsageError(
                 f"{seconds / 60:.0f} min of {self._output} as something else are kept",
-                f"go on with the same text and options, or begin anew: rm -r {self._folder}",
+                f"go on with the same text and options, or begin anew: rm -r {shlex.quote(self._folder)}",
             )
         self._cut_off()
         os.ftruncate(self._done, 0)

@@ -320,7 +320,9 @@ class _Libav:
         self._container.close()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # of a file that is discarded
+        import av
+
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError):  # of a file that is discarded
             self._container.close()
 
     def _mux(self, frame: Any) -> None:

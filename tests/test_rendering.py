@@ -523,6 +523,36 @@ def test_the_text_of_a_web_page_is_spoken_and_not_its_markup(world: World) -> No
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("speed", ["0.5", "1", "2.5"])
+def test_times_hold_pauses_and_speed(speed: str, world: World) -> None:
+    text = "One is here. [pause:2s] Two, as said, is **there**."
+    done = world.say("-s", speed, "-o", "out.wav", "--sample-rate", "16000", "--words", "w.json", text)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads((world.path / "w.json").read_text())
+    words = {word["word"]: word for word in report["words"]}
+    assert [word["word"] for word in report["words"]] == [
+        "One",
+        "is",
+        "here.",
+        "Two,",
+        "as",
+        "said,",
+        "is",
+        "**there**.",
+    ]
+    samples, rate = soundfile.read(world.path / "out.wav")
+    assert abs(len(samples) / rate - report["duration"]) <= 1 / rate
+    assert report["words"][-1]["end"] == report["duration"]
+    assert words["Two,"]["start"] - words["here."]["end"] >= 2.0 - 1e-6
+    silent = samples[int(rate * words["here."]["end"]) + 50 : int(rate * words["here."]["end"]) + 2 * rate - 50]
+    assert np.abs(silent).max() < 1e-3
+    assert [text[word["source_start"] : word["source_end"]] for word in report["words"]] == [
+        *text.split()[:3],
+        *text.split()[4:],
+    ]
+
+
+@pytest.mark.e2e
 def test_captions_alone_have_the_text_that_they_are_about(world: World) -> None:
     (world.path / "page.html").write_text("<title>T</title><p>Good &amp; <b>well</b>.</p>")
     done = world.say("-f", "page.html", "-o", "/dev/null", "--words", "-")
