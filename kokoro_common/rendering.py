@@ -269,7 +269,8 @@ class Rendering:
             if self._marks:
                 self._end_chapter(place)
             self._chapter, self._file = following, place
-            self._marks.append(Mark(title=chapters[following].title, first=self._frames, last=self._frames))
+            title = chapters[following].title or self._title  # what stands before the first heading
+            self._marks.append(Mark(title=title, first=self._frames, last=self._frames))
         self._frames += chunk.frames
         end = chunk.places[-1] + 1 if chunk.places else chunk.start
         if self._document.text:

@@ -307,6 +307,12 @@ def test_chapters_without_speech_are_no_chapters(tmp_path: Path) -> None:
     assert titles == ["Part 0", "Part 1", "Part 2"]
 
 
+def test_what_stands_before_the_first_heading_has_the_name_of_the_book(tmp_path: Path) -> None:
+    first, *others = BOOK.chapters
+    rendered(plan(tmp_path), BOOK.replace(chapters=(first.replace(title=""), *others)))
+    assert probe(tmp_path / "book.m4b")["chapters"][0]["tags"]["title"] == "A Book"
+
+
 def test_a_recording_has_captions_too_and_of_silence_there_is_no_file(tmp_path: Path) -> None:
     wanted = plan(tmp_path, "a.ogg", captions=(("srt", str(tmp_path / "a.srt")),), title="T")
     recording = Recording(wanted)
