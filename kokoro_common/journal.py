@@ -51,6 +51,7 @@ class Journal:
         self._folder = folder
         self._output = output
         self._descriptors: list[int] = []
+        self._made = False  # the folder, by us: what is in it is nobody else's
         self.engine = ""  # that has rendered it so far
         self.frames = 0  # of complete text chunks
         self.count = 0  # of them
@@ -71,15 +72,13 @@ class Journal:
         except OSError as error:
             self._give_up()
             raise output_error(output, error) from error
-        except UsageError:
-            self.close()
-            raise
         except BaseException:
             self._give_up()
             raise
 
     def _give_up(self) -> None:
-        if self._descriptors and not self.count:
+        """Leaves nothing of our own behind; what an earlier process has left stays, whatever interrupts us here."""
+        if self._made:
             self.remove()
         else:
             self.close()
@@ -87,6 +86,7 @@ class Journal:
     def _make_folder(self) -> None:
         try:
             os.mkdir(self._folder, 0o700)
+            self._made = True
         except FileExistsError:
             status = os.lstat(self._folder)
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():  # in a folder that others write to

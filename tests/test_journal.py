@@ -188,6 +188,26 @@ def test_one_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("stage", ["_sweep", "_read_identity", "_restore"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupt_at_its_opening_takes_nothing_away(
+    stage: str, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(tmp_path / "j")
+    fill(journal)
+    journal.close()
+
+    def interrupted(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, OutputError)):
+        patch.setattr(Journal, stage, interrupted)
+        opened(tmp_path / "j")
+    again = opened(tmp_path / "j")
+    assert complete(again)
+    again.close()
+
+
 def test_one_process_at_a_time_has_it(tmp_path: Path) -> None:
     journal = opened(tmp_path / "j")
     code = f"from kokoro_common.journal import Journal\nJournal({str(tmp_path / 'j')!r}, 'it', 'book.m4b')"
