@@ -51,7 +51,7 @@ class Journal:
         self._folder = folder
         self._output = output
         self._descriptors: list[int] = []
-        self._made = False  # the folder, by us: what is in it is nobody else's
+        self._made = anonymous  # the folder, by us: what is in it is nobody else's
         self.engine = ""  # that has rendered it so far
         self.frames = 0  # of complete text chunks
         self.count = 0  # of them

@@ -61,6 +61,7 @@ class _Kind(Record):
     bit_rate: int = 0  # 0: lossless
     rates: tuple[int, ...] = ()  # Hz; none: any
     options: tuple[tuple[str, str], ...] = ()  # of the encoder
+    gain: float = 1.0  # that makes up for what the encoder takes
 
 
 # The bit rates leave a voice of 12 kHz bandwidth as it is. The options make the encoders two to four times as fast and,
@@ -91,6 +92,7 @@ _LIBAV = {
         bit_rate=64_000,
         rates=_MPEG,
         options=(("compression_level", "7"),),
+        gain=1 / 0.95,  # LAME turns everything down by that, in case decoding overshoots; it is 0.45 LU
     ),
     "m4a": _MP4,
     "m4b": _MP4,
@@ -282,6 +284,7 @@ class _Libav:
         import av
 
         self._form = form
+        self._gain = kind.gain
         self._samples = "s32" if kind.samples == "s16" and form.bits == 24 else kind.samples
         self._frames = 0
         self._container: Any = av.open(output, "w", format=kind.container, options=_SAME_BYTES)
@@ -304,7 +307,7 @@ class _Libav:
         import av
         import numpy as np
 
-        data: Any = samples
+        data: Any = samples if self._gain == 1.0 else samples * np.float32(self._gain)
         if self._samples == "s16":
             data = to_pcm16(samples)
         elif self._samples == "s32":

@@ -183,9 +183,12 @@ def test_one_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match="no space left on device"):
-        opened(tmp_path / "j")
-    assert os.listdir(tmp_path) == []
+    for anonymous in (False, True):
+        if anonymous:
+            (tmp_path / "j").mkdir(0o700)
+        with pytest.raises(OutputError, match="no space left on device"):
+            Journal(str(tmp_path / "j"), "it", "book.m4b", anonymous=anonymous)
+        assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("stage", ["_sweep", "_read_identity", "_restore"])

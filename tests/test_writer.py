@@ -338,6 +338,16 @@ def test_a_thousand_chapters_of_long_names_fit_into_every_format(tmp_path: Path)
         assert 999 * 480 <= len(read_pcm16(path)) < 999 * 480 + AAC_FRAME
 
 
+@pytest.mark.parametrize("extension", [each for each in FORMATS if each != "raw"])
+def test_no_format_is_louder_or_softer_than_what_was_written(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{extension}"
+    tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(72_000) / SAMPLE_RATE)).astype(np.float32)
+    with AudioWriter(str(path)) as writer:
+        writer.write(tone)
+    heard = np.frombuffer(ffmpeg("-i", str(path), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"), "<f4")
+    assert abs(20 * np.log10(heard[2_000:70_000].std() / tone[2_000:70_000].std())) < 0.1  # dB
+
+
 @pytest.mark.parametrize("extension", FORMATS)
 def test_the_same_samples_give_the_same_bytes(extension: str, tmp_path: Path) -> None:
     files = []
