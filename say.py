@@ -36,7 +36,7 @@ usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standar
   -o, --output FILE      write .wav .flac .ogg .opus .mp3 .m4a .m4b .raw instead; - is WAV to stdout
       --srt FILE  --vtt FILE  --lrc FILE  --words FILE     captions of it: subtitles, lyrics, JSON
       --split  --title X  --author X      a file per chapter (book-01.mp3); tags
-      --lufs N  --sample-rate HZ  --bit-depth N            how loud (-16); 24000; 16, 24 or 32
+      --lufs N  --sample-rate HZ  --bit-depth N            loudness, as -16; 24000; 16, 24 or 32
   -f, --file FILE        read .txt .md .html .epub .pdf; - is stdin; with -o it goes on after a stop
   -e, --echo  --follow   pass standard input through as it is spoken; show the word being heard
   -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
