@@ -5,9 +5,9 @@ Threads
     main       owns registry, floor and ledger; takes everything from one inbox and never blocks on anything else
     accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
     writers    one a connection, empty its outbox
-    loader     downloads and loads: weights, voices, spaCy's model (kokoro_common/loader.py)
+    loader     downloads and loads: weights, voices, spaCy's model (synthesis/loader.py)
     import     torch, while the loader checks the weights; then it ends
-    g2p        text chunk to phonemes; builds the G2P while the loader makes the engine (kokoro_common/synthesis.py)
+    g2p        text chunk to phonemes; builds the G2P while the loader makes the engine (synthesis/synthesis.py)
     synthesis  the only one that calls an engine; never writes to a socket
     start-*    one a voice server that is being started, until it listens
 
@@ -33,9 +33,11 @@ import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, cast
 
-from kokoro_common import __version__, daemon
-from kokoro_common.connection import Inbox, Peer, Switchboard, handler_name
-from kokoro_common.engine import begin_with_environment, device_problem, without_engine
+from kokoro_common import __version__
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.logs import is_line, log_file, start_log
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.engine.engine import begin_with_environment, device_problem, without_engine
 from kokoro_common.errors import (
     KokoroError,
     ModelUnavailable,
@@ -44,12 +46,15 @@ from kokoro_common.errors import (
     UnknownVoice,
     UsageError,
 )
-from kokoro_common.floor import Floor
-from kokoro_common.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
-from kokoro_common.logs import is_line, log_file, start_log
-from kokoro_common.own_voices import own_voices
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import (
+from kokoro_common.record import Record
+from kokoro_common.settings import Settings
+from kokoro_common.synthesis.floor import Floor
+from kokoro_common.synthesis.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
+from kokoro_common.synthesis.synthesis import MEASURED, Synthesis, failure
+from kokoro_common.voices.catalogue import VOICES
+from kokoro_common.voices.user_voices import own_voices
+from kokoro_common.wire.connection import Inbox, Peer, Switchboard, handler_name
+from kokoro_common.wire.messages import (
     SOUND_VARIABLES,
     Admitted,
     Cancel,
@@ -77,10 +82,6 @@ from kokoro_common.protocol import (
     VoiceServerAt,
     VoiceServerFor,
 )
-from kokoro_common.record import Record
-from kokoro_common.settings import Settings
-from kokoro_common.synthesis import MEASURED, Synthesis, failure
-from kokoro_common.voices import VOICES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable

@@ -20,12 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from kokoro_common.chapters import Document
-    from kokoro_common.client import Listener, Options, TextSource
-    from kokoro_common.follower import Follower
-    from kokoro_common.protocol import ChunkSpoken, Finished, ServerState
-    from kokoro_common.rendering import Recording, Rendering
+    from kokoro_common.client.client import Listener, Options, TextSource
+    from kokoro_common.command.follower import Follower
+    from kokoro_common.documents.document import Document
+    from kokoro_common.recording.rendering import Recording, Rendering
     from kokoro_common.settings import Settings
+    from kokoro_common.wire.messages import ChunkSpoken, Finished, ServerState
 else:
     Listener = object  # the real one would cost --help and --version the client's imports
 
@@ -217,7 +217,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"kokoro-say {__version__}")
         return 0
     if options.audio_device == "?":
-        from kokoro_common.playback import devices
+        from kokoro_common.sound.player import devices
 
         print("\n".join(devices()))
         return 0
@@ -247,7 +247,7 @@ def _run(options: argparse.Namespace) -> int:
 def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> int:
     """`settings` are for the servers, `own` for this utterance: its flags must not become everybody's."""
     began = time.monotonic()
-    from kokoro_common.client import Client, TextSource
+    from kokoro_common.client.client import Client, TextSource
 
     if options.output and options.no_wait:
         raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
@@ -270,7 +270,7 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         quiet=options.quiet, log=os.path.join(settings.log_dir, "kokoro.log") if options.debug else ""
     )
     if options.follow:
-        from kokoro_common.follower import Follower
+        from kokoro_common.command.follower import Follower
 
         messenger.follower = Follower(source)
     finished: Finished | None = None
@@ -309,10 +309,10 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
 
 
 def _wanted(settings: Settings, own: Settings, options: argparse.Namespace, document: Document | None) -> Options:
-    from kokoro_common.client import Options
-    from kokoro_common.own_voices import own_voices
-    from kokoro_common.protocol import MAX_VOLUME
-    from kokoro_common.voices import DEFAULT_VOICE, parse_language, parse_voice
+    from kokoro_common.client.client import Options
+    from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language, parse_voice
+    from kokoro_common.voices.user_voices import own_voices
+    from kokoro_common.wire.messages import MAX_VOLUME
 
     own_blends = own_voices(settings.config_dir)
     voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
@@ -345,7 +345,7 @@ def _wanted(settings: Settings, own: Settings, options: argparse.Namespace, docu
 
 
 def _tell_other_language(document: Document, wanted: Options, options: argparse.Namespace) -> None:
-    from kokoro_common.voices import LANGUAGES
+    from kokoro_common.voices.catalogue import LANGUAGES
 
     spoken, tags = LANGUAGES[wanted.lang]
     said = document.language.replace("_", "-").partition("-")[0].lower()
@@ -358,7 +358,7 @@ CAPTIONS = ("srt", "vtt", "lrc", "words")
 
 def _check_output(options: argparse.Namespace) -> None:
     """What is said of a file is said with -o, and no two outputs are one file."""
-    from kokoro_common.outfile import identity, is_special
+    from kokoro_common.recording.outfile import identity, is_special
 
     of_file = (*CAPTIONS, "split", "title", "author", "lufs", "sample_rate", "bit_depth")
     if options.output is None:
@@ -386,8 +386,8 @@ def _document(options: argparse.Namespace) -> Document | None:
     """The file of -f as a whole; None for what arrives through a pipe."""
     if options.file in (None, "-") or options.text:
         return None
-    from kokoro_common.documents import EXTRACTED, load
-    from kokoro_common.outfile import is_special
+    from kokoro_common.documents.load import EXTRACTED, load
+    from kokoro_common.recording.outfile import is_special
 
     extracted = os.path.splitext(options.file)[1].lower() in EXTRACTED
     if options.echo and extracted:
@@ -399,10 +399,10 @@ def _output(options: argparse.Namespace, wanted: Options, document: Document | N
     """Where the audio goes, if not to the speakers."""
     if options.output is None:
         return None
-    from kokoro_common.chapters import Chapter, Document
-    from kokoro_common.outfile import is_special
-    from kokoro_common.rendering import Plan, Recording, Rendering
-    from kokoro_common.writer import form_for
+    from kokoro_common.documents.document import Chapter, Document
+    from kokoro_common.recording.encoders import form_for
+    from kokoro_common.recording.outfile import is_special
+    from kokoro_common.recording.rendering import Plan, Recording, Rendering
 
     rate, bits = _whole("sample rate", options.sample_rate), _whole("bit depth", options.bit_depth)
     plan = Plan(
@@ -584,8 +584,8 @@ def _roughly(seconds: float) -> str:
 
 def _voices(settings: Settings, options: argparse.Namespace) -> int:
     """Lists them, gives a blend a name, or imports a pack."""
-    from kokoro_common import own_voices
-    from kokoro_common.voices import listing, parse_voice
+    from kokoro_common.voices import user_voices as own_voices
+    from kokoro_common.voices.catalogue import listing, parse_voice
 
     own = own_voices.own_voices(settings.config_dir)
     if options.save_voice:
@@ -601,7 +601,7 @@ def _voices(settings: Settings, options: argparse.Namespace) -> int:
 
 def _part_of_cast(argument: str, own: dict[str, str]) -> tuple[str, str]:
     """NAME=VOICE."""
-    from kokoro_common.voices import parse_voice
+    from kokoro_common.voices.catalogue import parse_voice
 
     name, separator, voice = argument.partition("=")
     if not separator or not name.strip():
@@ -611,7 +611,7 @@ def _part_of_cast(argument: str, own: dict[str, str]) -> tuple[str, str]:
 
 def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[tuple[str, str], ...]:
     """What of the user's and the project's lexicon counts for the text."""
-    from kokoro_common.lexicon import load, wire
+    from kokoro_common.text.lexicon import load, wire
 
     return tuple((word, said) for word, said in wire(load(settings.config_dir, _working_directory()), lang, text))
 
@@ -624,8 +624,8 @@ def _working_directory() -> str:
 
 
 def _lexicon(settings: Settings, options: argparse.Namespace) -> int:
-    from kokoro_common import lexicon
-    from kokoro_common.voices import DEFAULT_VOICE, parse_language
+    from kokoro_common.text import lexicon
+    from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language
 
     verb, words = options.lex, options.text
     lang = parse_language(options.lang) if options.lang else ""
@@ -655,7 +655,7 @@ def _note(text: str, *, quiet: bool) -> None:
 
 
 def _speed(speed: str | None, rate: str | None) -> float:
-    from kokoro_common.protocol import MAX_SPEED, MIN_SPEED
+    from kokoro_common.wire.messages import MAX_SPEED, MIN_SPEED
 
     if rate is None:
         return _number("speed", speed or "1", MIN_SPEED, MAX_SPEED)
@@ -684,7 +684,7 @@ def _whole(name: str, text: str | None) -> int | None:
 
 def _source(options: argparse.Namespace) -> TextSource | None:
     """What to speak; None when it is empty."""
-    from kokoro_common.client import TextSource
+    from kokoro_common.client.client import TextSource
 
     if options.text and options.file is not None:
         raise UsageError("both TEXT and -f were given", "choose one")
@@ -723,20 +723,20 @@ def _print_timing(finished: Finished, messenger: _Messenger, began: float) -> No
 def _status(settings: Settings, *, as_json: bool) -> int:
     import json
 
-    from kokoro_common.client import Client
+    from kokoro_common.client.client import Client
 
     report = Client(settings).status()
     if as_json:
         print(json.dumps(report, indent=2))
     else:
-        from kokoro_common.status import readable
+        from kokoro_common.command.status import readable
 
         print(readable(report))
     return 0
 
 
 def _doctor(flags: dict[str, object]) -> int:
-    from kokoro_common.doctor import examine
+    from kokoro_common.command.doctor import examine
 
     code = 0
     for finding in examine(flags):
@@ -747,7 +747,7 @@ def _doctor(flags: dict[str, object]) -> int:
 
 
 def _shutdown(settings: Settings, *, quiet: bool) -> int:
-    from kokoro_common.client import Client
+    from kokoro_common.client.client import Client
 
     ended = Client(settings).shutdown()
     _note("the servers have ended" if ended else "no servers are running", quiet=quiet)
@@ -755,8 +755,8 @@ def _shutdown(settings: Settings, *, quiet: bool) -> int:
 
 
 def _control(settings: Settings, verb: str, *, quiet: bool) -> int:
-    from kokoro_common.client import Client
-    from kokoro_common.protocol import Pause, Resume, Stop
+    from kokoro_common.client.client import Client
+    from kokoro_common.wire.messages import Pause, Resume, Stop
 
     client = Client(settings)
     messages: dict[str, Stop | Pause | Resume] = {"stop": Stop(), "pause": Pause(), "resume": Resume()}
@@ -766,8 +766,8 @@ def _control(settings: Settings, verb: str, *, quiet: bool) -> int:
 
 
 def _download(settings: Settings, names: list[str], *, quiet: bool) -> int:
-    from kokoro_common.client import Client
-    from kokoro_common.voices import DEFAULT_VOICE, VOICES, parse_voice
+    from kokoro_common.client.client import Client
+    from kokoro_common.voices.catalogue import DEFAULT_VOICE, VOICES, parse_voice
 
     if names == ["all"]:
         voices = list(VOICES)

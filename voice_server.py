@@ -6,7 +6,7 @@ Threads
     mouth      has the sound device and floor.lock, which may block for as long as speech lasts
     accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
     link       reads what the model server sends into the inbox
-    seek       looks for a model server, or starts one, when the connection was lost (kokoro_common/link.py)
+    seek       looks for a model server, or starts one, when the connection was lost (kokoro_common/speaking/link.py)
     writers    one a connection, empty its outbox
 
 A request, in order
@@ -36,18 +36,21 @@ from collections import deque
 
 import numpy as np
 
-from kokoro_common import daemon
-from kokoro_common.audio import SAMPLE_RATE
-from kokoro_common.connection import Connection, Inbox, Peer, Switchboard, handler_name
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.logs import Forwarding, start_log
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
-from kokoro_common.link import Link, Linked, LinkFailed
-from kokoro_common.logs import Forwarding, start_log
-from kokoro_common.mouth import FloorTaken, Heard, Mouth, MouthFailed, Sounding, Starting
-from kokoro_common.own_voices import own_voices
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.place import Place
-from kokoro_common.playback import Player
-from kokoro_common.protocol import (
+from kokoro_common.record import Record
+from kokoro_common.settings import Settings
+from kokoro_common.sound.player import Player
+from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.speaking.link import Link, Linked, LinkFailed
+from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Mouth, MouthFailed, Sounding, Starting
+from kokoro_common.speaking.turn import Place
+from kokoro_common.speaking.utterance import HUNGRY_FRAMES, Pace, Utterance
+from kokoro_common.voices.user_voices import own_voices
+from kokoro_common.wire.connection import Connection, Inbox, Peer, Switchboard, handler_name
+from kokoro_common.wire.messages import (
     TEXT_CREDIT,
     Accepted,
     Admitted,
@@ -91,9 +94,6 @@ from kokoro_common.protocol import (
     UtteranceEnded,
     UtteranceOpened,
 )
-from kokoro_common.record import Record
-from kokoro_common.settings import Settings
-from kokoro_common.utterance import HUNGRY_FRAMES, Pace, Utterance
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
 MIN_FOLLOW_SECONDS = 0.02  # between two Progress messages to who follows the words

@@ -23,7 +23,7 @@ from benchmarks.measure import (
     start_model_server,
     take_turns,
 )
-from kokoro_common.client import Client, Options, TextSource
+from kokoro_common.client.client import Client, Options, TextSource
 from kokoro_common.settings import Settings
 
 PASS, BARE, SAY = "python -c pass", "bare client", "say.py --no-wait"
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     print_machine()
     with new_world() as world:
-        start_model_server(world, ROOT / "tests" / "stub_model_server.py")
+        start_model_server(world, ROOT / "tests" / "helpers" / "stub_model_server.py")
         client = Client(Settings(runtime_dir=str(world.runtime)))
 
         def settle() -> None:

@@ -31,11 +31,11 @@ from benchmarks.measure import (
     start_model_server,
     take_turns,
 )
-from kokoro_common.engine import ENVIRONMENT, KokoroEngine, Phrase
-from kokoro_common.espeak import EspeakEngine
-from kokoro_common.g2p import G2P
-from kokoro_common.voicepack import read_voice_pack, style_row
-from kokoro_common.voices import parse_voice
+from kokoro_common.engine.engine import ENVIRONMENT, KokoroEngine, Phrase
+from kokoro_common.engine.espeak import EspeakEngine
+from kokoro_common.phonemes.g2p import G2P
+from kokoro_common.voices.catalogue import parse_voice
+from kokoro_common.voices.pack import read_voice_pack, style_row
 from tests.conftest import World
 
 TEXTS = {  # by their phonemes

@@ -30,13 +30,14 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT, VOICE, new_world, print_machine, start_model_server
 from benchmarks.noting_servers import CARD, FORWARD, FORWARD_SECONDS, RECORDER_SPEED
-from kokoro_common import daemon
-from kokoro_common.audio import SAMPLE_RATE
-from kokoro_common.client import Client, Options, TextSource
-from kokoro_common.connection import Connection, call
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.playback import LATENCY
-from kokoro_common.protocol import (
+from kokoro_common.client.client import Client, Options, TextSource
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.settings import Settings
+from kokoro_common.sound.player import LATENCY
+from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.wire.connection import Connection, call
+from kokoro_common.wire.messages import (
     Accepted,
     Cancel,
     Cancelled,
@@ -56,10 +57,9 @@ from kokoro_common.protocol import (
     VoiceServerFor,
     encode,
 )
-from kokoro_common.settings import Settings
 from tests.conftest import World
-from tests.silent_card import PACKAGES, Capture, SilentCard
-from tests.stub_engine import FOREIGN, SILENCE, Run, decode_samples, tag_of
+from tests.helpers.silent_card import PACKAGES, Capture, SilentCard
+from tests.helpers.stub_engine import FOREIGN, SILENCE, Run, decode_samples, tag_of
 
 ANSWER_SECONDS = 20.0  # for any message: longer is a failure of the servers
 PHASE_SECONDS = 0.15  # an interrupt comes so long after the first sample, at the most

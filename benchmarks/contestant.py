@@ -29,8 +29,8 @@ warnings.simplefilter("ignore")
 
 
 def make_ours(config: str, weights: str, pack: str, precision: str) -> Speak:
-    from kokoro_common.engine import KokoroEngine, Phrase
-    from kokoro_common.voicepack import read_voice_pack, style_row
+    from kokoro_common.engine.engine import KokoroEngine, Phrase
+    from kokoro_common.voices.pack import read_voice_pack, style_row
 
     engine = KokoroEngine(config, weights, "cpu", precision=precision)
     styles = read_voice_pack(pack)

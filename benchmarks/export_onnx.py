@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.contest import phrase, the_model
 from benchmarks.measure import VOICE
-from kokoro_common.voicepack import read_voice_pack, style_row
+from kokoro_common.voices.pack import read_voice_pack, style_row
 
 GRAPH, VOICES = "kokoro.onnx", "voices.npz"
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from kokoro_common.settings import resolve
-from tests.toy_kokoro import REAL_CONFIG, make_toy_kokoro
+from tests.helpers.toy_kokoro import REAL_CONFIG, make_toy_kokoro
 
 
 def make_model(cache: Path, seed: int) -> Path:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from kokoro_common import daemon
-from kokoro_common.engine import ENVIRONMENT
-from kokoro_common.hub import Hub, load_manifest
-from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.engine.engine import ENVIRONMENT
+from kokoro_common.hub.cache import Hub, load_manifest
 from kokoro_common.settings import resolve
 from tests.conftest import World
 

@@ -19,21 +19,21 @@ import numpy as np
 
 import model_server
 import voice_server
-from kokoro_common import playback
-from kokoro_common.connection import Peer
-from kokoro_common.playback import Player
-from kokoro_common.protocol import Cancel, Speak, Stop
-from kokoro_common.voices import VOICES
-from tests.recorder import Recorder, RecorderStream
-from tests.stub_model_server import StubSynthesis
+from kokoro_common.sound import player as playback
+from kokoro_common.sound.player import Player
+from kokoro_common.voices.catalogue import VOICES
+from kokoro_common.wire.connection import Peer
+from kokoro_common.wire.messages import Cancel, Speak, Stop
+from tests.helpers.recorder import Recorder, RecorderStream
+from tests.helpers.stub_model_server import StubSynthesis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kokoro_common.playback import Fill, OpenStream, Stream
-    from kokoro_common.protocol import Ping
-    from kokoro_common.scheduler import Piece
-    from kokoro_common.synthesis import Sound
+    from kokoro_common.sound.player import Fill, OpenStream, Stream
+    from kokoro_common.synthesis.scheduler import Piece
+    from kokoro_common.synthesis.synthesis import Sound
+    from kokoro_common.wire.messages import Ping
 
 CARD = "BENCH_CARD"  # in the environment: play on the card that there is
 FORWARD = "Forward."  # the text chunk that takes the engine FORWARD_SECONDS

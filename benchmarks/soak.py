@@ -24,9 +24,9 @@ import psutil
 
 from benchmarks.measure import ROOT, Model, model_if_named, new_world, print_machine, start_model_server
 from benchmarks.soaked_servers import LEAK, STUB
-from kokoro_common.client import Client, Listener, Options, TextSource
-from kokoro_common.protocol import ServerState
+from kokoro_common.client.client import Client, Listener, Options, TextSource
 from kokoro_common.settings import Settings
+from kokoro_common.wire.messages import ServerState
 from tests.conftest import World
 
 VOICES = ("af_heart", "am_adam")  # the first for the speakers, the second for the client

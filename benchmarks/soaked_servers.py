@@ -20,14 +20,14 @@ import numpy as np
 import model_server
 import voice_server
 from benchmarks.noting_servers import ForgetfulRecorder
-from kokoro_common.playback import Player
-from kokoro_common.synthesis import Sound, Synthesis
-from kokoro_common.voices import VOICES
+from kokoro_common.sound.player import Player
+from kokoro_common.synthesis.synthesis import Sound, Synthesis
+from kokoro_common.voices.catalogue import VOICES
 
 if TYPE_CHECKING:
-    from kokoro_common.connection import Peer
-    from kokoro_common.protocol import Synthesize, UtteranceEnded
-    from kokoro_common.scheduler import Piece
+    from kokoro_common.synthesis.scheduler import Piece
+    from kokoro_common.wire.connection import Peer
+    from kokoro_common.wire.messages import Synthesize, UtteranceEnded
 
 STUB = "SOAK_STUB"  # in the environment: no model, no forward
 LEAK = "SOAK_LEAK"  # in the environment: bytes that the model server keeps of each request

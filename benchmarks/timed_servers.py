@@ -18,14 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import model_server
 import voice_server
-from kokoro_common.playback import Player
-from kokoro_common.voices import VOICES
-from tests.recorder import Recorder, RecorderStream
+from kokoro_common.sound.player import Player
+from kokoro_common.voices.catalogue import VOICES
+from tests.helpers.recorder import Recorder, RecorderStream
 
 if TYPE_CHECKING:
-    from kokoro_common.connection import Peer
-    from kokoro_common.playback import Fill
-    from kokoro_common.protocol import AudioChunk, Speak, Synthesized
+    from kokoro_common.sound.player import Fill
+    from kokoro_common.wire.connection import Peer
+    from kokoro_common.wire.messages import AudioChunk, Speak, Synthesized
 
 
 _numbers = itertools.count()

@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from kokoro_common import daemon
-from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 
 ROOT = Path(__file__).parent.parent
-pytest_plugins = ["tests.local_hub", "tests.silent_card", "tests.toy_kokoro"]
+PROGRAMS = ROOT / "tests" / "helpers"
+pytest_plugins = ["tests.helpers.local_hub", "tests.helpers.silent_card", "tests.helpers.toy_kokoro"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,13 +80,15 @@ class World:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def start_stub_server(
-        self, program: Path = ROOT / "tests" / "stub_model_server.py", on_exit: Callable[[int], None] | None = None
+        self,
+        program: Path = PROGRAMS / "stub_model_server.py",
+        on_exit: Callable[[int], None] | None = None,
     ) -> None:
         """The stub model server, or one more special, with this world's environment as it is now.
 
         Whoever starts one later starts the stub. `on_exit` is called on a thread of its own with the return code.
         """
-        self.program = ROOT / "tests" / "stub_say.py"
+        self.program = PROGRAMS / "stub_say.py"
         (self.cache / "logs").mkdir(parents=True, exist_ok=True)
         program = daemon.Program(
             name="model",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import voice_server
-from tests.recorder_voice_server import RecordedVoiceServer
+from tests.helpers.recorder_voice_server import RecordedVoiceServer
 
 if TYPE_CHECKING:
-    from kokoro_common.connection import Peer
-    from kokoro_common.protocol import TextPart
+    from kokoro_common.wire.connection import Peer
+    from kokoro_common.wire.messages import TextPart
 
 
 class FailingVoiceServer(RecordedVoiceServer):

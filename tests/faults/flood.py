@@ -17,10 +17,11 @@ from collections import Counter
 
 import numpy as np
 
-from kokoro_common import __version__, daemon
-from kokoro_common.connection import _proof
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import (
+from kokoro_common import __version__
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.wire.connection import _proof
+from kokoro_common.wire.messages import (
     PROTOCOL,
     Accepted,
     AudioChunk,
@@ -39,7 +40,7 @@ from kokoro_common.protocol import (
     Welcome,
     encode,
 )
-from tests.stub_engine import decode_samples, tag_of
+from tests.helpers.stub_engine import decode_samples, tag_of
 
 SECONDS = 60.0  # after which clients that have not ended hang
 

@@ -9,7 +9,8 @@ if "-c" not in ARGUMENTS:
     os.execv(PYTHON, [PYTHON, *ARGUMENTS])  # another program of the server that was told to use us
 
 sys.path.insert(0, ROOT)
-from kokoro_common import espeak, espeak_g2p  # noqa: E402
+from kokoro_common.engine import espeak  # noqa: E402
+from kokoro_common.phonemes import espeak_process as espeak_g2p  # noqa: E402
 
 espeak._SECONDS = espeak_g2p.SECONDS = 1
 speak, phonemes = espeak._Library.speak, espeak_g2p._phonemes

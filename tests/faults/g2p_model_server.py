@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import numpy as np
 
 import model_server
-from kokoro_common.loader import Loader, VoiceLoaded
-from kokoro_common.synthesis import Sound, Synthesis
+from kokoro_common.synthesis.loader import Loader, VoiceLoaded
+from kokoro_common.synthesis.synthesis import Sound, Synthesis
 
 if TYPE_CHECKING:
-    from kokoro_common.scheduler import Piece
+    from kokoro_common.synthesis.scheduler import Piece
 
 SCALE = 1 << 21  # a code point is less, and float32 has 24 bits
 

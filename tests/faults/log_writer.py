@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from kokoro_common.connection import Peer, call
-from kokoro_common.logs import Forwarding, JsonLines, LogFile
-from kokoro_common.protocol import LogLine
+from kokoro_common.daemon.logs import Forwarding, JsonLines, LogFile
+from kokoro_common.wire.connection import Peer, call
+from kokoro_common.wire.messages import LogLine
 
 if TYPE_CHECKING:
-    from kokoro_common.connection import Delivery
+    from kokoro_common.wire.connection import Delivery
 
 MAX_UNSENT = 1 << 20  # bytes: more is not offered, so that the peer is not dropped as one that does not read
 

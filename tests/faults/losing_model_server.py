@@ -12,14 +12,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import numpy as np
 
 import model_server
-from kokoro_common import loader
-from kokoro_common.engine import DeviceLost
-from kokoro_common.loader import Loader, VoiceLoaded
-from tests.stub_model_server import StubModelServer, StubSynthesis
+from kokoro_common.engine.engine import DeviceLost
+from kokoro_common.synthesis import loader
+from kokoro_common.synthesis.loader import Loader, VoiceLoaded
+from tests.helpers.stub_model_server import StubModelServer, StubSynthesis
 
 if TYPE_CHECKING:
-    from kokoro_common.scheduler import Piece
-    from kokoro_common.synthesis import Sound
+    from kokoro_common.synthesis.scheduler import Piece
+    from kokoro_common.synthesis.synthesis import Sound
 
 
 class CardLoader(Loader):

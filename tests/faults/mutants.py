@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from kokoro_common.protocol import MESSAGES, Message, encode
+from kokoro_common.wire.messages import MESSAGES, Message, encode
 
 CORPUS = Path(__file__).with_suffix(".txt")
 TOKENS = [

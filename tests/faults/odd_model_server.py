@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import model_server
-from tests.stub_model_server import StubModelServer, StubSynthesis
+from tests.helpers.stub_model_server import StubModelServer, StubSynthesis
 
 if TYPE_CHECKING:
-    from kokoro_common.scheduler import Piece
-    from kokoro_common.synthesis import Sound
+    from kokoro_common.synthesis.scheduler import Piece
+    from kokoro_common.synthesis.synthesis import Sound
 
 WORK_SECONDS = 6.0
 

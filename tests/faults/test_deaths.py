@@ -11,12 +11,12 @@ import numpy as np
 import psutil
 import pytest
 
-from kokoro_common import daemon
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import Ping, Pong
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.wire.messages import Ping, Pong
 from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
-from tests.stub_engine import SILENCE, Run, decode_samples
+from tests.helpers.stub_engine import SILENCE, Run, decode_samples
 
 pytestmark = pytest.mark.e2e
 

@@ -28,16 +28,21 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from kokoro_common import daemon
-from kokoro_common import loader as loader_module
-from kokoro_common.client import Client
-from kokoro_common.connection import Connection
-from kokoro_common.engine import KokoroEngine
+from kokoro_common.client.client import Client
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.engine.engine import KokoroEngine
+from kokoro_common.engine.tuning import Choice
 from kokoro_common.errors import ModelUnavailable, UnknownVoice
-from kokoro_common.hub import Hub, Manifest, load_manifest
-from kokoro_common.loader import Loader, VoiceLoaded
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import (
+from kokoro_common.hub.cache import Hub, Manifest, load_manifest
+from kokoro_common.settings import Settings, resolve
+from kokoro_common.synthesis import loader as loader_module
+from kokoro_common.synthesis.loader import Loader, VoiceLoaded
+from kokoro_common.synthesis.synthesis import MAX_PACKS, Synthesis
+from kokoro_common.voices.catalogue import VOICES, parse_voice
+from kokoro_common.voices.pack import read_voice_pack
+from kokoro_common.wire.connection import Connection
+from kokoro_common.wire.messages import (
     Admitted,
     Download,
     Failed,
@@ -50,18 +55,13 @@ from kokoro_common.protocol import (
     UtteranceOpened,
     VoiceServerFor,
 )
-from kokoro_common.settings import Settings, resolve
-from kokoro_common.synthesis import MAX_PACKS, Synthesis
-from kokoro_common.tuning import Choice
-from kokoro_common.voicepack import read_voice_pack
-from kokoro_common.voices import VOICES, parse_voice
 from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
-from tests.kokoro_world import connect_to_hub, hub_of
-from tests.local_hub import LocalHub
-from tests.small_disk import fill, small_disk
-from tests.test_hub import BELLA, CONFIG, HEART, MODEL, Setting, contents
-from tests.toy_kokoro import ToyKokoro
+from tests.helpers.kokoro_world import connect_to_hub, hub_of
+from tests.helpers.local_hub import LocalHub
+from tests.helpers.small_disk import fill, small_disk
+from tests.helpers.toy_kokoro import ToyKokoro
+from tests.hub.test_cache import BELLA, CONFIG, HEART, MODEL, Setting, contents
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -714,9 +714,9 @@ def test_c5_no_bad_file_is_ever_visible_under_its_name(
 # One process that has imported everything forks those that fetch: hundreds of starts would be minutes of imports.
 FETCHERS = """
 import errno, os, signal, sys
-from kokoro_common import hub as hub_module
+from kokoro_common.hub import cache as hub_module
 from kokoro_common.errors import ModelUnavailable
-from kokoro_common.hub import Hub, load_manifest
+from kokoro_common.hub.cache import Hub, load_manifest
 manifest, cache, *names = sys.argv[1:]
 Hub(load_manifest(manifest), cache, False)  # tells huggingface_hub, not yet imported, to ask nothing of its own
 import huggingface_hub.errors, huggingface_hub.utils, httpx2
@@ -963,7 +963,7 @@ calls = []
 sys.addaudithook(lambda event, args: calls.append(f"{event} {args[:2]!r}") if event in WATCHED else None)
 WATCHED = {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"}
 from kokoro_common.errors import ModelUnavailable
-from kokoro_common.g2p import G2P
+from kokoro_common.phonemes.g2p import G2P
 g2p = G2P(None, sys.argv[1])
 texts = {"a": "Hello, world number {}.", "b": "Colour and flavour, {}.", "e": "Hola, número {}.",
          "f": "Bonjour, le {}.", "h": "नमस्ते {}", "i": "Ciao, numero {}.",
@@ -1075,8 +1075,8 @@ COPYING_SERVER = """
 import os, sys
 sys.path.insert(0, {root!r})
 import model_server
-from kokoro_common.g2p import G2P
-from kokoro_common.synthesis import Synthesis
+from kokoro_common.phonemes.g2p import G2P
+from kokoro_common.synthesis.synthesis import Synthesis
 
 class Copying(Synthesis):
     '''Has used espeak for two languages before it listens: phonemizer makes two copies for each.'''
@@ -1123,7 +1123,7 @@ def test_c15_a_language_that_is_new_after_a_clean_up_is_spoken(tmp_path: Path, s
     """The copies were removed while the server runs, by a clean-up or the end of another server."""
     code = """
 import shutil, sys
-from kokoro_common.g2p import G2P
+from kokoro_common.phonemes.g2p import G2P
 g2p = G2P(None, sys.argv[1])
 for lang in "efi":
     assert g2p.spoken("a", lang).phonemes

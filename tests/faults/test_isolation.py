@@ -17,8 +17,8 @@ import pytest
 
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
-from tests.kokoro_world import connect_to_hub, hub_of
-from tests.toy_kokoro import ToyKokoro
+from tests.helpers.kokoro_world import connect_to_hub, hub_of
+from tests.helpers.toy_kokoro import ToyKokoro
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parent.parent.parent

@@ -21,11 +21,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kokoro_common import daemon
-from kokoro_common.connection import Inbox, Switchboard
-from kokoro_common.logs import BURST, FILES, MAX_KEPT, JsonLines, LogFile, is_line
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import Cancelled, Credit, EndOfText, Failed, Finished, LogLine, Speak, TextPart
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.logs import BURST, FILES, MAX_KEPT, JsonLines, LogFile, is_line
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.wire.connection import Inbox, Switchboard
+from kokoro_common.wire.messages import Cancelled, Credit, EndOfText, Failed, Finished, LogLine, Speak, TextPart
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
 

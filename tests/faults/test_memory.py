@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks.soak import Bounds, Run, bounds_of, judge, soak
 from benchmarks.soaked_servers import LEAK, STUB
-from kokoro_common.engine import ENVIRONMENT
+from kokoro_common.engine.engine import ENVIRONMENT
 from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
-from tests.toy_kokoro import ToyKokoro
+from tests.helpers.toy_kokoro import ToyKokoro
 
 BOUNDS = Bounds(growth=20e6, slope=500)
 COUNT, WARM_UP = 3000, 500

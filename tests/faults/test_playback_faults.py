@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kokoro_common import playback
-from kokoro_common.audio import to_pcm16
-from kokoro_common.client import Client, Options, TextSource
+from kokoro_common.client.client import Client, Options, TextSource
 from kokoro_common.errors import NoAudioDevice
-from kokoro_common.playback import Player
 from kokoro_common.settings import resolve
+from kokoro_common.sound import player as playback
+from kokoro_common.sound.player import Player
+from kokoro_common.sound.samples import to_pcm16
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
-from tests.recorder import BLOCK_FRAMES, Recorder, ramp
-from tests.stub_engine import SILENCE, decode_samples, tag_of
-from tests.stub_model_server import FRAMES_PER_CHARACTER
-from tests.test_playback import feed_all
+from tests.helpers.recorder import BLOCK_FRAMES, Recorder, ramp
+from tests.helpers.stub_engine import SILENCE, decode_samples, tag_of
+from tests.helpers.stub_model_server import FRAMES_PER_CHARACTER
+from tests.sound.test_player import feed_all
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -29,7 +29,7 @@ SETTLE_SECONDS = 30.0  # servers look after their record every 5 and 10 s
 NOBODYS_PATHS = """
 import os, sys
 sys.path.insert(0, {root!r})
-from kokoro_common import paths
+from kokoro_common.daemon import runtime_directory as paths
 paths.SHARED_PARENT = os.environ["TEST_SHARED_PARENT"]
 paths.SESSION_PARENT = os.environ["TEST_SHARED_PARENT"] + "-sessions"
 """

@@ -1,5 +1,5 @@
 """Programs that die, or are told to end, at every stage of their life: speech goes on or fails at once, and is never
-heard twice; nobody is orphaned. Where a program stops for it: tests/stage.py and the stub programs."""
+heard twice; nobody is orphaned. Where a program stops for it: tests/helpers/stage.py and the stub programs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import numpy as np
 import psutil
 import pytest
 
-from kokoro_common import daemon
-from kokoro_common.connection import Connection
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import Message, Shutdown, Status, StatusRequest
-from kokoro_common.text import Chunker
-from kokoro_common.voices import VOICES
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.text.chunker import Chunker
+from kokoro_common.voices.catalogue import VOICES
+from kokoro_common.wire.connection import Connection
+from kokoro_common.wire.messages import Message, Shutdown, Status, StatusRequest
 from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
-from tests.local_hub import LocalHub
-from tests.stage import Stop
-from tests.stub_engine import SILENCE, decode_samples
-from tests.stub_model_server import FRAMES_PER_CHARACTER
+from tests.helpers.local_hub import LocalHub
+from tests.helpers.stage import Stop
+from tests.helpers.stub_engine import SILENCE, decode_samples
+from tests.helpers.stub_model_server import FRAMES_PER_CHARACTER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600 if os.environ.get("FAULTS_FULL") == "1" else 300)]
 
@@ -52,7 +52,7 @@ def lengths(text: str) -> list[int]:
 class StagedWorld(World):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.program = ROOT / "tests" / "stub_say.py"
+        self.program = ROOT / "tests" / "helpers" / "stub_say.py"
         self.stages = path / "stages"
         self.environment |= {"STAGES": str(self.stages), "STUB_RTF": "0.02"}
         self.exits = 0  # of voice servers, that the log has told us of

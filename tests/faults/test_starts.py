@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kokoro_common import daemon
-from kokoro_common.paths import RuntimeDirectory
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def stub_starters(world: World) -> World:
     """A world in which say.py starts the servers of the stub engine."""
-    world.program = ROOT / "tests" / "stub_say.py"
+    world.program = ROOT / "tests" / "helpers" / "stub_say.py"
     return world
 
 
@@ -105,7 +105,7 @@ def test_a9_a_server_that_dies_at_its_start_is_given_up_with_its_last_words(worl
     starter = world.path / "starter.py"
     starter.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        f"from kokoro_common import client; client.MODEL_PROGRAM = {str(program)!r}\n"
+        f"from kokoro_common.client import client; client.MODEL_PROGRAM = {str(program)!r}\n"
         "import say; say.command()\n"
     )
     world.environment["STARTS"] = str(world.path / "starts")

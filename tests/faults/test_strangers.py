@@ -20,9 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from kokoro_common import connection as connections
-from kokoro_common.client import Client, Options, TextSource
-from kokoro_common.connection import (
+from kokoro_common.client.client import Client, Options, TextSource
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.daemon.starter import ServerRecord
+from kokoro_common.errors import KokoroError
+from kokoro_common.settings import resolve
+from kokoro_common.voices.catalogue import VOICES
+from kokoro_common.wire import connection as connections
+from kokoro_common.wire.connection import (
     Busy,
     Connection,
     ConnectionLost,
@@ -30,10 +35,7 @@ from kokoro_common.connection import (
     OtherProtocol,
     call,
 )
-from kokoro_common.daemon import ServerRecord
-from kokoro_common.errors import KokoroError
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import (
+from kokoro_common.wire.messages import (
     MESSAGES,
     PROTOCOL,
     Accepted,
@@ -58,8 +60,6 @@ from kokoro_common.protocol import (
     Welcome,
     encode,
 )
-from kokoro_common.settings import resolve
-from kokoro_common.voices import VOICES
 from tests.conftest import World
 from tests.faults import mutants
 from tests.faults.conftest import FULL, Shown, times

@@ -18,22 +18,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kokoro_common import daemon
-from kokoro_common.client import Client, Listener, Options, TextSource
-from kokoro_common.connection import ConnectionLost
+from kokoro_common.client.client import Client, Listener, Options, TextSource
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError
-from kokoro_common.g2p import ESPEAK_LANGUAGES, G2P
-from kokoro_common.markup import Markup
-from kokoro_common.paths import RuntimeDirectory
-from kokoro_common.protocol import EndOfText, Failed, Finished, TextPart
+from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P
 from kokoro_common.settings import resolve
-from kokoro_common.ssml import Ssml, Unknown
-from kokoro_common.text import Chunker, TextChunk, speakable
+from kokoro_common.text.chunker import Chunker, TextChunk, speakable
+from kokoro_common.text.markup import Markup
+from kokoro_common.text.ssml import Ssml, Unknown
+from kokoro_common.wire.connection import ConnectionLost
+from kokoro_common.wire.messages import EndOfText, Failed, Finished, TextPart
 from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
 from tests.faults.g2p_model_server import heard_phonemes
 from tests.faults.hostile_texts import COUNT, corpus
-from tests.test_g2p import WORDS
+from tests.phonemes.test_g2p import WORDS
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]

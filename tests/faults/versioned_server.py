@@ -13,13 +13,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import kokoro_common
-from kokoro_common import protocol
+from kokoro_common.wire import messages as protocol
 
 kokoro_common.__version__ = os.environ["VERSION"]
 protocol.PROTOCOL = int(os.environ["PROTOCOL"])
 
-from kokoro_common import client  # noqa: E402
-from kokoro_common.voices import VOICES  # noqa: E402
+from kokoro_common.client import client  # noqa: E402
+from kokoro_common.voices.catalogue import VOICES  # noqa: E402
 
 client.MODEL_PROGRAM = __file__
 
@@ -30,12 +30,12 @@ if __name__ == "__main__":
         say.command()
     if sys.argv[-1] in VOICES:
         import voice_server
-        from tests.recorder_voice_server import RecordedVoiceServer
+        from tests.helpers.recorder_voice_server import RecordedVoiceServer
 
         client.MODEL_PROGRAM = __file__
         sys.exit(voice_server.main(server=RecordedVoiceServer))
     import model_server
-    from tests.stub_model_server import StubModelServer
+    from tests.helpers.stub_model_server import StubModelServer
 
     StubModelServer.voice_program = __file__
     sys.exit(model_server.main(server=StubModelServer))

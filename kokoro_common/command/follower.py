@@ -1,0 +1,57 @@
+"""The text on a terminal while it is heard, the current word highlighted: what `say.py --follow` shows."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kokoro_common.client.client import TextSource
+
+_HIGHLIGHT, _PLAIN = "\x1b[7m", "\x1b[0m"
+
+
+class Follower:
+    """Prints on stdout. A line is broken before a word that would not fit, so the word can be overwritten in place."""
+
+    def __init__(self, source: TextSource) -> None:
+        source.keep_text()
+        self._source = source
+        self._shown = 0  # characters of the text that stand there
+        self._word = ""  # that stands there highlighted
+        self._column = 0
+        self._width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0  # 0: no terminal, plain words
+
+    def show(self, start: int, end: int) -> None:
+        """The word text[start:end] is heard now."""
+        if end <= self._shown or start == end:
+            return
+        self._settle()
+        self._write(self._source.text[self._shown : start])
+        self._word = self._source.text[start:end]
+        if self._width and self._column + len(self._word) >= self._width:
+            self._write("\n")
+        self._column += len(self._word)
+        sys.stdout.write(f"{_HIGHLIGHT}{self._word}{_PLAIN}" if self._width else self._word)
+        sys.stdout.flush()
+        self._shown = end
+
+    def end(self) -> None:
+        """All was heard, or it was cancelled: what is shown stays."""
+        self._settle()
+        if self._shown:
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    def _settle(self) -> None:
+        """The word that was heard becomes plain."""
+        if self._width and self._word:
+            sys.stdout.write("\b" * len(self._word) + self._word)
+        self._word = ""
+
+    def _write(self, text: str) -> None:
+        printable = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+        sys.stdout.write(printable)
+        line = printable.rpartition("\n")
+        self._column = len(line[2]) if line[1] else self._column + len(printable)

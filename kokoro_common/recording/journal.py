@@ -1,0 +1,283 @@
+"""What an unfinished render has so far, in a hidden folder beside its output: whoever renders it again goes on there.
+
+    render.json   what is being rendered, and by which engine
+    audio.f32     float32, mono, SAMPLE_RATE: of complete text chunks, then perhaps of one that is not
+    done.txt      a line for each file that has been encoded
+    chunks.jsonl  a line for each complete text chunk: its words, the number of its frames and their checksum
+
+A text chunk counts when its line is there and its audio is what the line says; what follows is cut off. So a process
+may be killed at any time, and the power may fail: at the most the last seconds are rendered once more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import stat
+import time
+import zlib
+
+from kokoro_common.errors import OutputError, UsageError
+from kokoro_common.recording.outfile import output_error
+from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.wire.messages import ChunkSpoken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kokoro_common.sound.samples import Samples
+
+BYTES_PER_FRAME = 4
+SYNC_SECONDS = 5.0  # between two waits for the disk
+WORTH_KEEPING = 60.0  # seconds of audio: what is less is rendered anew sooner than it is found
+LOCK_ATTEMPTS = 10
+_READ_BYTES = 1 << 16
+_BLOCK = SAMPLE_RATE * BYTES_PER_FRAME
+
+
+class Journal:
+    """For one thread, but `blocks`, `chunks` and `finish`, which may be called from another one. Raises OutputError.
+
+    One process at a time has a folder. What was opened is read and written on, whatever becomes of the folder.
+    """
+
+    def __init__(self, folder: str, identity: str, output: str, *, anonymous: bool = False) -> None:
+        """`identity`: of the render. `output`: the file that errors are about. `anonymous`: nobody will go on with it,
+        and nothing of it is to be found. Raises UsageError if another render that is worth keeping is here."""
+        self._folder = folder
+        self._output = output
+        self._descriptors: list[int] = []
+        self._made = anonymous  # the folder, by us: what is in it is nobody else's
+        self.engine = ""  # that has rendered it so far
+        self.frames = 0  # of complete text chunks
+        self.count = 0  # of them
+        self._size = 0  # bytes of their lines
+        self._checksum = 0  # of the audio behind them
+        self._written = 0  # bytes of it
+        self._next_sync = 0.0
+        self.done: dict[str, str] = {}  # what `finish` was told last of each path
+        try:
+            self._lock()
+            self._sweep()
+            self._audio, self._lines = self._open("audio.f32"), self._open("chunks.jsonl")
+            self._done = self._open("done.txt")
+            self._read_identity(identity)
+            self._restore()
+            if anonymous:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            self._give_up()
+            raise output_error(output, error) from error
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Leaves nothing of our own behind; what an earlier process has left stays, whatever interrupts us here."""
+        if self._made:
+            self.remove()
+        else:
+            self.close()
+
+    def _make_folder(self) -> None:
+        try:
+            os.mkdir(self._folder, 0o700)
+            self._made = True
+        except FileExistsError:
+            status = os.lstat(self._folder)
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():  # in a folder that others write to
+                raise OutputError(f"{self._folder} is in the way", "remove it, or choose another folder") from None
+
+    def _lock(self) -> None:
+        """Makes the folder too: another process may be just about to remove what it has finished with."""
+        for _ in range(LOCK_ATTEMPTS):
+            self._make_folder()
+            lock = self._open("lock")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock), os.stat(os.path.join(self._folder, "lock"))):
+                    return
+            except (BlockingIOError, FileNotFoundError):
+                pass
+            self.close()
+        raise OutputError(f"{self._output} is being written by another say.py", "wait for it")
+
+    def _sweep(self) -> None:
+        """Files that were being encoded when a process was killed."""
+        for name in os.listdir(self._folder):
+            if name.endswith(".part"):
+                os.unlink(os.path.join(self._folder, name))
+
+    def _open(self, name: str) -> int:
+        descriptor = os.open(os.path.join(self._folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptors.append(descriptor)
+        return descriptor
+
+    def _read_identity(self, identity: str) -> None:
+        self._identity = identity
+        path = os.path.join(self._folder, "render.json")
+        known: dict[str, str] = {}
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                try:
+                    known = json.load(file)
+                except ValueError:
+                    pass  # the power failed while it was written
+        if known.get("identity") == identity:
+            self.engine = known["engine"]
+            return
+        seconds = os.fstat(self._audio).st_size / BYTES_PER_FRAME / SAMPLE_RATE
+        if seconds >= WORTH_KEEPING:
+            raise UsageError(
+                f"{seconds / 60:.0f} min of {self._output} as something else are kept",
+                f"go on with the same text and options, or begin anew: rm -r {shlex.quote(self._folder)}",
+            )
+        self._cut_off()
+        os.ftruncate(self._done, 0)
+        self._write_identity()
+
+    def _write_identity(self) -> None:
+        path = os.path.join(self._folder, "render.json")
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            json.dump({"identity": self._identity, "engine": self.engine}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{path}.new", path)
+
+    def _restore(self) -> None:
+        """Counts the text chunks that are complete, and cuts off what follows them."""
+        with open(self._audio, "rb", closefd=False) as audio, open(self._lines, "rb", closefd=False) as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    frames, checksum = int(entry["frames"]), int(entry["checksum"])
+                except (ValueError, KeyError, TypeError):
+                    break
+                data = audio.read(frames * BYTES_PER_FRAME)
+                if not line.endswith(b"\n") or len(data) < frames * BYTES_PER_FRAME or zlib.crc32(data) != checksum:
+                    break
+                self.count += 1
+                self.frames += frames
+                self._size += len(line)
+        self._cut_off()
+        with open(self._done, encoding="utf-8", closefd=False) as done:
+            for entry in done:
+                if entry.endswith("\n"):
+                    path, key = json.loads(entry)
+                    self.done[path] = key
+
+    def _cut_off(self) -> None:
+        os.ftruncate(self._audio, self.frames * BYTES_PER_FRAME)
+        os.ftruncate(self._lines, self._size)
+        self._checksum = self._written = 0
+
+    def begun_by(self, engine: str) -> None:
+        """The engine that goes on must be the one that has begun."""
+        if engine != self.engine:
+            self.engine = engine
+            try:
+                self._write_identity()
+            except OSError as error:
+                raise output_error(self._output, error) from error
+
+    def write(self, pcm: bytes) -> None:
+        """Audio of the text chunk that comes now, float32 little-endian."""
+        self._append(self._audio, pcm, self.frames * BYTES_PER_FRAME + self._written)
+        self._checksum = zlib.crc32(pcm, self._checksum)
+        self._written += len(pcm)
+
+    def add(self, chunk: ChunkSpoken) -> None:
+        """All audio of this text chunk has been written."""
+        fields = chunk.as_dict()
+        del fields["utterance"]
+        line = json.dumps(fields | {"checksum": self._checksum}, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        synchronous = time.monotonic() >= self._next_sync
+        if synchronous:
+            self._sync(self._audio)
+        self._append(self._lines, line, self._size)
+        if synchronous:
+            self._sync(self._lines)
+            self._next_sync = time.monotonic() + SYNC_SECONDS
+        self.count += 1
+        self.frames += chunk.frames
+        self._size += len(line)
+        self._checksum = self._written = 0
+
+    def finish(self, path: str, key: str) -> None:
+        """This file has been encoded, and `key` tells whether it is still the same. For the thread that does it."""
+        self._append(self._done, f"{json.dumps([path, key])}\n".encode(), os.fstat(self._done).st_size)
+        self.done[path] = key
+
+    def drop_unfinished(self) -> None:
+        """The text chunk that was coming will come once more, from its beginning."""
+        try:
+            self._cut_off()
+        except OSError as error:
+            raise output_error(self._output, error) from error
+
+    def chunks(self, place: int = 0) -> Iterator[tuple[int, ChunkSpoken]]:
+        """The complete text chunks from this place on, each with the place of the one behind it."""
+        buffer = b""
+        end = place  # of what has been read
+        while place < self._size:
+            line, newline, rest = buffer.partition(b"\n")
+            if not newline:
+                buffer += os.pread(self._lines, _READ_BYTES, end)
+                end = place + len(buffer)
+                continue
+            buffer = rest
+            place += len(line) + 1
+            fields = json.loads(line)
+            del fields["checksum"]
+            yield place, ChunkSpoken(utterance="", **fields)
+
+    @property
+    def place(self) -> int:
+        """Behind the last complete text chunk, for `chunks`."""
+        return self._size
+
+    def blocks(self, first: int, last: int) -> Iterator[Samples]:
+        """The frames from `first` up to `last`, float32, in blocks of a second."""
+        import numpy as np
+
+        place, end = first * BYTES_PER_FRAME, last * BYTES_PER_FRAME
+        while place < end:
+            data = os.pread(self._audio, min(end - place, _BLOCK), place)
+            if not data:
+                raise OutputError(f"{self._output} cannot be written: its audio is no more", "render it again")
+            place += len(data)
+            yield np.frombuffer(data, "<f4")
+
+    def close(self) -> None:
+        """Leaves it to who goes on. Idempotent."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def remove(self) -> None:
+        """It is not needed any more. At once: whoever looks meanwhile finds all of it or nothing."""
+        gone = f"{self._folder}.{os.urandom(4).hex()}.part"
+        try:
+            os.rename(self._folder, gone)
+            shutil.rmtree(gone, ignore_errors=True)  # what cannot be removed does no harm
+        except OSError:
+            pass  # somebody has removed it, or the folder is closed to us by now
+        self.close()
+
+    def _append(self, descriptor: int, data: bytes, place: int) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.pwrite(descriptor, rest, place)
+                rest, place = rest[written:], place + written
+        except OSError as error:
+            raise output_error(self._output, error) from error
+
+    def _sync(self, descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise output_error(self._output, error) from error

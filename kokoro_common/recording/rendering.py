@@ -1,0 +1,417 @@
+"""A text rendered into files: one, or one for each chapter, with tags, chapter marks and captions. As safe as a line.
+
+What has been synthesized goes into a journal beside the output (journal.py). A file is encoded from there
+when the audio of all its chapters is complete, by a thread of its own, so the engine goes on meanwhile. A render that
+was interrupted goes on with the first text chunk that the journal lacks; the same bytes come out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import tempfile
+import threading
+
+from kokoro_common.documents.document import Chapter
+from kokoro_common.errors import ServersUnreachable
+from kokoro_common.record import Record
+from kokoro_common.recording.captions import CaptionFile, words_of
+from kokoro_common.recording.encoders import AudioWriter, Form, Label, Mark
+from kokoro_common.recording.journal import WORTH_KEEPING, Journal
+from kokoro_common.recording.loudness import Limiter, gain_for
+from kokoro_common.recording.outfile import OutputFile, is_special, output_error
+from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from kokoro_common.documents.document import Document
+    from kokoro_common.sound.samples import Samples
+    from kokoro_common.wire.messages import ChunkSpoken, Finished
+
+
+class Plan(Record):
+    """What files are wanted, and how."""
+
+    output: str
+    form: Form
+    captions: tuple[tuple[str, str], ...] = ()  # kinds, see captions.KINDS, and paths
+    split: bool = False  # a file for each chapter: book.mp3 is book-01.mp3, book-02.mp3 ...
+    loudness: float | None = None  # LUFS; None: as the voice is
+    title: str = ""
+    artist: str = ""
+    resumable: bool = False  # a render that is interrupted is kept, and found again
+
+
+class _File(Record):
+    """A file to be encoded."""
+
+    number: int  # from 1; 0: the only one
+    chapter: Chapter  # that it holds, or the whole
+    first: int  # frame of the whole recording
+    last: int
+    place: int  # of its first text chunk in the journal
+    end: int  # of the first one that is not its own
+    marks: tuple[Mark, ...]
+
+
+class _Stopped(Exception):
+    """Nobody wants the file any more."""
+
+
+class Recording:
+    """What is written while it arrives: one file and its captions, by no journal. For one thread."""
+
+    fraction = 0.0  # of the text: nobody knows
+    folder = ""
+
+    def __init__(self, plan: Plan, document: Document | None = None) -> None:
+        title = plan.title or (document.title if document else "")
+        artist = plan.artist or (document.author if document else "")
+        source = document.text if document and document.extracted else ""
+        self._writer = AudioWriter(plan.output, plan.form, Label(tags=_tags(title=title, artist=artist)))
+        self._captions: list[CaptionFile] = []
+        self._frames = 0
+        try:
+            for kind, path in plan.captions:
+                self._captions.append(CaptionFile(path, kind, title, artist, source))
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def encoded(self) -> bool:
+        """Whether an exception of a signal handler must not come within `write` and `finish`."""
+        return self._writer.encoded
+
+    @property
+    def seconds(self) -> float:
+        """Of audio."""
+        return self._frames / SAMPLE_RATE
+
+    def begun_by(self, engine: str) -> None:
+        """That is of no interest: nobody goes on with it."""
+
+    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
+        """Blocks until all is written. See Rendering."""
+        return speak(0, "")
+
+    def write(self, pcm: bytes) -> None:
+        """Audio, float32 little-endian."""
+        import numpy as np
+
+        samples = np.frombuffer(pcm, "<f4")
+        self._writer.write(samples)
+        self._frames += len(samples)
+
+    def add(self, chunk: ChunkSpoken) -> None:
+        """All audio of a text chunk has been written."""
+        before = self._frames - chunk.frames
+        for captions in self._captions:
+            captions.add(words_of(chunk, before), self._frames)
+
+    def finish(self, _: Callable[[float], None]) -> None:
+        """Puts the files under their names; of what held no speech none."""
+        if self._frames:
+            self._writer.commit()
+            for captions in self._captions:
+                captions.commit()
+
+    def abandon(self) -> bool:
+        """Leaves nothing behind. Does nothing after `finish()`."""
+        self._writer.discard()
+        for captions in self._captions:
+            captions.discard()
+        return False
+
+
+class Rendering:
+    """For one thread. Raises KokoroErrors, of what the thread that encodes has met too."""
+
+    encoded = False  # here: a signal may come in any call
+
+    def __init__(self, plan: Plan, document: Document, identity: Mapping[str, Any]) -> None:
+        """`identity`: all that the audio depends on, but the text and the engine."""
+        self._plan = plan
+        self._document = document
+        self._check_outputs()
+        self.folder = self._folder()
+        everything = _digest([identity, document.text])
+        self._journal = Journal(self.folder, everything, plan.output, anonymous=not plan.resumable)
+        self.fraction = 0.0  # of the text that has been rendered
+        self._frames = 0  # of complete text chunks
+        self._marks: list[Mark] = []  # of the chapters that have begun
+        self._chapter = -1  # that is being spoken
+        self._file = 0  # place of its first text chunk in the journal
+        self._jobs: queue.SimpleQueue[_File | None] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[float | None] = queue.SimpleQueue()  # shares of a file; None: all are done
+        self._problem: Exception | None = None  # of the thread that encodes
+        self._stopped = threading.Event()
+        self._encoder = threading.Thread(target=self._run, name="encoder", daemon=True)
+        try:
+            place = 0
+            for behind, chunk in self._journal.chunks():
+                self._count(chunk, place)
+                place = behind
+            self._encoder.start()
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def _check_outputs(self) -> None:
+        """What cannot be written is told before the work, not after."""
+        chapters = len(self._document.chapters)
+        numbers = range(1, chapters + 1) if self._plan.split else (0,)
+        for path in (self._plan.output, *(path for _, path in self._plan.captions)):
+            if not is_special(path):  # opening a pipe and closing it would be the end for its reader
+                for number in numbers:
+                    OutputFile(_numbered(path, number, chapters)).discard()
+
+    def _folder(self) -> str:
+        final = os.path.realpath(self._plan.output)
+        if not self._plan.resumable:
+            folder = None if is_special(self._plan.output) else os.path.dirname(final)
+            try:
+                return tempfile.mkdtemp(prefix=".kokoro-", suffix=".part", dir=folder)
+            except OSError as error:
+                raise output_error(self._plan.output, error) from error
+        digest = hashlib.sha256(os.path.basename(final).encode("utf-8", "surrogateescape")).hexdigest()
+        return os.path.join(os.path.dirname(final), f".kokoro-{digest[:16]}.part")
+
+    @property
+    def seconds(self) -> float:
+        """Of audio, of complete text chunks."""
+        return self._frames / SAMPLE_RATE
+
+    @property
+    def count(self) -> int:
+        """Of complete text chunks."""
+        return self._journal.count
+
+    @property
+    def engine(self) -> str:
+        """That has begun it and must go on; empty: none has."""
+        return self._journal.engine if self.count else ""
+
+    def begun_by(self, engine: str) -> None:
+        """The engine that renders it."""
+        self._journal.begun_by(engine)
+
+    def write(self, pcm: bytes) -> None:
+        """Audio, float32 little-endian, of the text chunk that comes now."""
+        self._journal.write(pcm)
+
+    def add(self, chunk: ChunkSpoken) -> None:
+        """A text chunk is complete."""
+        self._check()
+        place = self._journal.place
+        self._journal.add(chunk)
+        self._count(chunk, place)
+
+    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
+        """Blocks until all is in the journal. `speak` gets the first text chunk that is wanted and the engine.
+
+        When the servers were lost it goes on where it stopped, as long as every attempt brings something.
+        """
+        while True:
+            before = self.count
+            try:
+                return speak(before, self.engine)
+            except ServersUnreachable:
+                if self.count == before:
+                    raise
+                self._journal.drop_unfinished()
+
+    def finish(self, show: Callable[[float], None]) -> None:
+        """Blocks until all files are there; `show` hears which share of the last one is encoded."""
+        if self._marks:
+            self._end_chapter(self._journal.place)
+            if not self._plan.split:
+                self._jobs.put(self._whole())
+        self._jobs.put(None)
+        while (share := self._news.get()) is not None:
+            show(share)
+        self._check()
+        self._journal.remove()
+
+    def abandon(self) -> bool:
+        """Ends it now. Returns whether what there is was kept. Does nothing after `finish()`."""
+        self._stopped.set()
+        self._jobs.put(None)
+        outputs = (self._plan.output, *(path for _, path in self._plan.captions))
+        if not any(map(is_special, outputs)):  # a pipe may hold the thread for ever: it ends with us
+            self._encoder.join()
+        keep = self._plan.resumable and self.seconds >= WORTH_KEEPING and os.path.isdir(self.folder)
+        if keep:
+            self._journal.close()
+        else:
+            self._journal.remove()
+        return keep
+
+    def _check(self) -> None:
+        if self._problem is not None:
+            raise self._problem
+
+    # --- chapters ----------------------------------------------------------------------------------------------------
+
+    def _count(self, chunk: ChunkSpoken, place: int) -> None:
+        """Takes a complete text chunk into the books, whose line is at this place of the journal."""
+        chapters = self._document.chapters
+        following = self._chapter
+        while following + 1 < len(chapters) and (following < 0 or chunk.start >= chapters[following + 1].start):
+            following += 1
+        if following != self._chapter:
+            if self._marks:
+                self._end_chapter(place)
+            self._chapter, self._file = following, place
+            title = chapters[following].title or self._title  # what stands before the first heading
+            self._marks.append(Mark(title=title, first=self._frames, last=self._frames))
+        self._frames += chunk.frames
+        end = chunk.places[-1] + 1 if chunk.places else chunk.start
+        if self._document.text:
+            self.fraction = end / len(self._document.text)
+
+    def _end_chapter(self, place: int) -> None:
+        mark = self._marks[-1].replace(last=self._frames)
+        self._marks[-1] = mark
+        if self._plan.split:
+            self._jobs.put(
+                _File(
+                    number=len(self._marks),
+                    chapter=self._document.chapters[self._chapter],
+                    first=mark.first,
+                    last=mark.last,
+                    place=self._file,
+                    end=place,
+                    marks=(),
+                )
+            )
+
+    def _whole(self) -> _File:
+        marks = tuple(self._marks) if len(self._marks) > 1 else ()
+        whole = Chapter(title=self._title, start=0, end=len(self._document.text))
+        end = self._journal.place
+        return _File(number=0, chapter=whole, first=0, last=self._frames, place=0, end=end, marks=marks)
+
+    @property
+    def _title(self) -> str:
+        return self._plan.title or self._document.title
+
+    # --- on the thread that encodes ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while (file := self._jobs.get()) is not None:
+                self._encode(file)
+        except _Stopped:
+            pass
+        except Exception as error:  # for the other thread to raise
+            self._problem = error
+        finally:
+            self._news.put(None)
+
+    def _encode(self, file: _File) -> None:
+        path = self._path(self._plan.output, file)
+        label = self._label(file)
+        if self._journal.done.get(path) == self._key(file, label):
+            return
+        rate = SAMPLE_RATE if self._plan.loudness is None else self._plan.form.rate
+        limiter = None
+        if self._plan.loudness is not None:  # of what is written: another rate has other peaks
+            limiter = Limiter(rate, gain_for(lambda: self._blocks(file, rate), rate, self._plan.loudness))
+        with contextlib.ExitStack() as captions:  # which get their names when the audio has got its own
+            for kind, target in self._plan.captions:
+                self._write_captions(captions.enter_context(self._caption_file(kind, target, file, label)), file)
+            with AudioWriter(path, self._plan.form, label, scratch=self.folder, rate=rate) as writer:
+                for block in self._blocks(file, rate, tell=True):
+                    writer.write(block if limiter is None else limiter.feed(block))
+                if limiter is not None:
+                    writer.write(limiter.flush())
+        self._journal.finish(path, self._key(file, label))
+
+    def _key(self, file: _File, label: Label) -> str:
+        """Of what a file holds, how it is written, and what lies on the disk: the same only if nothing has changed."""
+        there = []
+        for path in (self._plan.output, *(path for _, path in self._plan.captions)):
+            try:
+                status = os.stat(self._path(path, file))
+            except OSError:
+                return ""
+            there.append([status.st_ino, status.st_size, status.st_mtime_ns])
+        return _digest([repr(self._plan), repr(file), repr(label), there])
+
+    def _path(self, path: str, file: _File) -> str:
+        return _numbered(path, file.number, len(self._document.chapters))
+
+    def _blocks(self, file: _File, rate: int, *, tell: bool = False) -> Iterator[Samples]:
+        """Its audio at this rate."""
+        blocks = self._told(file) if tell else self._journal.blocks(file.first, file.last)
+        resampler = Resampler(SAMPLE_RATE, rate) if rate != SAMPLE_RATE else None
+        for block in blocks:
+            if self._stopped.is_set():
+                raise _Stopped
+            yield block if resampler is None else resampler.feed(block)
+        if resampler is not None:
+            yield resampler.flush()
+
+    def _told(self, file: _File) -> Iterator[Samples]:
+        """The other thread hears how far it is."""
+        told = frames = 0
+        for block in self._journal.blocks(file.first, file.last):
+            yield block
+            frames += len(block)
+            share = frames / (file.last - file.first)
+            if int(100 * share) > told:
+                told = int(100 * share)
+                self._news.put(share)
+
+    def _label(self, file: _File) -> Label:
+        tags = {"title": self._title, "artist": self._plan.artist or self._document.author}
+        if file.marks or file.number:
+            tags["album"] = self._title
+        if file.number:
+            tags["title"] = file.chapter.title or f"{self._title} {file.number}".strip()
+            tags["track"] = str(file.number)
+        return Label(tags=_tags(**tags), chapters=file.marks)
+
+    def _caption_file(self, kind: str, path: str, file: _File, label: Label) -> CaptionFile:
+        tags = dict(label.tags)
+        source = self._document.text[file.chapter.start : file.chapter.end] if self._document.extracted else ""
+        path = self._path(path, file)
+        return CaptionFile(path, kind, tags.get("title", ""), tags.get("artist", ""), source, scratch=self.folder)
+
+    def _write_captions(self, captions: CaptionFile, file: _File) -> None:
+        before = 0
+        offset = file.chapter.start if self._document.extracted else 0  # its own text is what the places count in
+        for behind, chunk in self._journal.chunks(file.place):
+            if self._stopped.is_set():
+                raise _Stopped
+            if behind > file.end:
+                break
+            if offset:
+                chunk = chunk.replace(places=[place - offset for place in chunk.places])
+            captions.add(words_of(chunk, before), before + chunk.frames)
+            before += chunk.frames
+
+
+def _tags(**tags: str) -> tuple[tuple[str, str], ...]:
+    """Those that say something, each in one line of UTF-8: the command line and documents may hold anything."""
+    lines = {key: " ".join(value.encode("utf-8", "replace").decode().split()) for key, value in tags.items()}
+    return tuple((key, value.replace("\0", "")) for key, value in lines.items() if value)
+
+
+def _digest(things: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()
+
+
+def _numbered(path: str, number: int, of: int) -> str:
+    """book.mp3 is book-01.mp3. A device is what it is."""
+    if not number or is_special(path):
+        return path
+    stem, extension = os.path.splitext(path)
+    return f"{stem}-{number:0{max(2, len(str(of)))}}{extension}"

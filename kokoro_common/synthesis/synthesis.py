@@ -1,0 +1,558 @@
+"""A text chunk's way to audio in the model server: phonemes, the scheduler's turn, the engine, the sender's outbox.
+
+Two threads: g2p (espeak-ng inside it has global state) and synthesis (the only one that calls an engine). What is
+asked of an utterance that has been cancelled meanwhile is dropped wherever it stands. The G2P of a language is built
+while the loader makes the engine, if a request in that language is to come.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from kokoro_common.engine.engine import DeviceLost, Phrase
+from kokoro_common.engine.espeak import EspeakEngine
+from kokoro_common.errors import KokoroError, ModelUnavailable, ServersBusy
+from kokoro_common.phonemes.g2p import ENGLISH, G2P, Spoken, concatenated, split_spoken, word_frames
+from kokoro_common.reading.reader import read
+from kokoro_common.record import Record
+from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.synthesis.loader import Loader, VoiceLoaded, import_torch
+from kokoro_common.synthesis.scheduler import Piece, Scheduler
+from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS, MAX_SAID
+from kokoro_common.text.edits import Edit, applied, merged, spelled
+from kokoro_common.text.markup import MAX_PAUSE
+from kokoro_common.text.scripts import runs
+from kokoro_common.voices.catalogue import LANGUAGES, parse_voice
+from kokoro_common.voices.pack import blend, style_row
+from kokoro_common.voices.user_voices import own_voices
+from kokoro_common.wire.connection import Peer
+from kokoro_common.wire.messages import (
+    MAX_CHUNK_FRAMES,
+    MAX_VOLUME,
+    AudioChunk,
+    Explained,
+    Failed,
+    ProtocolError,
+    Synthesize,
+    Synthesized,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+
+log = logging.getLogger("kokoro.synthesis")
+
+MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
+MAX_PACKS = 32  # voices and blends kept ready, half a megabyte each
+MEASURED = 200  # text chunks that the median real-time factor is taken over
+
+
+class Sound(Record):
+    """What became of a piece."""
+
+    samples: Samples  # (frames,)
+    words: list[list[int]]  # start and end in the text of its chunk, first and last frame in the samples
+
+
+def piece_seed(seed: int, index: int, part: int) -> int:
+    """The random state of a piece depends on its place in its utterance alone, never on what was spoken before."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{part}".encode()).digest()[:4], "big")
+
+
+class Work:
+    """What one thread is at, for who watches it from another."""
+
+    def __init__(self) -> None:
+        self.began: float | None = None  # time.monotonic(); None: it waits for work
+        self.done = 0
+        self._thread: int | None = None
+        self._signs: tuple[int, float] = (0, 0.0)
+        self._since = 0.0  # time.monotonic() of the last sign of progress
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.began = None
+        self.done += 1
+
+    def still_for(self, now: float) -> float:
+        """Seconds without a sign of progress while there is work: nothing done, and no CPU time used on it either."""
+        signs = (self.done, self._cpu_seconds())
+        if self.began is None or signs != self._signs:
+            self._signs, self._since = signs, now
+        return now - self._since
+
+    def _cpu_seconds(self) -> float:
+        if self._thread is None or not hasattr(time, "pthread_getcpuclockid"):
+            return time.process_time()  # macOS: any thread that works is a sign
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
+
+
+def failure(utterance: str, error: Exception) -> Failed:
+    """What a client is told of an error, expected or not. It is logged too, so an unexpected one's words stay here."""
+    if isinstance(error, KokoroError):
+        retry_after = error.retry_after if isinstance(error, ServersBusy) else 0.0
+        return Failed(utterance=utterance, code=error.exit_code, text=str(error), retry_after=retry_after)
+    text = str(error) if isinstance(error, ProtocolError) else f"{type(error).__name__}; see the model server's log"
+    return Failed(utterance=utterance, code=1, text=text)
+
+
+class Synthesis:
+    """open, request, cancel and end are called by the server's main thread; the audio goes to the asking peer."""
+
+    def __init__(self, loader: Loader, temporary_directory: str, *, config_dir: str = "", debug: bool) -> None:
+        """`temporary_directory` is for espeak's copies of its library; it is made when it is needed.
+
+        `config_dir`: where the user's own voices are; empty: there are none.
+        """
+        self._config_dir = config_dir
+        self._loader = loader
+        self._temporary_directory = temporary_directory
+        self._debug = debug
+        self._scheduler = Scheduler()
+        self._g2p_jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._g2p: G2P | None = None
+        self._espeak = EspeakEngine()
+        self._open: set[tuple[Peer, str]] = set()  # changed by the main thread, looked at by the others
+        self._parked: dict[str, list[tuple[Peer, Synthesize]]] = {}  # by the voice whose pack is on its way
+        self._early: list[tuple[Peer, Synthesize]] = []  # that came before the model was ready
+        self._expected: dict[str, bool] = {}  # languages; True: the g2p thread has been told to build it
+        self._work = {"g2p": Work(), "synthesis": Work()}
+        self._notice = ""  # of the engine, about its device
+        self._pack = functools.lru_cache(maxsize=MAX_PACKS)(self._blended)
+        self.chunks_done = 0
+        self.real_time_factors: deque[float] = deque(maxlen=MEASURED)  # seconds of engine per second of audio
+
+    def start(self) -> None:
+        threading.Thread(target=self._run_g2p, name="g2p", daemon=True).start()
+        threading.Thread(target=self._run_engine, name="synthesis", daemon=True).start()
+
+    def close(self) -> None:
+        """Both threads end after what they are at. Idempotent, does not wait."""
+        self._scheduler.close()
+        self._g2p_jobs.put(None)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._scheduler)
+
+    @property
+    def g2p_quality(self) -> dict[str, str]:
+        return self._g2p.quality if self._g2p is not None else {}
+
+    def busy(self, now: float) -> float:
+        """Seconds that the engine has been at its present batch."""
+        began = self._work["synthesis"].began
+        return now - began if began is not None else 0.0
+
+    def stuck(self, now: float, seconds: float) -> str:
+        """The name of a thread that has shown no sign of progress for so long, or nothing. To be asked regularly."""
+        still = [name for name, work in self._work.items() if work.still_for(now) > seconds]
+        return still[0] if still else ""
+
+    # --- on the main thread ------------------------------------------------------------------------------------------
+
+    def open(self, peer: Peer, utterance: str) -> None:
+        self._open.add((peer, utterance))
+
+    def end(self, peer: Peer, utterance: str) -> None:
+        """Finished, cancelled or failed: nothing more is synthesized for it."""
+        self._open.discard((peer, utterance))
+        self._scheduler.cancel(peer, utterance)
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone with all its utterances."""
+        self._open = {key for key in self._open if key[0] is not peer}
+        self._scheduler.cancel(peer)
+
+    def expect(self, lang: str) -> None:
+        """There will be requests in this language, if the model is loaded: its G2P is built at the same time."""
+        if lang not in self._expected:
+            self._expected[lang] = False
+            self._loader.want_language(lang)
+            self._warm_expected()
+
+    def request(self, peer: Peer, message: Synthesize) -> None:
+        """Answered to the peer by AudioChunk..., Synthesized; or Failed. Raises what is wrong with the request."""
+        if (peer, message.utterance) not in self._open:
+            return  # cancelled: the messages crossed
+        if message.lang not in LANGUAGES:
+            raise ProtocolError(f"there is no language {message.lang!r}")
+        parts = parse_voice(message.voice, own_voices(self._config_dir)).parts
+        if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
+            raise ProtocolError(f"a text chunk of {len(message.text)} characters")
+        _check_edits(message)
+        if message.engine == "espeak":  # it makes its own phonemes, and waits for no G2P
+            if message.explain:
+                self._explain(peer, message, "")
+            else:
+                self._scheduler.add(_pause(peer, message) if message.pause else _piece(peer, message, message.text))
+            return
+        state = self._loader.state
+        if state.state in ("default", "failed"):
+            raise ModelUnavailable(state.detail)
+        if state.state != "ready":
+            self._early.append((peer, message))
+            self._loader.want_model()
+            return
+        if waiting := self._parked_with(peer, message.utterance):  # what comes behind it keeps its place
+            waiting.append((peer, message))
+            return
+        for name, _ in parts:
+            # A pack may be there already while earlier requests for it still wait for word of it: keep their order.
+            if name in self._parked or name not in self._loader.packs:
+                self._parked.setdefault(name, []).append((peer, message))
+                self._loader.want_voice(name)
+                return
+        self._g2p_jobs.put(functools.partial(self._make_phonemes, peer, message))
+
+    def _parked_with(self, peer: Peer, utterance: str) -> list[tuple[Peer, Synthesize]]:
+        """The requests among which one of this utterance waits for a voice; none: empty."""
+        lists = self._parked.values()
+        return next(
+            (each for each in lists if any(one[0] is peer and one[1].utterance == utterance for one in each)), []
+        )
+
+    def _warm_expected(self) -> None:
+        """As soon as the loader knows which spaCy model it is to be; without a model there will be no G2P."""
+        if self._loader.state.state in ("loading", "ready"):
+            for lang in [lang for lang, told in self._expected.items() if not told]:
+                self._expected[lang] = True
+                self._g2p_jobs.put(functools.partial(self._warm, lang))
+
+    def model_changed(self) -> None:
+        """The loader has a new state: what came early may have its turn now."""
+        self._warm_expected()
+        if self._early and self._loader.state.state in ("ready", "default", "failed"):
+            early, self._early = self._early, []
+            for peer, request in early:
+                try:
+                    self.request(peer, request)
+                except KokoroError as error:
+                    peer.post(failure(request.utterance, error))
+
+    def voice_loaded(self, message: VoiceLoaded) -> None:
+        for peer, request in self._parked.pop(message.voice, []):
+            if message.error is not None:
+                peer.post(failure(request.utterance, message.error))
+            else:
+                self.request(peer, request)
+
+    # --- on the g2p thread -------------------------------------------------------------------------------------------
+
+    def _run_g2p(self) -> None:
+        while (job := self._g2p_jobs.get()) is not None:
+            job()
+
+    def _explain(self, peer: Peer, message: Synthesize, phonemes: str) -> None:
+        """On the thread that would have spoken it next: the answers to an utterance have to keep their order."""
+        utterance, index = message.utterance, message.index
+        if not message.pause:
+            peer.post(Explained(utterance=utterance, index=index, text=_shown(message), phonemes=phonemes))
+        peer.post(Synthesized(utterance=utterance, index=index, g2p=0.0, queue=0.0, model=0.0))
+
+    def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
+        if (peer, message.utterance) not in self._open:
+            return
+        if message.pause and not message.explain:  # it has its turn among the pieces of its utterance
+            self._scheduler.add(_pause(peer, message))
+            return
+        began = time.monotonic()
+        try:
+            with self._work["g2p"]:
+                pieces = self._phonemes(message)
+                if message.explain:
+                    self._explain(peer, message, " ".join(piece.phonemes for piece in pieces))
+                    return
+        except KokoroError as error:
+            peer.post(failure(message.utterance, error))
+            return
+        except Exception as error:  # out of one of the many libraries behind G2P: this text fails, not the server
+            log.exception("g2p failed", extra={"utterance": message.utterance})
+            peer.post(failure(message.utterance, error))
+            return
+        took = time.monotonic() - began
+        for part, spoken in enumerate(pieces):
+            last = part == len(pieces) - 1
+            self._scheduler.add(_piece(peer, message, spoken.phonemes, part=part, last=last, g2p=took, source=spoken))
+
+    def _warm(self, lang: str) -> None:
+        began = time.monotonic()
+        try:
+            self._build(lang)
+        except Exception as error:  # the request that needs it will fail with it
+            log.warning("g2p cannot be built", extra={"lang": lang, "reason": repr(error)})
+        else:
+            log.info("g2p warm", extra={"lang": lang, "seconds": round(time.monotonic() - began, 3)})
+        self._loader.language_warm(lang)
+
+    def _build(self, lang: str) -> None:
+        if lang in ENGLISH:
+            import_torch()  # as spaCy would, and the loader does: who waits for that is not stuck
+        with self._work["g2p"]:
+            self._our_g2p().warm(lang)
+
+    def _our_g2p(self) -> G2P:
+        if self._g2p is None:
+            self._g2p = G2P(self._loader.spacy_path, self._temporary_directory)
+        return self._g2p
+
+    def _phonemes(self, message: Synthesize) -> list[Spoken]:
+        """At least one piece, so that a chunk without anything to say is answered too."""
+        said = [(start, self._spoken(text, lang, edits, message)) for start, text, lang, edits in _stretches(message)]
+        spoken = said[0][1] if len(said) == 1 else concatenated(said)
+        if not any(map(str.isalpha, spoken.phonemes)):  # marks alone would be a silence that nobody asked for
+            return [Spoken(phonemes="", words=())]
+        return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
+
+    def _spoken(self, text: str, lang: str, edits: list[Edit], message: Synthesize) -> Spoken:
+        """Raises as G2P.spoken does; of a language that only its script told, a missing extra costs the words."""
+        try:
+            return self._our_g2p().spoken(text, lang, edits)
+        except ModelUnavailable as error:
+            if lang == message.lang:
+                raise
+            log.warning("words of another language are not spoken", extra={"lang": lang, "reason": str(error)})
+            return Spoken(phonemes="", words=())
+
+    # --- on the synthesis thread -------------------------------------------------------------------------------------
+
+    def _run_engine(self) -> None:
+        import numpy  # noqa: F401 - 0.1 s, while the first request is on its way
+
+        while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
+            for piece in batch:
+                kind = "text" if piece.engine == "espeak" else "phonemes"
+                self._follow(piece, kind, voice=piece.voice, speed=piece.speed, seed=piece.seed, **{kind: piece.text})
+            try:
+                self._speak(batch)
+            except DeviceLost as error:  # what is unanswered is asked again, of the process that follows
+                log.error("the device is lost", extra={"reason": str(error)})
+                self._loader.engine_lost(str(error))
+                return
+
+    def _speak(self, batch: list[Piece]) -> None:
+        """Delivers the pieces, or tells their owners what became of them. Raises DeviceLost."""
+        began = time.monotonic()
+        try:
+            with self._work["synthesis"]:
+                sounds = [_silence(piece) for piece in batch if piece.engine == "pause"] or self.synthesize(batch)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            if len(batch) > 1:  # it may be the fault of one of them
+                for piece in batch:
+                    self._speak([piece])
+                return
+            said = {"debug": True} if batch[0].debug else {}
+            log.exception("synthesis failed", extra={"utterance": batch[0].utterance, **said})
+            cast(Peer, batch[0].owner).post(failure(batch[0].utterance, error))
+            return
+        took = time.monotonic() - began
+        if batch[0].engine != "pause" and (frames := sum(len(sound.samples) for sound in sounds)):
+            self.real_time_factors.append(took * SAMPLE_RATE / frames)
+        for piece, sound in zip(batch, sounds, strict=True):
+            self._deliver(piece, sound, began - piece.added, took / len(batch))
+
+    def _follow(self, piece: Piece, event: str, **details: object) -> None:
+        """Logs what only who asked for debug may read."""
+        if piece.debug or self._debug:
+            known = {"utterance": piece.utterance, "index": piece.index, "part": piece.part, "engine": piece.engine}
+            log.info(event, extra={**known, **details, "debug": True})
+
+    def synthesize(self, batch: list[Piece]) -> list[Sound]:
+        """Pieces of one engine to sounds, in the same order. The seam for a stub engine."""
+        if batch[0].engine == "espeak":
+            return [self._by_espeak(piece) for piece in batch]
+        engine = self._loader.engine
+        assert engine is not None
+        phrases = [
+            Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.speed, seed=piece.seed) for piece in batch
+        ]
+        waveforms = engine.synthesize(phrases)
+        if engine.notice != self._notice:
+            self._notice = engine.notice
+            log.warning(engine.notice)
+            self._loader.engine_changed()
+        sounds = []
+        for piece, waveform in zip(batch, waveforms, strict=True):
+            spoken = cast(Spoken, piece.source)
+            frames = word_frames(spoken, waveform.durations, engine.vocabulary)
+            words = [[word.start, word.end, *span] for word, span in zip(spoken.words, frames, strict=True)]
+            sounds.append(Sound(samples=waveform.samples, words=words))
+        return sounds
+
+    def _by_espeak(self, piece: Piece) -> Sound:
+        text, spans = _in_words(cast(Synthesize, piece.source))
+        speech = self._espeak.synthesize(text, piece.lang, piece.speed, female=piece.voice[1] == "f")
+        words: list[list[int]] = []
+        for word in speech.words:
+            start, end = spans[word.start][0], spans[word.end - 1][1]
+            if words and start < words[-1][1]:  # another word of the same edit
+                words[-1][1:] = [max(end, words[-1][1]), words[-1][2], word.ends]
+            else:
+                words.append([start, end, word.begins, word.ends])
+        return Sound(samples=speech.samples, words=words)
+
+    def _style(self, piece: Piece) -> Samples:
+        """(1, 256): the row for this number of phonemes, of the voice or the blend."""
+        return style_row(self._pack(piece.voice), max(1, len(piece.text)))
+
+    def _blended(self, voice: str) -> Samples:
+        """(510, 1, 256) for a canonical voice name, whose parts are all loaded."""
+        parts = parse_voice(voice, own_voices(self._config_dir)).parts
+        return blend([self._loader.packs[name] for name, _ in parts], [weight for _, weight in parts])
+
+    def _deliver(self, piece: Piece, sound: Sound, queued: float, took: float) -> None:
+        samples = sound.samples if piece.gain == 1.0 else sound.samples * piece.gain
+        peer = cast(Peer, piece.owner)
+        if (peer, piece.utterance) not in self._open:
+            self._follow(piece, "dropped: the utterance has ended")
+            return  # cancelled while the engine was at work
+        self._follow(
+            piece,
+            "synthesized",
+            frames=len(samples),
+            g2p=round(piece.g2p, 4),
+            queue=round(queued, 4),
+            model=round(took, 4),
+        )
+        for start in range(0, len(samples), MAX_CHUNK_FRAMES):
+            payload = samples[start : start + MAX_CHUNK_FRAMES].astype("<f4", copy=False).tobytes()
+            words = [
+                [*place, first - start, last - start]
+                for *place, first, last in sound.words
+                if start <= first < start + MAX_CHUNK_FRAMES
+            ]
+            message = AudioChunk(utterance=piece.utterance, index=piece.index, words=words, payload_bytes=len(payload))
+            peer.post(message, payload)
+        if piece.last:
+            self.chunks_done += 1
+            peer.post(
+                Synthesized(
+                    utterance=piece.utterance,
+                    index=piece.index,
+                    g2p=round(piece.g2p, 4),
+                    queue=round(queued, 4),
+                    model=round(took, 4),
+                )
+            )
+
+
+def _pause(peer: Peer, message: Synthesize) -> Piece:
+    return _piece(peer, message.replace(engine="pause"), "")
+
+
+def _silence(piece: Piece) -> Sound:
+    import numpy as np
+
+    return Sound(samples=np.zeros(round(cast(Synthesize, piece.source).pause * SAMPLE_RATE), np.float32), words=[])
+
+
+def _check_edits(message: Synthesize) -> None:
+    """Raises ProtocolError for edits that are no Edits of the text, and for a pause that would last too long."""
+    end = length = 0
+    for edit in message.edits:
+        if [type(each) for each in edit] != [int, int, str, int]:
+            raise ProtocolError("an edit is start, end, what is said, and 1 for phonemes")
+        start, stop, said, _ = _edit(edit)
+        length += len(said)
+        if not end <= start < stop <= len(message.text) or length > MAX_SAID:
+            raise ProtocolError(f"edits beyond text chunk {message.index}")
+        end = stop
+    if not 0.0 <= message.pause <= MAX_PAUSE or (message.pause and message.text):
+        raise ProtocolError(f"a pause of {message.pause} s")
+    if not 0.0 <= message.gain <= MAX_VOLUME:
+        raise ProtocolError(f"a gain of {message.gain}")
+
+
+def _edit(sent: list[int | str]) -> Edit:
+    start, end, said, phonemes = sent
+    return Edit(cast(int, start), cast(int, end), cast(str, said), bool(phonemes))
+
+
+def _stretches(message: Synthesize) -> list[tuple[int, str, str, list[Edit]]]:
+    """The text by language: start, text, the language's letter, and what is said instead of what is written.
+
+    That is what its writer and the lexicon want; then how numbers, signs and the like are read.
+    """
+    wanted = [_edit(each) for each in message.edits]
+    plain = "".join(  # in the language of the text is what has been given other words or phonemes
+        "\0" if any(edit.start <= place < edit.end for edit in wanted) else character
+        for place, character in enumerate(message.text)
+    )
+    stretches = []
+    for start, end, lang in [(0, len(plain), message.lang)] if message.plain else runs(plain, message.lang):
+        text = message.text[start:end]
+        own = [
+            edit._replace(start=edit.start - start, end=edit.end - start)
+            for edit in wanted
+            if start <= edit.start and edit.end <= end
+        ]
+        read_aloud = [] if message.plain else read(text, lang, emoji=message.emoji)
+        stretches.append((start, text, lang, merged(own, read_aloud)))
+    return stretches
+
+
+def _in_words(message: Synthesize) -> tuple[str, list[tuple[int, int]]]:
+    """What is said, for who takes no phonemes; and for each of its characters the stretch of the text it stands for."""
+    words = ""
+    spans: list[tuple[int, int]] = []
+    for start, text, _, edits in _stretches(message):
+        its_words, its_spans = spelled(text, edits)
+        words += its_words
+        spans += ((start + first, start + last) for first, last in its_spans)
+    return words, spans
+
+
+def _shown(message: Synthesize) -> str:
+    """What is said, in words, for a person."""
+    return "".join(
+        f"[{text[start:end]}](/{said}/)" if phonemes else said
+        for _, text, _, edits in _stretches(message)
+        for said, start, end, phonemes in applied(text, edits)
+    )
+
+
+def _piece(
+    peer: Peer,
+    message: Synthesize,
+    text: str,
+    *,
+    part: int = 0,
+    last: bool = True,
+    g2p: float = 0.0,
+    source: Spoken | None = None,
+) -> Piece:
+    return Piece(
+        owner=peer,
+        utterance=message.utterance,
+        index=message.index,
+        part=part,
+        last=last,
+        engine=message.engine,
+        text=text,
+        source=source or message,
+        voice=message.voice,
+        lang=message.lang,
+        speed=message.speed,
+        gain=message.gain,
+        seed=piece_seed(message.seed, message.index, part),
+        g2p=g2p,
+        added=time.monotonic(),
+        debug=message.debug,
+    )

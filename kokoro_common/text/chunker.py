@@ -1,0 +1,383 @@
+"""Text to text chunks of speakable size, nothing lost, while it arrives: in any pieces, the borders are the same.
+
+The chunker takes one character at a time and decides with what it has, so what it decides cannot depend on how the
+text was cut into `feed()` calls, its time is linear and its memory is one chunk.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from kokoro_common.record import Record
+from kokoro_common.text.edits import Edit
+from kokoro_common.text.markup import Manner, Marked, Pause, Sign, Speaker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Protocol
+
+    from kokoro_common.text.markup import Event
+
+    class Reader(Protocol):
+        """What takes its part out of the text: markup.Markup, or ssml's."""
+
+        def take(self, character: str, place: int) -> Iterator[Event]: ...
+
+        def finish(self) -> Iterator[Event]: ...
+
+        def give_up(self) -> Iterator[Event]: ...
+
+
+# Characters, about as many phonemes: Kokoro takes 510 in a call, and what is more (numbers) g2p cuts again.
+MAX_CHUNK_CHARACTERS = 400
+MAX_SAID = 4 * MAX_CHUNK_CHARACTERS  # characters of what is said instead of parts of a chunk
+_MAX_CHARACTERS = {"j": 100, "z": 100}  # one character is 2 to 5 phonemes there
+
+# --- Cleaning --------------------------------------------------------------------------------------------------------
+
+_MAX_OSC = 2000  # characters of a title or link sent to a terminal; a longer one is text
+_JUNK = re.compile(
+    rf"""
+    (?P<newline> \r\n? | [\v\f\x85\u2028\u2029] )
+  | (?P<nothing>
+        (?: \x1b\[ | \x9b ) [0-?]{{0,32}} m                                      # colours stand within words
+      | \x1b [\]PX^_] [^\x07\x1b\n]{{0,{_MAX_OSC}}} (?: \x07 | \x1b\\ )          # titles, links
+      | [\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]
+    )
+  | (?P<blank>
+        (?: \x1b\[ | \x9b ) [0-?]{{0,32}} [ -/]{{0,4}} [@-~]                     # cursor movements
+      | \x1b [ -/]{{0,4}} [0-~]
+      | [\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]
+    )
+    """,
+    re.VERBOSE,
+)
+_EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff]")
+_REPLACEMENT = {"newline": "\n", "nothing": "", "blank": " "}
+# The end of a text that may be the beginning of what _JUNK matches: it waits for what comes.
+_UNFINISHED = re.compile(
+    rf"(?:\r|\x1b(?:[ -/]{{0,4}}|\[[0-?]{{0,32}}[ -/]{{0,4}}|[\]PX^_][^\x07\x1b\n]{{0,{_MAX_OSC}}}\x1b?)"
+    rf"|\x9b[0-?]{{0,32}}[ -/]{{0,4}})\Z"
+)
+
+
+def clean(text: str) -> str:
+    """Without terminal sequences, control and invisible formatting characters and lone surrogates; newlines are \\n.
+
+    Joiners within emoji, Hindi and Persian stay.
+    """
+    return _JUNK.sub(lambda junk: _REPLACEMENT[str(junk.lastgroup)], text)
+
+
+def speakable(text: str) -> bool:
+    """Whether a voice has something to say: a letter or digit of any script, or a sign that has a name in speech."""
+    return any(
+        character.isalnum()
+        or character in "%‰&@°"
+        or unicodedata.category(character) == "Sc"
+        or _EMOJI.match(character)
+        for character in text
+    )
+
+
+# --- Chunks ----------------------------------------------------------------------------------------------------------
+
+_OPENING_QUOTES = "\"'“‘«‹„「『¿¡"
+_OPENERS = _OPENING_QUOTES + "([{（【《*_"
+_CLOSERS = "\"'”’»›)]}」』）】》*_"
+_WIDE_STOPS = tuple("。！？｡।॥")  # end a sentence, blank or not
+_STOPS = (*"!?‽؟۔", *_WIDE_STOPS)  # end a sentence when a blank follows
+_WIDE_COMMAS = "、，；："
+_WIDE_ENDS = (*_WIDE_STOPS, *_CLOSERS)
+_NO_BEGINNING = frozenset((*_STOPS, *_CLOSERS, *_WIDE_COMMAS, "…"))  # what belongs to the sentence before it
+_CLAUSE_END = re.compile(rf"(?:[,;:،؛–][{re.escape(_CLOSERS)}]*(?=\s)|[—{_WIDE_COMMAS}][{re.escape(_CLOSERS)}]*)")
+_LINE_END = re.compile(r"(?=\n)")
+_BLANK = re.compile(r"(?=\s)")
+
+# A point after these never ends a sentence; after the others it does when a capital follows. Lower case, no last point.
+_ALWAYS_SHORT = {
+    "a": "mr mrs ms messrs dr prof st mt ft gen col maj capt lt sgt rev hon gov sen rep vs e.g i.e viz cf",
+    "e": "sr sra srta dr dra d dña ud uds ee p.ej ej",
+    "f": "m mm mme mmes mlle dr pr me p.ex ex",
+    "h": "डॉ श्री",
+    "i": "sig dott dr prof ing avv on p.es es",
+    "p": "sr sra srta dr dra prof profa exmo exma p.ex ex",
+}
+_OFTEN_SHORT = {
+    "a": "etc al no nos inc ltd co corp jr sr fig vol pp p ch sec approx dept est ph.d "
+    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun",
+    "e": "etc pág págs núm art tel aprox uu",
+    "f": "etc p pp vol art env apr av",
+    "i": "ecc pag pagg n art tel",
+    "p": "etc pág págs núm n art tel aprox",
+}
+_LETTERS_WITH_POINTS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # J, U.S.A, p.m
+
+
+class TextChunk(Record):
+    text: str  # clean, blanks single, no blank at either end; for speakable() to judge
+    start: int  # of its first character, in characters of the text as fed
+    end: int  # behind its last character
+    places: tuple[int, ...] = ()  # of each character of `text`, in characters of the text as fed
+    edits: tuple[Edit, ...] = ()  # what its writer wants said in another way
+    voice: str = ""  # that its writer wants for it; empty: the utterance's
+    manner: Manner = Manner(1.0, 1.0, "")
+    pause: float = 0.0  # seconds of silence behind it
+
+
+class Chunker:
+    """Text in, chunks out as soon as they are complete. One per utterance; for one thread; never blocks.
+
+    A chunk is a sentence: it ends where a blank follows the full stop and its closing quotes, or at a blank line, or in
+    Chinese, Japanese and Hindi at the stop itself. A longer one is cut behind a comma, between lines, at a blank, or in
+    the word. The first one of an utterance is cut early, so that the first sound comes early. The ranges of all chunks
+    cover every character that is not blank, junk or markup, in order; a chunk may have nothing to say (a row of stars).
+    """
+
+    def __init__(self, lang: str, markup: Reader | None = None) -> None:
+        """`markup` takes its part out of the text; without it all is text. What it raises is raised here."""
+        self._markup = markup
+        self._limit = _MAX_CHARACTERS.get(lang, MAX_CHUNK_CHARACTERS)
+        lang = "a" if lang == "b" else lang
+        self._always_short = frozenset(_ALWAYS_SHORT.get(lang, "").split())
+        self._often_short = frozenset(_OFTEN_SHORT.get(lang, "").split())
+        self._raw = ""  # the end of what was fed, when it may be the beginning of a terminal sequence
+        self._raw_start = 0  # its place in the text as fed
+        self._body = ""  # since the last border, clean; runs of blanks are one " ", or one "\n" if they hold a newline
+        self._places: list[int] = []  # of each character of _body, in the text as fed
+        self._edits: list[Edit] = []  # in _body
+        self._voice = ""
+        self._manner = Manner(1.0, 1.0, "")
+        self._held = False  # by the markup, until it knows what it is
+        self._first = True  # nothing to say has left yet
+
+    def feed(self, text: str) -> list[TextChunk]:
+        """The chunks that `text` completes."""
+        raw = self._raw + text
+        unfinished = _UNFINISHED.search(raw)
+        return self._take(raw, unfinished.start() if unfinished else len(raw))
+
+    def finish(self) -> list[TextChunk]:
+        """The rest. Nothing may be fed afterwards."""
+        chunks = self._take(self._raw, len(self._raw))
+        chunks += self._hear(self._markup.finish() if self._markup else ())
+        return chunks + self._cut_off()
+
+    @property
+    def pending(self) -> bool:
+        """Whether text waits for the end of its sentence."""
+        return bool(self._body.strip()) or self._held
+
+    def flush(self, *, clauses_only: bool) -> list[TextChunk]:
+        """What can be said of an unfinished sentence when its writer has paused: the clauses that are complete, or all.
+
+        Only for speech: where the borders fall then depends on the writer.
+        """
+        if not clauses_only:
+            held = self._hear(self._markup.give_up() if self._markup else ())
+            self._held = False
+            return held + self._cut_off()
+        complete = _CLAUSE_END.finditer(self._body + " ")  # the blank that the writer has yet to write
+        ends = [match.end() for match in complete if not _within(match.end(), self._edits)]
+        return [self._cut(ends[-1])] if ends and self._body[: ends[-1]].strip() else []
+
+    def _take(self, raw: str, length: int) -> list[TextChunk]:
+        """Takes the first `length` characters and keeps the others for the next time."""
+        chunks: list[TextChunk] = []
+        for character, place in _cleaned(raw[:length]):
+            place += self._raw_start
+            if self._markup is not None:
+                events = list(self._markup.take(character, place))
+                chunks += self._hear(events)
+                self._held = not events and not (character.isspace() and not self._held)
+            elif chunk := self._add_sign(character, place):
+                chunks.append(chunk)
+        self._raw = raw[length:]
+        self._raw_start += length
+        return chunks
+
+    def _hear(self, events: Iterable[Event]) -> list[TextChunk]:
+        chunks: list[TextChunk] = []
+        for event in events:
+            if isinstance(event, Sign):
+                if chunk := self._add_sign(*event):
+                    chunks.append(chunk)
+                continue
+            if isinstance(event, Marked):
+                chunks += self._add_marked(event)
+                continue
+            chunks += self._cut_off()
+            if isinstance(event, Speaker):
+                self._voice = event.voice
+            elif isinstance(event, Manner):
+                self._manner = event
+            elif isinstance(event, Pause):
+                chunks.append(TextChunk(text="", start=event.place, end=event.place, pause=event.seconds))
+        return chunks
+
+    def _add_sign(self, character: str, place: int) -> TextChunk | None:
+        add = self._add_blank if character.isspace() else self._add
+        border = add(character, place)
+        return self._cut(border) if border else None
+
+    def _add_marked(self, marked: Marked) -> list[TextChunk]:
+        """As a whole: there is no border in it."""
+        text, places = zip(*_single_blanks(marked), strict=True)
+        fits = len(self._body) + len(text) <= self._limit
+        chunks = [] if fits and not self._ended_before(text[0]) else self._cut_off()
+        start = len(self._body)
+        self._body += "".join(text[: self._limit])
+        self._places += places[: self._limit]
+        self._edits.append(Edit(start, len(self._body), marked.said, marked.phonemes))
+        return chunks
+
+    def _cut_off(self) -> list[TextChunk]:
+        """All that there is, as a chunk."""
+        return [self._cut(len(self._body))] if self._body.strip() else []
+
+    def _add_blank(self, character: str, place: int) -> int:
+        """Returns the border that this blank shows, as an index of `_body`; 0: none."""
+        newline = character == "\n"
+        if not self._body or (self._body[-1].isspace() and not newline):
+            return 0
+        if self._body[-1] == "\n":
+            return len(self._body)  # a blank line
+        if self._body[-1] == " ":
+            self._body = self._body[:-1] + "\n"
+        else:
+            self._body += "\n" if newline else " "
+            self._places.append(place)
+        ended = self._sentence_ended()
+        return len(self._body) if ended or (ended is None and newline) else 0
+
+    def _add(self, character: str, place: int) -> int:
+        """Returns the border that this character, which is no blank, shows; 0: none."""
+        border = len(self._body) if self._ended_before(character) else 0
+        self._body += character
+        self._places.append(place)
+        return border or self._too_long()
+
+    def _cut(self, border: int) -> TextChunk:
+        text = self._body[:border].rstrip()
+        places = tuple(self._places[: len(text)])
+        chunk = TextChunk(
+            text=text.replace("\n", " "),
+            start=places[0],
+            end=places[-1] + 1,
+            places=places,
+            edits=tuple(edit for edit in self._edits if edit.end <= border),
+            voice=self._voice,
+            manner=self._manner,
+        )
+        self._body = self._body[border:].lstrip()
+        gone = len(self._places) - len(self._body)
+        self._places = self._places[gone:]
+        self._edits = [
+            edit._replace(start=edit.start - gone, end=edit.end - gone) for edit in self._edits if edit.end > border
+        ]
+        self._first = self._first and not speakable(text)
+        return chunk
+
+    def _sentence_ended(self) -> bool | None:
+        """Whether what stands before the blank that has just come is a sentence. None: a capital after it will tell."""
+        core = self._body.rstrip().rstrip(_CLOSERS)
+        if core.endswith(_STOPS):
+            return True
+        if core.endswith(("..", "…")):
+            return None
+        if not core.endswith("."):
+            return False
+        word = core.rsplit(None, 1)[-1][:-1].lstrip(_OPENERS)
+        if word.lower() in self._always_short or (core == f"{word}." and word.isdigit()):  # "3. Stir": a list
+            return False
+        if word.lower() in self._often_short:
+            return None
+        if _LETTERS_WITH_POINTS.fullmatch(word) and word != "I" and (word[0].isupper() or "." in word):
+            return False if word[0].isupper() else None  # J. K. Rowling, U.S. Army; 5 p.m.
+        return True
+
+    def _ended_before(self, character: str) -> bool:
+        """Whether a border that had to wait for this character lies before it."""
+        if self._body.endswith(" "):
+            return (character.isupper() or character in _OPENING_QUOTES) and self._sentence_ended() is None
+        if not self._body.endswith(_WIDE_ENDS) or character in _NO_BEGINNING:
+            return False
+        return self._body.rstrip(_CLOSERS).endswith(_WIDE_STOPS)
+
+    def _too_long(self) -> int:
+        """Where to cut what is too long; 0: it is not, yet."""
+        length = len(self._body)
+        if length > self._limit:
+            return self._last_break()
+        if self._first and length > self._limit // 5:
+            ends = (early.end() for early in _CLAUSE_END.finditer(self._body, self._limit // 20))
+            return next((end for end in ends if not _within(end, self._edits)), 0)
+        return 0
+
+    def _last_break(self) -> int:
+        for kind, least in ((_CLAUSE_END, self._limit // 4), (_LINE_END, self._limit // 4), (_BLANK, 1)):
+            ends = [match.end() for match in kind.finditer(self._body, least) if match.end() <= self._limit]
+            if ends := [end for end in ends if not _within(end, self._edits)]:
+                return ends[-1]
+        border = self._limit
+        while border > self._limit // 2 and _joined(self._body[border - 1], self._body[border]):
+            border -= 1
+        return next((edit.start or edit.end for edit in self._edits if _within(border, [edit])), border)
+
+
+def _cleaned(raw: str) -> Iterator[tuple[str, int]]:
+    """The characters of `clean(raw)` with their places in `raw`."""
+    place = 0
+    for junk in _JUNK.finditer(raw):
+        yield from zip(raw[place : junk.start()], range(place, junk.start()), strict=True)
+        if replacement := _REPLACEMENT[str(junk.lastgroup)]:
+            yield replacement, junk.start()
+        place = junk.end()
+    yield from zip(raw[place:], range(place, len(raw)), strict=True)
+
+
+def _joined(before: str, after: str) -> bool:
+    """Whether two characters show as one: an accent on its letter, an emoji made of several."""
+    return unicodedata.category(after).startswith("M") or "\u200d" in (before, after)
+
+
+def _single_blanks(marked: Marked) -> list[tuple[str, int]]:
+    """The characters with their places, without blanks at the ends and between others no more than one."""
+    kept: list[tuple[str, int]] = []
+    for character, place in zip(marked.text.rstrip(), marked.places, strict=False):
+        if not character.isspace():
+            kept.append((character, place))
+        elif kept and kept[-1][0] != " ":
+            kept.append((" ", place))
+    return kept
+
+
+def _within(border: int, edits: Iterable[Edit]) -> bool:
+    """Whether it would cut what has to be said as a whole."""
+    return any(edit.start < border < edit.end for edit in edits)
+
+
+def parted(chunk: TextChunk, limit: int) -> tuple[TextChunk, TextChunk | None]:
+    """A chunk in two where a speaker would breathe, the first of at most `limit` characters; or whole."""
+    ends = [match.end() for match in _CLAUSE_END.finditer(chunk.text, 1) if match.end() <= limit]
+    ends = [end for end in ends if not _within(end, chunk.edits)]
+    if len(chunk.text) <= limit or not ends or not speakable(chunk.text[ends[-1] :]):
+        return chunk, None
+    border = ends[-1]
+    rest = _part(chunk, border + chunk.text[border].isspace(), len(chunk.text))
+    return _part(chunk, 0, border).replace(pause=0.0), rest
+
+
+def _part(chunk: TextChunk, first: int, last: int) -> TextChunk:
+    places = chunk.places[first:last]
+    edits = tuple(
+        edit._replace(start=edit.start - first, end=edit.end - first)
+        for edit in chunk.edits
+        if first <= edit.start and edit.end <= last
+    )
+    part: TextChunk = chunk.replace(
+        text=chunk.text[first:last], start=places[0], end=places[-1] + 1, places=places, edits=edits
+    )
+    return part

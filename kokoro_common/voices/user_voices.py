@@ -1,0 +1,130 @@
+"""Voices of the user's own, in the configuration directory: blends with a name, and voice packs that were imported.
+
+    voices/af_mine.blend    a line: the canonical name of the blend
+    voices/af_mine.pack     SHA-256 of what follows, then the pack, (510, 1, 256) little-endian float32
+
+Their names have the catalogue's form, so on the wire a voice stays a name. To forget one, remove its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+
+from kokoro_common.daemon.runtime_directory import private_directory, write_private
+from kokoro_common.errors import ModelUnavailable, UsageError
+from kokoro_common.voices.catalogue import LANGUAGES, VOICES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kokoro_common.voices.catalogue import Voice
+    from kokoro_common.voices.pack import FloatArray
+
+_NAME = re.compile(r"[a-z][fm]_[a-z0-9]{1,32}")
+_LONGEST_BLEND = 256  # characters
+
+
+def own_voices(config_dir: str) -> dict[str, str]:
+    """Names, each with its blend; "" for a pack. Reads a directory and what is in it, microseconds if that is empty."""
+    directory = os.path.join(config_dir, "voices")
+    found = {}
+    try:
+        files = sorted(os.listdir(directory))
+    except OSError:
+        return {}
+    for file in files:
+        name, ending = os.path.splitext(file)
+        if not _NAME.fullmatch(name) or name[0] not in LANGUAGES or name in VOICES:
+            continue
+        if ending == ".pack":
+            found[name] = ""
+        elif ending == ".blend" and (blend := _read_blend(os.path.join(directory, file))):
+            found[name] = blend
+    return found
+
+
+def _read_blend(path: str) -> str:
+    """ "" for what is none: a file that cannot be read, a directory, a pipe."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            return (
+                file.read(_LONGEST_BLEND).decode("ascii", "replace").strip()
+                if stat.S_ISREG(os.fstat(fd).st_mode)
+                else ""
+            )
+    except OSError:
+        return ""
+
+
+def save_blend(config_dir: str, name: str, voice: Voice) -> None:
+    """From now on `name` is this blend. Raises UsageError."""
+    _check(name, voice.lang)
+    _write(config_dir, name, "blend", f"{voice.name}\n".encode())
+
+
+def add_pack(config_dir: str, name: str, file: str) -> None:
+    """Imports what torch.save wrote of a voice pack, without unpickling it. Raises UsageError, ModelUnavailable."""
+    import numpy as np
+
+    from kokoro_common.voices.pack import read_voice_pack  # its zipfile and pickletools are nothing for a client
+
+    _check(name, name[:1])
+    try:
+        pack = read_voice_pack(file)
+    except ModelUnavailable as error:
+        raise UsageError(error.problem, "give a voice pack of Kokoro, a .pt file") from error
+    numbers = pack.astype("<f4", copy=False).tobytes()
+    if not np.any(pack):
+        raise UsageError(f"{file} is all zeros", "give a voice pack of Kokoro, a .pt file")
+    _write(config_dir, name, "pack", hashlib.sha256(numbers).digest() + numbers)
+
+
+def read_own_pack(config_dir: str, name: str) -> FloatArray | None:
+    """(510, 1, 256), read-only; None if there is none of that name. Raises ModelUnavailable for a damaged file."""
+    import numpy as np
+
+    from kokoro_common.voices.pack import PACK_SHAPE
+
+    if not _NAME.fullmatch(name):
+        return None
+    path = _path(config_dir, name, "pack")
+    try:
+        with open(path, "rb") as file:
+            digest, numbers = file.read(32), file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ModelUnavailable(f"{path} cannot be read: {error.strerror}", "mend its mode") from error
+    if hashlib.sha256(numbers).digest() != digest:
+        raise ModelUnavailable(f"{path} is damaged", f"say.py --add-voice {name} FILE imports it again")
+    return np.frombuffer(numbers, "<f4").reshape(PACK_SHAPE)
+
+
+def _check(name: str, lang: str) -> None:
+    if not _NAME.fullmatch(name) or name[0] not in LANGUAGES:
+        raise UsageError(f"{name[:48]!r} is no name for a voice", "give one as af_mine: language, f or m, _, letters")
+    if name in VOICES:
+        raise UsageError(f"{name} is a voice of the catalogue", "choose another name")
+    if name[0] != lang:
+        raise UsageError(
+            f"{name} says {LANGUAGES[name[0]][0]}, the voice speaks {LANGUAGES[lang][0]}", f"begin it with {lang}"
+        )
+
+
+def _path(config_dir: str, name: str, kind: str) -> str:
+    return os.path.join(config_dir, "voices", f"{name}.{kind}")
+
+
+def _write(config_dir: str, name: str, kind: str, data: bytes) -> None:
+    path = _path(config_dir, name, kind)
+    try:
+        private_directory(os.path.dirname(path))
+        write_private(path, data)
+        other = _path(config_dir, name, "pack" if kind == "blend" else "blend")
+        if os.path.lexists(other):
+            os.unlink(other)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", "make room there or mend its mode") from error

@@ -1,0 +1,48 @@
+"""say.py whose servers, when it has to start them, are those of the stub engine.
+
+A test may stop it (stage.py) at: C1 a server spawned and not yet ready, C2 a server called and not yet proven,
+C3 all text sent, C4 the first audio on its way to the ear, or here.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+import say
+from kokoro_common.client import client
+from kokoro_common.daemon import starter as daemon
+from kokoro_common.wire.connection import Connection
+from kokoro_common.wire.messages import AudioChunk, EndOfText, Hello, Message, Started
+from tests.helpers.stage import reached
+
+client.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
+
+
+class StagedConversation(client._Conversation):
+    def _hear(self, message: Message, payload: bytes) -> None:
+        if isinstance(message, AudioChunk if self._options.to_client else Started):
+            reached("C4")
+        super()._hear(message, payload)
+
+
+def ready_port(program: daemon.Program, ready: int) -> int:
+    reached("C1")
+    return ready_port_of_daemon(program, ready)
+
+
+def send(connection: Connection, message: Message, payload: bytes = b"") -> None:
+    send_of_connection(connection, message, payload)
+    if isinstance(message, Hello):
+        reached("C2")
+    if isinstance(message, EndOfText):
+        reached("C3")
+
+
+if __name__ == "__main__":
+    client._Conversation = StagedConversation  # type: ignore[misc]
+    ready_port_of_daemon, daemon._ready_port = daemon._ready_port, ready_port
+    send_of_connection, Connection.send = Connection.send, send  # type: ignore[method-assign]
+    say.command()
