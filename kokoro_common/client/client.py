@@ -11,8 +11,9 @@ import time
 
 from kokoro_common.daemon import process
 from kokoro_common.daemon import starter as daemon
-from kokoro_common.daemon.runtime_directory import RuntimeDirectory, private_directory
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled, error_for
+from kokoro_common.files import private_directory
 from kokoro_common.record import Record
 from kokoro_common.voices.catalogue import parse_voice, server_name
 from kokoro_common.voices.user_voices import own_voices

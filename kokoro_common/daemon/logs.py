@@ -26,7 +26,7 @@ import traceback
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kokoro_common.daemon.runtime_directory import private_directory
+from kokoro_common.files import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

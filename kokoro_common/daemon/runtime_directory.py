@@ -13,40 +13,12 @@ import os
 import stat
 
 from kokoro_common.errors import ServersUnreachable
+from kokoro_common.files import private_directory
 
 SHARED_PARENT = "/tmp/kokoro_socket"  # sticky and open to all: each user makes a directory of their own in it
 SESSION_PARENT = "/run/user"  # where XDG_RUNTIME_DIR lies, for a process that was started without it
 TOKEN_BYTES = 32  # 256 bit
 MAX_FILE_BYTES = 64 << 10  # a record or token; what is longer was not written by us
-
-
-def private_directory(path: str) -> str:
-    """Makes a directory, and the parents it lacks, for the owner alone. Raises OSError. Returns the path."""
-    if not os.path.isdir(path):
-        private_directory(os.path.dirname(path))
-        try:
-            os.mkdir(path, 0o700)
-            os.chmod(path, 0o700)  # the umask may have taken away the owner's own bits
-        except FileExistsError:
-            if not os.path.isdir(path):  # else another process made it at the same moment
-                raise
-    return path
-
-
-def write_private(path: str, data: bytes) -> None:
-    """At once, in the place of what is there, for the owner alone. Raises OSError."""
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            os.fchmod(fd, 0o600)
-            file.write(data)
-        os.replace(temporary, path)
-    finally:
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass  # it has the other name
 
 
 class RuntimeDirectory:

@@ -20,8 +20,9 @@ import time
 
 from kokoro_common import __version__
 from kokoro_common.daemon import process
-from kokoro_common.daemon.runtime_directory import RuntimeDirectory, private_directory
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable, error_for
+from kokoro_common.files import private_directory
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings, resolve
 from kokoro_common.wire.connection import (
@@ -35,6 +36,7 @@ from kokoro_common.wire.connection import (
     readable,
 )
 from kokoro_common.wire.messages import PROTOCOL
+from kokoro_common.worker import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +56,7 @@ BUSY_RETRY_SECONDS = 2.0
 BUSY_SECONDS = 30.0  # for a server that does not answer, yet works
 MAX_DEATHS, DEATH_SECONDS = 5, 60.0  # so many in so long, and the next starter gives up
 BACKOFF_SECONDS = (0.0, 1.0, 1.0, 2.0, 3.0)  # before a start, by the number of those deaths
-# Where the programs lie, installed or not.
-PROGRAMS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAMS = ROOT  # where the programs lie, installed or not
 
 
 class ServerRecord(Record):

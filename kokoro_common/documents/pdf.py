@@ -40,6 +40,7 @@ from kokoro_common.documents.document import (
 )
 from kokoro_common.errors import UsageError
 from kokoro_common.record import Record
+from kokoro_common.worker import command as worker_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,12 +85,8 @@ class _Line(NamedTuple):
 def read_pdf(data: bytes, path: str) -> Document:
     """`path` is for errors. Raises UsageError for what cannot be read, holds no text, or takes too much to be read."""
     seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(data) // (1 << 20)
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from kokoro_common.documents import pdf; pdf.serve(*sys.argv[2:])"
-    )
     done = subprocess.run(  # which kills it, whatever ends the wait
-        [sys.executable, "-P", "-c", code, root, path, str(MAX_MEMORY_BYTES), str(seconds)],
+        worker_command(__name__, path, str(MAX_MEMORY_BYTES), str(seconds)),
         input=data,
         capture_output=True,
         check=False,

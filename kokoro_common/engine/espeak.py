@@ -23,6 +23,7 @@ import sys
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.record import Record
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
+from kokoro_common.worker import command as worker_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -230,12 +231,7 @@ def _started_worker() -> tuple[subprocess.Popen[bytes], int]:
         library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except (ImportError, RuntimeError) as error:
         raise ModelUnavailable(f"espeak-ng is not installed: {error}", "reinstall espeakng-loader") from error
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); "
-        "from kokoro_common.engine import espeak; espeak.serve(*sys.argv[2:])"
-    )
-    command = [sys.executable, "-I", "-S", "-c", code, root, library, data]
+    command = worker_command(__name__, library, data, options=("-I", "-S"))
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert worker.stdout is not None
     greeting = json.loads(worker.stdout.readline() or '{"error": "its process ended"}')

@@ -19,6 +19,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from kokoro_common.errors import KokoroError
+from kokoro_common.worker import command as worker_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,13 +95,8 @@ class EspeakProcess:
         return self._worker or self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        code = (
-            "import sys; sys.path.insert(0, sys.argv[1]); "
-            "from kokoro_common.phonemes import espeak_process; espeak_process.serve()"
-        )
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, root],
+            worker_command(__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "TMPDIR": self._temporary_dir},

@@ -22,8 +22,8 @@ import re
 import stat
 import unicodedata
 
-from kokoro_common.daemon.runtime_directory import private_directory, write_private
 from kokoro_common.errors import UsageError
+from kokoro_common.files import private_directory, write_private
 from kokoro_common.record import Record
 from kokoro_common.voices.catalogue import LANGUAGES, parse_language
 

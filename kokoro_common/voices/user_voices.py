@@ -13,8 +13,8 @@ import os
 import re
 import stat
 
-from kokoro_common.daemon.runtime_directory import private_directory, write_private
 from kokoro_common.errors import ModelUnavailable, UsageError
+from kokoro_common.files import private_directory, write_private
 from kokoro_common.voices.catalogue import LANGUAGES, VOICES
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
-    {"record"},
+    {"record", "files", "worker"},
     {
         "engine.checkpoint",
         "errors",
