@@ -1,0 +1,34 @@
+"""Files of one user: private directories, and files that appear under their name only when they are complete."""
+
+from __future__ import annotations
+
+import os
+
+
+def private_directory(path: str) -> str:
+    """Makes a directory, and the parents it lacks, for the owner alone. Raises OSError. Returns the path."""
+    if not os.path.isdir(path):
+        private_directory(os.path.dirname(path))
+        try:
+            os.mkdir(path, 0o700)
+            os.chmod(path, 0o700)  # the umask may have taken away the owner's own bits
+        except FileExistsError:
+            if not os.path.isdir(path):  # else another process made it at the same moment
+                raise
+    return path
+
+
+def write_private(path: str, data: bytes) -> None:
+    """At once, in the place of what is there, for the owner alone. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            os.fchmod(fd, 0o600)
+            file.write(data)
+        os.replace(temporary, path)
+    finally:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass  # it has the other name
