@@ -50,10 +50,10 @@ from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis.floor import Floor
 from kokoro_common.synthesis.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
-from kokoro_common.synthesis.synthesis import MEASURED, Synthesis, failure
+from kokoro_common.synthesis.synthesis import MEASURED, Synthesis
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.voices.user_voices import own_voices
-from kokoro_common.wire.connection import Inbox, Peer, Switchboard, handler_name
+from kokoro_common.wire.failure import failed
 from kokoro_common.wire.messages import (
     SOUND_VARIABLES,
     Admitted,
@@ -82,6 +82,8 @@ from kokoro_common.wire.messages import (
     VoiceServerAt,
     VoiceServerFor,
 )
+from kokoro_common.wire.reports import LedgerReport, ModelServerReport, VoiceServerReport
+from kokoro_common.wire.server import Inbox, Peer, PeerGone, Switchboard, handler_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable
@@ -190,7 +192,7 @@ class ModelServer:
 
     def shut_down(self, drain: float) -> None:
         """For a signal handler: the main thread will see it in its inbox."""
-        self._inbox.put((None, Shutdown(drain=drain), b""))
+        self._inbox.report(Shutdown(drain=drain))
 
     def _may_end(self) -> bool:
         if not self._leave_by:
@@ -260,10 +262,10 @@ class ModelServer:
 
     def _report(self, event: Record) -> None:
         """From any thread to the main one."""
-        self._inbox.put((None, event, b""))
+        self._inbox.report(event)
 
-    def _dispatch(self, peer: Peer | None, message: Record | None, _: bytes) -> None:
-        if message is None:
+    def _dispatch(self, peer: Peer | None, message: Record, _: bytes) -> None:
+        if isinstance(message, PeerGone):
             assert peer is not None
             self._peer_gone(peer)
             return
@@ -278,13 +280,13 @@ class ModelServer:
         except (KokoroError, ProtocolError) as error:
             self._log.warning("refused", extra={"message_type": type(message).__name__, "reason": str(error)})
             if peer is not None:
-                peer.post(failure(getattr(message, "utterance", ""), error))
+                peer.post(failed(getattr(message, "utterance", ""), error, log="model server"))
                 if isinstance(error, ProtocolError) and peer.role == "client":
                     peer.close()
         except Exception as error:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
             if peer is not None:
-                peer.post(failure(getattr(message, "utterance", ""), error))
+                peer.post(failed(getattr(message, "utterance", ""), error, log="model server"))
 
     def _peer_gone(self, peer: Peer) -> None:
         for name, voice in list(self._voices.items()):
@@ -336,10 +338,10 @@ class ModelServer:
         for name in message.voices:
             if name not in VOICES:
                 raise UnknownVoice(f"there is no voice {name[:40]!r}", "see say.py --list-voices")
-        self._loader.download(peer, message.voices)
+        self._loader.download(peer, list(message.voices))
 
     def handle_status_request(self, peer: Peer, _: StatusRequest) -> None:
-        peer.post(Status(report=self.status()))
+        peer.post(self.status())
 
     def handle_ping(self, peer: Peer, _: Ping) -> None:
         peer.post(Pong(done=self._synthesis.chunks_done))
@@ -400,7 +402,7 @@ class ModelServer:
         if voice is not None and voice.peer is None:
             del self._voices[name]
             for client in voice.waiting:
-                client.post(failure("", error))
+                client.post(failed("", error, log="model server"))
 
     def handle_register(self, peer: Peer, message: Register) -> None:
         if not self._has_voice(message.voice):
@@ -453,7 +455,7 @@ class ModelServer:
         if message.utterance not in voice.open:
             if sum(len(each.open) for each in self._voices.values()) >= MAX_WAITING:
                 error = ServersBusy(RETRY_AFTER_SECONDS)
-                peer.post(failure(message.utterance, error))
+                peer.post(failed(message.utterance, error, log="model server"))
                 return
             voice.open.add(message.utterance)
             voice.counts["accepted"] += 1
@@ -532,60 +534,59 @@ class ModelServer:
         peer = message.asker
         assert isinstance(peer, Peer)
         if message.error is not None:
-            peer.post(failure("", message.error))
+            peer.post(failed("", message.error))
         else:
             peer.post(Downloaded(files=message.files, path=self._settings.cache_dir))
 
     # --- status ------------------------------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, object]:
-        """What `say.py --status --json` prints (DESIGN: keys may be added, not renamed)."""
+    def status(self) -> Status:
+        """What `say.py --status` prints."""
         loader, now = self._loader, time.monotonic()
         neural = loader.engine is not None
         in_flight = sum(len(voice.open) for voice in self._voices.values())
         books = (self._ledger, *(voice.counts for voice in self._voices.values()))
         ledger = {name: sum(counts[name] for counts in books) for name in self._ledger}
-        return {
-            "version": __version__,
-            "model_server": {
-                "pid": os.getpid(),
-                "port": self._board.port,
-                "state": loader.state.state,
-                "uptime_s": round(now - self._started, 1),
-                "engine": "kokoro" if neural else "espeak",
-                "engine_reason": loader.state.detail
-                or ("the model is loaded" if neural else "nobody asked for it yet"),
-                "device": loader.device or self._settings.device,
-                "device_reason": loader.device_reason,
-                "precision": loader.precision or self._settings.precision,
-                "precision_reason": loader.precision_reason,
-                "decoder": loader.engine.path if loader.engine is not None else "",
-                "batch_limit": loader.engine.batch_limit if loader.engine is not None else 1,
-                "revision": loader.manifest.revision,
-                "g2p": self._synthesis.g2p_quality,
-                "queue": self._synthesis.waiting,
-                "rss_bytes": rss_bytes(os.getpid()),
-                "busy_s": round(self._synthesis.busy(now), 1),
-                "ledger": {**ledger, "in_flight": in_flight},
-                "rtf_p50": percentile(self._synthesis.real_time_factors, 50),
-                "rtf_p95": percentile(self._synthesis.real_time_factors, 95),
-                "first_audio_ms_p50": percentile([seconds * 1000 for seconds in self._first_audio], 50),
-                "first_audio_ms_p95": percentile([seconds * 1000 for seconds in self._first_audio], 95),
-                "underflows": self._underflows,
-                "restarts": daemon.deaths(self._runtime),
-            },
-            "voice_servers": [
-                {
-                    "voice": name,
-                    "pid": voice.pid,
-                    "port": voice.port,
-                    "rss_bytes": rss_bytes(voice.pid),
-                    "idle_s": 0.0 if voice.open else round(now - voice.last_used, 1),
-                }
+        return Status(
+            version=__version__,
+            model_server=ModelServerReport(
+                pid=os.getpid(),
+                port=self._board.port,
+                state=loader.state.state,
+                uptime_s=round(now - self._started, 1),
+                engine="kokoro" if neural else "espeak",
+                engine_reason=loader.state.detail or ("the model is loaded" if neural else "nobody asked for it yet"),
+                device=loader.device or self._settings.device,
+                device_reason=loader.device_reason,
+                precision=loader.precision or self._settings.precision,
+                precision_reason=loader.precision_reason,
+                decoder=loader.engine.path if loader.engine is not None else "",
+                batch_limit=loader.engine.batch_limit if loader.engine is not None else 1,
+                revision=loader.manifest.revision,
+                g2p=self._synthesis.g2p_quality,
+                queue=self._synthesis.waiting,
+                rss_bytes=rss_bytes(os.getpid()),
+                busy_s=round(self._synthesis.busy(now), 1),
+                ledger=LedgerReport(**ledger, in_flight=in_flight),
+                rtf_p50=percentile(self._synthesis.real_time_factors, 50),
+                rtf_p95=percentile(self._synthesis.real_time_factors, 95),
+                first_audio_ms_p50=percentile([seconds * 1000 for seconds in self._first_audio], 50),
+                first_audio_ms_p95=percentile([seconds * 1000 for seconds in self._first_audio], 95),
+                underflows=self._underflows,
+                restarts=daemon.deaths(self._runtime),
+            ),
+            voice_servers=tuple(
+                VoiceServerReport(
+                    voice=name,
+                    pid=voice.pid,
+                    port=voice.port,
+                    rss_bytes=rss_bytes(voice.pid),
+                    idle_s=0.0 if voice.open else round(now - voice.last_used, 1),
+                )
                 for name, voice in self._voices.items()
                 if voice.peer is not None
-            ],
-        }
+            ),
+        )
 
 
 def rss_bytes(pid: int) -> int:

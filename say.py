@@ -20,12 +20,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from kokoro_common.client.client import Listener, Options, TextSource
+    from kokoro_common.client.client import Listener, TextSource
     from kokoro_common.command.follower import Follower
     from kokoro_common.documents.document import Document
     from kokoro_common.recording.rendering import Recording, Rendering
     from kokoro_common.settings import Settings
-    from kokoro_common.wire.messages import ChunkSpoken, Finished, ServerState
+    from kokoro_common.text.speech import Pronunciation, Role, Speech
+    from kokoro_common.wire.messages import ChunkSpoken, Finished, Route, ServerState
 else:
     Listener = object  # the real one would cost --help and --version the client's imports
 
@@ -259,9 +260,10 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     if options.explain and (options.output is not None or options.no_wait or options.echo or options.follow):
         raise UsageError("--explain speaks nothing", "leave out -o, -n, -e and --follow")
     document = _document(options)
-    wanted = _wanted(settings, own, options, document)
+    speech = _wanted(settings, own, options, document)
+    route = _route(own, options)
     if document is not None:
-        _tell_other_language(document, wanted, options)
+        _tell_other_language(document, speech, options)
     source = _source(options) if document is None else TextSource(document.text)
     if source is None or not source.readable:
         _note("nothing to speak", quiet=options.quiet)
@@ -275,20 +277,24 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
         messenger.follower = Follower(source)
     finished: Finished | None = None
     try:
-        output = messenger.output = _output(options, wanted, document)
+        output = messenger.output = _output(options, speech, document)
         if output is not None and output.fraction:
             messenger.goes_on(output)
         client = Client(settings, messenger)
+        hardware = {"device": options.device or "", "precision": options.precision or ""}
         if client.note:
             messenger.notice(client.note)
         if document is not None and output is not None:
             finished = output.render(
                 lambda first, engine: client.speak(
-                    TextSource(document.text), wanted.replace(first_chunk=first, engine=engine or wanted.engine)
+                    TextSource(document.text),
+                    speech.replace(engine=engine or speech.engine),
+                    route.replace(first_chunk=first),
+                    **hardware,
                 )
             )
         else:
-            finished = client.speak(source, wanted)
+            finished = client.speak(source, speech, route, **hardware)
         messenger.finish()
     except BaseException as error:
         messenger.abandon(error)
@@ -308,30 +314,21 @@ def _speak(settings: Settings, own: Settings, options: argparse.Namespace) -> in
     return 0
 
 
-def _wanted(settings: Settings, own: Settings, options: argparse.Namespace, document: Document | None) -> Options:
-    from kokoro_common.client.client import Options
+def _wanted(settings: Settings, own: Settings, options: argparse.Namespace, document: Document | None) -> Speech:
+    from kokoro_common.text.speech import MAX_VOLUME, Speech
     from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language, parse_voice
     from kokoro_common.voices.user_voices import own_voices
-    from kokoro_common.wire.messages import MAX_VOLUME
 
     own_blends = own_voices(settings.config_dir)
     voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
     lang = parse_language(options.lang) if options.lang else voice.lang
-    return Options(
+    return Speech(
         voice=voice.name,
         lang=lang,
         speed=_speed(options.speed, options.rate),
         volume=_number("volume", options.volume, 0.0, MAX_VOLUME),
-        floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
-        audio_device=options.audio_device,
         engine=own.engine,
         seed=own.seed,
-        to_client=options.output is not None,
-        follow=options.follow,
-        wait=not options.no_wait,
-        device=options.device or "",
-        precision=options.precision or "",
-        debug=own.debug,
         plain=options.plain,
         ssml=options.ssml,
         read_code=options.read_code,
@@ -339,15 +336,28 @@ def _wanted(settings: Settings, own: Settings, options: argparse.Namespace, docu
         dialogue=options.dialogue or bool(options.cast),
         cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
         lexicon=_pronunciations(settings, lang, document.text if document else " ".join(options.text) or None),
+    )
+
+
+def _route(own: Settings, options: argparse.Namespace) -> Route:
+    from kokoro_common.wire.messages import Route
+
+    return Route(
+        sink="speakers" if options.output is None else "client",
+        floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
+        audio_device=options.audio_device,
+        wait=not options.no_wait,
+        follow=options.follow,
+        debug=own.debug,
         explain=options.explain,
         words=options.output is not None,
     )
 
 
-def _tell_other_language(document: Document, wanted: Options, options: argparse.Namespace) -> None:
+def _tell_other_language(document: Document, speech: Speech, options: argparse.Namespace) -> None:
     from kokoro_common.voices.catalogue import LANGUAGES
 
-    spoken, tags = LANGUAGES[wanted.lang]
+    spoken, tags = LANGUAGES[speech.lang]
     said = document.language.replace("_", "-").partition("-")[0].lower()
     if len(said) == 2 and said not in {tag[:2] for tag in tags}:  # a longer one is not what the tag should be
         _note(f"{options.file} is in {said!r} and read as {spoken}: see -v and --lang", quiet=options.quiet)
@@ -395,7 +405,7 @@ def _document(options: argparse.Namespace) -> Document | None:
     return None if options.echo or (is_special(options.file) and not extracted) else load(options.file)
 
 
-def _output(options: argparse.Namespace, wanted: Options, document: Document | None) -> Recording | Rendering | None:
+def _output(options: argparse.Namespace, speech: Speech, document: Document | None) -> Recording | Rendering | None:
     """Where the audio goes, if not to the speakers."""
     if options.output is None:
         return None
@@ -419,30 +429,14 @@ def _output(options: argparse.Namespace, wanted: Options, document: Document | N
         return Recording(plan, document)
     if document is None:
         document = Document(text="", chapters=(Chapter(title="", start=0, end=0),))
-    said = {name: value for name, value in wanted.as_dict().items() if name not in OF_THIS_CALL}
-    rendering = Rendering(plan, document, said | {"version": __version__})
-    if rendering.engine and wanted.engine not in ("auto", rendering.engine):
+    rendering = Rendering(plan, document, speech)
+    if rendering.engine and speech.engine not in ("auto", rendering.engine):
         import shlex
 
         rendering.abandon()
         remedy = f"leave out --engine, or begin anew: rm -r {shlex.quote(rendering.folder)}"
         raise UsageError(f"{options.output} was begun by {rendering.engine}", remedy)
     return rendering
-
-
-# Of Options: on these the audio does not depend, or the servers decide.
-OF_THIS_CALL = (
-    "words",
-    "first_chunk",
-    "debug",
-    "follow",
-    "wait",
-    "floor",
-    "audio_device",
-    "engine",
-    "device",
-    "precision",
-)
 
 
 class _Messenger(Listener):
@@ -599,21 +593,24 @@ def _voices(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _part_of_cast(argument: str, own: dict[str, str]) -> tuple[str, str]:
+def _part_of_cast(argument: str, own: dict[str, str]) -> Role:
     """NAME=VOICE."""
+    from kokoro_common.text.speech import Role
     from kokoro_common.voices.catalogue import parse_voice
 
     name, separator, voice = argument.partition("=")
     if not separator or not name.strip():
         raise UsageError(f"--cast {argument!r}", "write NAME=VOICE, as --cast Alice=af_bella")
-    return name.strip(), parse_voice(voice.strip(), own).name
+    return Role(name=name.strip(), voice=parse_voice(voice.strip(), own).name)
 
 
-def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[tuple[str, str], ...]:
+def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[Pronunciation, ...]:
     """What of the user's and the project's lexicon counts for the text."""
     from kokoro_common.text.lexicon import load, wire
+    from kokoro_common.text.speech import Pronunciation
 
-    return tuple((word, said) for word, said in wire(load(settings.config_dir, _working_directory()), lang, text))
+    entries = load(settings.config_dir, _working_directory())
+    return tuple(Pronunciation(word=word, said=said) for word, said in wire(entries, lang, text))
 
 
 def _working_directory() -> str:
@@ -655,7 +652,7 @@ def _note(text: str, *, quiet: bool) -> None:
 
 
 def _speed(speed: str | None, rate: str | None) -> float:
-    from kokoro_common.wire.messages import MAX_SPEED, MIN_SPEED
+    from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED
 
     if rate is None:
         return _number("speed", speed or "1", MIN_SPEED, MAX_SPEED)
@@ -727,7 +724,7 @@ def _status(settings: Settings, *, as_json: bool) -> int:
 
     report = Client(settings).status()
     if as_json:
-        print(json.dumps(report, indent=2))
+        print(json.dumps(report.as_json(), indent=2))
     else:
         from kokoro_common.command.status import readable
 

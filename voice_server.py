@@ -49,7 +49,7 @@ from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Mouth, Mout
 from kokoro_common.speaking.turn import Place
 from kokoro_common.speaking.utterance import HUNGRY_FRAMES, Pace, Utterance
 from kokoro_common.voices.user_voices import own_voices
-from kokoro_common.wire.connection import Connection, Inbox, Peer, Switchboard, handler_name
+from kokoro_common.wire.connection import Connection
 from kokoro_common.wire.messages import (
     TEXT_CREDIT,
     Accepted,
@@ -94,6 +94,7 @@ from kokoro_common.wire.messages import (
     UtteranceEnded,
     UtteranceOpened,
 )
+from kokoro_common.wire.server import Inbox, Peer, PeerGone, Switchboard, handler_name
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
 MIN_FOLLOW_SECONDS = 0.02  # between two Progress messages to who follows the words
@@ -140,7 +141,7 @@ class VoiceServer:
         return Player(lead_in=self._settings.lead_in)
 
     def _new_mouth(self) -> Mouth:
-        return Mouth(self._runtime, self.make_player(), lambda event: self._inbox.put((None, event, b"")))
+        return Mouth(self._runtime, self.make_player(), self._inbox.report)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ class VoiceServer:
                 pid=os.getpid(),
                 port=self._board.port,
                 instance=self._instance,
-                open=admitted,
+                open=tuple(admitted),
                 **self._counts,
             )
         )
@@ -192,7 +193,7 @@ class VoiceServer:
 
     def shut_down(self, drain: float) -> None:
         """For a signal handler: the main thread will see it in its inbox."""
-        self._inbox.put((None, Shutdown(drain=drain), b""))
+        self._inbox.report(Shutdown(drain=drain))
 
     def _tick_time(self) -> float:
         """time.monotonic() at which something is due though nobody says anything."""
@@ -207,7 +208,7 @@ class VoiceServer:
         for place in self._places.values():
             if place.utterance.skipping:
                 deadlines.append(now)  # a slice, and then whatever else has come
-            if place.started and place.utterance.speak.follow and place.utterance.next_word is not None:
+            if place.started and place.utterance.route.follow and place.utterance.next_word is not None:
                 deadlines.append(now + max(MIN_FOLLOW_SECONDS, (place.utterance.next_word - place.taken) / SAMPLE_RATE))
             if place.mouth is not None and place.utterance.half_sentence:
                 waits = (self._settings.clause_wait, self._settings.word_wait)
@@ -226,7 +227,7 @@ class VoiceServer:
         if now >= self._cancel_by:
             self._cancel_all(list(self._places.values()))
         for place in list(self._places.values()):
-            if place.started and (now >= self._next_progress or place.utterance.speak.follow):
+            if place.started and (now >= self._next_progress or place.utterance.route.follow):
                 self._tell_progress(place)
             if place.utterance.skipping and (credit := place.utterance.skip_on()):
                 place.tell(Credit(utterance=place.utterance.id, bytes=credit))
@@ -263,8 +264,8 @@ class VoiceServer:
                 place, NoAudioDevice("the audio device hangs", "restart the sound server, or write a file with -o")
             )
 
-    def _dispatch(self, peer: Peer | None, message: Record | None, payload: bytes) -> None:
-        if message is None:
+    def _dispatch(self, peer: Peer | None, message: Record, payload: bytes) -> None:
+        if isinstance(message, PeerGone):
             self._peer_gone(peer)
             return
         if peer is not None and peer.role == "client":
@@ -306,7 +307,7 @@ class VoiceServer:
         if peer is self._link.peer:
             self._model_lost()
         for place in [place for place in self._places.values() if place.client is peer]:
-            if place.utterance.text_ended and not place.utterance.speak.wait:
+            if place.utterance.text_ended and not place.utterance.route.wait:
                 place.client = None
             else:
                 self._cancel(place)
@@ -362,25 +363,26 @@ class VoiceServer:
             peer.post(Failed(utterance=message.utterance, code=error.exit_code, text=str(error)))
             return
         mouth = None
-        if message.sink == "speakers":
-            mouth = self._new_mouth() if message.floor == "overlap" else self._mouth
+        if message.route.sink == "speakers":
+            mouth = self._new_mouth() if message.route.floor == "overlap" else self._mouth
         place = Place(utterance, peer, mouth)
         self._places[utterance.id] = place
         self._text_room -= utterance.text_credit
         self._link.need()
         self._link.post(UtteranceOpened(utterance=utterance.id))
-        self._log.info("speak", extra={"utterance": utterance.id, "sink": message.sink, "floor": message.floor})
+        route = message.route
+        self._log.info("speak", extra={"utterance": utterance.id, "sink": route.sink, "floor": route.floor})
         if utterance.engine != "espeak":
             self._link.post(ModelWanted())
             if self._state.state != "ready":
                 place.tell(self._state)
-        if mouth is not None and message.floor == "interrupt":
+        if mouth is not None and message.route.floor == "interrupt":
             self._ask_for_floor(place)
         self._decide_engine(place)
 
     def handle_text_part(self, peer: Peer, message: TextPart, _: bytes) -> None:
         if place := self._own(peer, message.utterance):
-            if place.utterance.speak.debug or self._settings.debug:
+            if place.utterance.route.debug or self._settings.debug:
                 self._log.info("text", extra={"utterance": message.utterance, "text": message.text, "debug": True})
             if credit := place.utterance.add_text(message.text):
                 place.tell(Credit(utterance=message.utterance, bytes=credit))
@@ -430,7 +432,7 @@ class VoiceServer:
         return [place for place in self._places.values() if place.mouth is not None]
 
     def handle_status_request(self, peer: Peer, _: StatusRequest, __: bytes) -> None:
-        peer.post(Status(report={"utterances": [place.report() for place in self._places.values()]}))
+        peer.post(Status(utterances=tuple(place.report() for place in self._places.values())))
 
     def handle_credit(self, peer: Peer, message: Credit, _: bytes) -> None:
         if message.bytes <= 0:
@@ -512,7 +514,7 @@ class VoiceServer:
 
     def _ask_for_floor(self, place: Place) -> None:
         """With the first words: a pipe that has said nothing yet keeps nobody waiting. To interrupt, at once."""
-        policy = place.utterance.speak.floor
+        policy = place.utterance.route.floor
         if policy == "overlap":
             self._take_floor(place)
             return
@@ -525,7 +527,7 @@ class VoiceServer:
     def _take_floor(self, place: Place) -> None:
         assert place.mouth is not None
         place.floor = "granted"
-        place.mouth.speak(place.utterance.id, place.utterance.speak.audio_device, floor=place.mouth is self._mouth)
+        place.mouth.speak(place.utterance.id, place.utterance.route.audio_device, floor=place.mouth is self._mouth)
 
     # --- from the mouth ----------------------------------------------------------------------------------------------
 
@@ -560,7 +562,7 @@ class VoiceServer:
     def _decide_engine(self, place: Place) -> None:
         """Once per utterance, as soon as the state of the model allows."""
         state, utterance = self._state, place.utterance
-        wanted = utterance.speak.engine
+        wanted = utterance.speech.engine
         if utterance.engine == "espeak" or state.state == "ready":
             utterance.engine = utterance.engine or "kokoro"
         elif state.state == "failed" or (state.state == "default" and "kokoro" in (wanted, utterance.engine)):
@@ -605,8 +607,8 @@ class VoiceServer:
         while utterance.audio and place.credit >= len(utterance.audio[0][1]):
             message, payload = utterance.audio.popleft()
             place.credit -= len(payload)
-            if payload and utterance.speak.volume != 1.0:
-                payload = (np.frombuffer(payload, np.float32) * np.float32(utterance.speak.volume)).tobytes()
+            if payload and utterance.speech.volume != 1.0:
+                payload = (np.frombuffer(payload, np.float32) * np.float32(utterance.speech.volume)).tobytes()
             if payload:
                 self._start(place)
             place.tell(message, payload)
@@ -621,7 +623,7 @@ class VoiceServer:
         while utterance.audio:
             place.fed = True
             samples = np.frombuffer(utterance.audio.popleft()[1], np.float32)
-            mouth.player.feed(samples * np.float32(utterance.speak.volume))
+            mouth.player.feed(samples * np.float32(utterance.speech.volume))
         if utterance.complete:
             mouth.player.finish()
 
@@ -635,7 +637,7 @@ class VoiceServer:
 
     def _finish(self, place: Place) -> None:
         utterance = place.utterance
-        if utterance.speak.follow:
+        if utterance.route.follow:
             self._tell_progress(place)  # the last words may be younger than the last tick
         self._end(
             place,

@@ -30,12 +30,14 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT, VOICE, new_world, print_machine, start_model_server
 from benchmarks.noting_servers import CARD, FORWARD, FORWARD_SECONDS, RECORDER_SPEED
-from kokoro_common.client.client import Client, Options, TextSource
+from kokoro_common.client.client import Client, TextSource
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.settings import Settings
 from kokoro_common.sound.player import LATENCY
 from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.codec import encode
 from kokoro_common.wire.connection import Connection, call
 from kokoro_common.wire.messages import (
     Accepted,
@@ -48,6 +50,7 @@ from kokoro_common.wire.messages import (
     Message,
     Ping,
     Pong,
+    Route,
     Speak,
     Started,
     Stop,
@@ -55,7 +58,6 @@ from kokoro_common.wire.messages import (
     TextPart,
     VoiceServerAt,
     VoiceServerFor,
-    encode,
 )
 from tests.conftest import World
 from tests.helpers.silent_card import PACKAGES, Capture, SilentCard
@@ -154,7 +156,9 @@ def expect(connection: Connection, kind: type[Answer]) -> Answer:
 
 def opening(*, floor: str = "queue", wait: bool = True, sink: str = "speakers") -> Speak:
     return Speak(
-        utterance=os.urandom(16).hex(), voice=VOICE, lang=VOICE[0], engine="espeak", floor=floor, wait=wait, sink=sink
+        utterance=os.urandom(16).hex(),
+        speech=Speech(voice=VOICE, lang=VOICE[0], engine="espeak"),
+        route=Route(floor=floor, wait=wait, sink=sink),
     )
 
 
@@ -406,13 +410,13 @@ def rain(servers: Servers, seconds: float) -> int:
     for number in range(count):
         time.sleep(max(0.0, began + number / STORM_RATE - time.monotonic()))
         text = TextSource(f"Number {number} of a storm that blows. " * 5)
-        servers.client.speak(text, Options(engine="espeak", floor="interrupt", wait=False))
+        servers.client.speak(text, Speech(engine="espeak"), Route(floor="interrupt", wait=False))
     return count
 
 
 def spoken_whole(servers: Servers) -> tuple[float, str]:
     """Seconds of the utterance, and what came of it at the device."""
-    finished = servers.client.speak(TextSource(SENTENCE * 3), Options(engine="espeak", floor="interrupt"))
+    finished = servers.client.speak(TextSource(SENTENCE * 3), Speech(engine="espeak"), Route(floor="interrupt"))
     assert finished is not None
     runs = [run for run in decode_samples(servers.notes()["samples"]) if run.chunk >= 0]
     runs = [run for run in runs if run.tag == runs[-1].tag]

@@ -22,8 +22,8 @@ import voice_server
 from kokoro_common.sound import player as playback
 from kokoro_common.sound.player import Player
 from kokoro_common.voices.catalogue import VOICES
-from kokoro_common.wire.connection import Peer
 from kokoro_common.wire.messages import Cancel, Speak, Stop
+from kokoro_common.wire.server import Peer
 from tests.helpers.recorder import Recorder, RecorderStream
 from tests.helpers.stub_model_server import StubSynthesis
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kokoro_common.sound.player import Fill, OpenStream, Stream
+    from kokoro_common.sound.samples import Sound
     from kokoro_common.synthesis.scheduler import Piece
-    from kokoro_common.synthesis.synthesis import Sound
     from kokoro_common.wire.messages import Ping
 
 CARD = "BENCH_CARD"  # in the environment: play on the card that there is

@@ -24,9 +24,10 @@ import psutil
 
 from benchmarks.measure import ROOT, Model, model_if_named, new_world, print_machine, start_model_server
 from benchmarks.soaked_servers import LEAK, STUB
-from kokoro_common.client.client import Client, Listener, Options, TextSource
+from kokoro_common.client.client import Client, Listener, TextSource
 from kokoro_common.settings import Settings
-from kokoro_common.wire.messages import ServerState
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.messages import Route, ServerState
 from tests.conftest import World
 
 VOICES = ("af_heart", "am_adam")  # the first for the speakers, the second for the client
@@ -108,9 +109,9 @@ def soak(world: World, count: int, shortest: int, longest: int, progress: Callab
     def speak(number: int, engine: str = "kokoro") -> None:
         letters = shortest + number % (longest - shortest + 1) if number < count else longest + 10
         speed = chance.uniform(0.7, 1.4) if number < count else 0.7
-        options = Options(voice=VOICES[number % 2], engine=engine, to_client=bool(number % 2),
-                          speed=speed, seed=number)  # fmt: skip
-        finished = client.speak(TextSource(sentence(chance, letters)), options)
+        speech = Speech(voice=VOICES[number % 2], engine=engine, speed=speed, seed=number)
+        route = Route(sink="client" if number % 2 else "speakers")
+        finished = client.speak(TextSource(sentence(chance, letters)), speech, route)
         assert finished is not None
         lengths[number] = finished.seconds
 

@@ -21,13 +21,14 @@ import model_server
 import voice_server
 from benchmarks.noting_servers import ForgetfulRecorder
 from kokoro_common.sound.player import Player
-from kokoro_common.synthesis.synthesis import Sound, Synthesis
+from kokoro_common.sound.samples import Sound
+from kokoro_common.synthesis.synthesis import Synthesis
 from kokoro_common.voices.catalogue import VOICES
 
 if TYPE_CHECKING:
     from kokoro_common.synthesis.scheduler import Piece
-    from kokoro_common.wire.connection import Peer
     from kokoro_common.wire.messages import Synthesize, UtteranceEnded
+    from kokoro_common.wire.server import Peer
 
 STUB = "SOAK_STUB"  # in the environment: no model, no forward
 LEAK = "SOAK_LEAK"  # in the environment: bytes that the model server keeps of each request
@@ -44,7 +45,7 @@ class StubSynthesis(Synthesis):
     def synthesize(self, batch: list[Piece]) -> list[Sound]:
         """25 ms to 2.5 s of audio, each length once in 3,001 calls."""
         frames = [600 + 20 * (next(self._calls) * 1709 % LENGTHS) for _ in batch]
-        return [Sound(samples=np.zeros(count, np.float32), words=[]) for count in frames]
+        return [Sound(samples=np.zeros(count, np.float32)) for count in frames]
 
 
 class StubEngine:

@@ -24,8 +24,8 @@ from tests.helpers.recorder import Recorder, RecorderStream
 
 if TYPE_CHECKING:
     from kokoro_common.sound.player import Fill
-    from kokoro_common.wire.connection import Peer
     from kokoro_common.wire.messages import AudioChunk, Speak, Synthesized
+    from kokoro_common.wire.server import Peer
 
 
 _numbers = itertools.count()

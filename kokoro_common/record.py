@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, dataclass_transform
+    from typing import Any, Self, dataclass_transform
 else:
 
     def dataclass_transform(**_: object):  # the checker reads the real one; at run time it would only set an attribute
@@ -21,6 +21,7 @@ class Record:
 
     _fields: tuple[str, ...] = ()
     _required: frozenset[str] = frozenset()
+    _array_form = False  # on the wire: an array of the fields instead of an object
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
@@ -50,6 +51,6 @@ class Record:
         """Field name to value, in the order of declaration, defaults included."""
         return {name: getattr(self, name) for name in self._fields}
 
-    def replace(self, **changes: Any) -> Any:
+    def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
         return type(self)(**{**self.as_dict(), **changes})

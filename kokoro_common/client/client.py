@@ -12,12 +12,14 @@ import time
 from kokoro_common.daemon import process
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled, error_for
+from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled
 from kokoro_common.files import private_directory
 from kokoro_common.record import Record
+from kokoro_common.text.speech import Speech
 from kokoro_common.voices.catalogue import parse_voice, server_name
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.connection import Busy, Connection, ConnectionLost, NoAnswer, NotOurServer, call, readable
+from kokoro_common.wire.failure import error_of
 from kokoro_common.wire.messages import (
     SOUND_VARIABLES,
     Accepted,
@@ -41,6 +43,7 @@ from kokoro_common.wire.messages import (
     Progress,
     ProtocolError,
     Resume,
+    Route,
     ServerState,
     Shutdown,
     Skip,
@@ -54,10 +57,12 @@ from kokoro_common.wire.messages import (
     VoiceServerAt,
     VoiceServerFor,
 )
+from kokoro_common.wire.reports import StatusReport, UtteranceReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from collections.abc import Iterable
+    from typing import TypeVar
 
     from kokoro_common.settings import Settings
 
@@ -212,18 +217,24 @@ class Client:
 
     # --- speech ------------------------------------------------------------------------------------------------------
 
-    def speak(self, source: TextSource, options: Options) -> Finished | None:
-        """Speaks all of the source. Blocks until it has been heard, or is with us; None when `wait` is false.
+    def speak(
+        self, source: TextSource, speech: Speech, route: Route, *, device: str = "", precision: str = ""
+    ) -> Finished | None:
+        """Speaks all of the source. Blocks until it has been heard, or is with us; None when `route.wait` is false.
 
+        `device`, `precision`: what the model has to run on, if the user asked for it; another one is a UsageError.
         An exception on the way, KeyboardInterrupt included, cancels the utterance.
         """
-        if options.floor == "interrupt":
+        speech = speech.replace(lang=speech.lang or speech.voice[:1])
+        route = route.replace(client=f"pid {os.getpid()}", sink="client" if route.explain else route.sink)
+        if route.floor == "interrupt":
             self.control(Stop())  # straight to every voice: silence does not wait for the model server
         lost = False  # after it was accepted
         for wait in (*RETRY_SECONDS, None):
             conversation: _Conversation | None = None
             try:
-                conversation = _Conversation(self._voice_connection(options), source, options, self._listener)
+                connection = self._voice_connection(speech, device, precision)
+                conversation = _Conversation(connection, source, speech, route, self._listener)
                 return conversation.run()
             except (ConnectionLost, NotOurServer, ProtocolError) as error:
                 accepted = conversation is not None and conversation.accepted
@@ -238,12 +249,10 @@ class Client:
                     conversation.close()
         raise AssertionError("unreachable")
 
-    def _voice_connection(self, options: Options) -> Connection:
+    def _voice_connection(self, speech: Speech, device: str, precision: str) -> Connection:
         """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
-        name = server_name(parse_voice(options.voice, own_voices(self._settings.config_dir)))
-        if not (options.device or options.precision) and (
-            connection := daemon.connect(self._runtime, f"voice-{name}", patient=True)
-        ):
+        name = server_name(parse_voice(speech.voice, own_voices(self._settings.config_dir)))
+        if not (device or precision) and (connection := daemon.connect(self._runtime, f"voice-{name}", patient=True)):
             return connection
         sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
         model = self._model_server()
@@ -251,10 +260,10 @@ class Client:
             model.send(
                 VoiceServerFor(
                     voice=name,
-                    engine=options.engine,
+                    engine=speech.engine,
                     environment=sound,
-                    device=options.device,
-                    precision=options.precision,
+                    device=device,
+                    precision=precision,
                 )
             )
             return call(self._answer(model, VoiceServerAt).port, self._runtime.token(), "client")
@@ -272,34 +281,32 @@ class Client:
         """Fetches model and voices into the cache; the listener's `state` shows how far it is. Blocks."""
         model = self._model_server()
         try:
-            model.send(Download(voices=voices))
+            model.send(Download(voices=tuple(voices)))
             return self._answer(model, Downloaded)
         except (ConnectionLost, ProtocolError) as error:
             raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
         finally:
             model.close()
 
-    def status(self) -> dict[str, Any]:
-        """The report of docs/reference.md; without servers a model_server of None. Starts nothing.
+    def status(self) -> StatusReport:
+        """What all servers do; without servers a model_server of None. Starts nothing. Blocks for 4 s at most.
 
-        Blocks for 4 s at most. What is spoken and what waits the voice servers themselves tell: they know even when the
-        model server hangs.
+        The voice servers themselves tell what is spoken and what waits: they know even when the model server hangs.
         """
         answers = self._ask_all(StatusRequest(), ["model", *self._voice_server_names()])
-        reports = {name: answer.report for name, answer in answers.items() if isinstance(answer, Status)}
-        report = reports.pop("model", {"model_server": None, "voice_servers": []})
-        if not reports and report["model_server"] is None:
-            return report
-        utterances = [each for answer in reports.values() for each in answer["utterances"]]
-        utterances.sort(key=lambda each: -each["age_s"])
-        states = {"speaking": ("speaking", "paused"), "waiting": ("waiting",), "writing": ("writing",)}
-        return report | {key: [each for each in utterances if each["state"] in states[key]] for key in states}
+        model = answers.pop("model", None)
+        known = model if isinstance(model, Status) else Status()
+        return StatusReport(
+            version=known.version,
+            model_server=known.model_server,
+            voice_servers=known.voice_servers,
+            utterances=_oldest_first(answers.values()),
+        )
 
     def skip(self) -> int:
         """Cancels what is being spoken now, and not what follows it. Returns how many utterances that were."""
-        answers = self._ask_all(StatusRequest(), self._voice_server_names()).values()
-        known = [each for answer in answers if isinstance(answer, Status) for each in answer.report["utterances"]]
-        spoken = [each["utterance"] for each in known if each["state"] in ("speaking", "paused")]
+        utterances = _oldest_first(self._ask_all(StatusRequest(), self._voice_server_names()).values())
+        spoken = tuple(each.utterance for each in utterances if each.state in ("speaking", "paused"))
         return self.control(Skip(utterances=spoken)) if spoken else 0
 
     def control(self, verb: Stop | Skip | Pause | Resume) -> int:
@@ -384,9 +391,15 @@ class Client:
             if isinstance(message, kind):
                 return message
             if isinstance(message, Failed):
-                raise _error(message)
+                raise error_of(message)
             if isinstance(message, ServerState):
                 self._listener.state(message)
+
+
+def _oldest_first(answers: Iterable[Message]) -> tuple[UtteranceReport, ...]:
+    """The utterances of all answers that are a Status."""
+    found = [each for answer in answers if isinstance(answer, Status) for each in answer.utterances]
+    return tuple(sorted(found, key=lambda each: -each.age_s))
 
 
 def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connection:
@@ -407,10 +420,6 @@ def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connec
         stderr_path=os.path.join(settings.log_dir, "model_server.stderr"),
     )
     return daemon.ensure(runtime, program)
-
-
-def _error(message: Failed) -> Exception:
-    return ServersBusy(message.retry_after) if message.retry_after else error_for(message.code, message.text)
 
 
 class _Watched:
@@ -442,13 +451,15 @@ class _Watched:
 class _Conversation:
     """One utterance on one connection: sends text as credit allows, and listens until its last message."""
 
-    def __init__(self, connection: Connection, source: TextSource, options: Options, listener: Listener) -> None:
+    def __init__(
+        self, connection: Connection, source: TextSource, speech: Speech, route: Route, listener: Listener
+    ) -> None:
         self.accepted = False
         self.started = False
         self._connection = connection
         self._watched = _Watched(connection)
         self._source = source
-        self._options = options
+        self._speech, self._route = speech, route
         self._listener = listener
         self._id = os.urandom(16).hex()
         self._credit = 0  # UTF-8 bytes of text we may send
@@ -457,10 +468,10 @@ class _Conversation:
 
     def run(self) -> Finished | None:
         try:
-            self._connection.send(self._speak())
+            self._connection.send(Speak(utterance=self._id, speech=self._speech, route=self._route))
         except ValueError as error:  # what no peer would accept: NaN, above all
-            raise UsageError(f"these options cannot be sent: {error}", "see Options") from error
-        if self._options.to_client:
+            raise UsageError(f"these options cannot be sent: {error}", "see Speech") from error
+        if self._route.sink == "client":
             self._connection.send(Credit(utterance=self._id, bytes=AUDIO_CREDIT))
         while True:
             if self._may_send() and self._text_is_next():
@@ -470,39 +481,10 @@ class _Conversation:
             if isinstance(message, Finished):
                 self._ended = True
                 return message
-            if isinstance(message, TextAccepted) and not self._options.wait:
+            if isinstance(message, TextAccepted) and not self._route.wait:
                 self._ended = True
                 return None
             self._hear(message, payload)
-
-    def _speak(self) -> Speak:
-        options = self._options
-        return Speak(
-            utterance=self._id,
-            voice=options.voice,
-            lang=options.lang or options.voice[:1],
-            speed=options.speed,
-            engine=options.engine,
-            seed=options.seed,
-            sink="client" if options.to_client or options.explain else "speakers",
-            floor=options.floor,
-            volume=options.volume,
-            audio_device=options.audio_device,
-            client=f"pid {os.getpid()}",
-            wait=options.wait,
-            follow=options.follow,
-            debug=options.debug,
-            plain=options.plain,
-            ssml=options.ssml,
-            read_code=options.read_code,
-            emoji=options.emoji,
-            dialogue=options.dialogue,
-            cast=[list(each) for each in options.cast],
-            lexicon=[list(each) for each in options.lexicon],
-            explain=options.explain,
-            words=options.words,
-            first_chunk=options.first_chunk,
-        )
 
     def close(self) -> None:
         """Cancels what has not ended. Idempotent."""
@@ -565,7 +547,7 @@ class _Conversation:
             raise ConnectionLost(message.text)
         elif isinstance(message, Failed):
             self._ended = True
-            raise _error(message)
+            raise error_of(message)
         elif isinstance(message, Cancelled):
             self._ended = True
             raise UtteranceCancelled("the speech was cancelled", "say it again if it was not meant")

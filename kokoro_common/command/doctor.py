@@ -484,25 +484,23 @@ def _servers(settings: Settings) -> str:
     from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 
     report = Client(settings).status()
-    model = report["model_server"]
+    model = report.model_server
     if model is None:
         lock = RuntimeDirectory(settings.runtime_dir).lock("model.lock", wait=False)
         if lock is None:
             raise ServersUnreachable("the model server does not answer", "run say.py --shutdown, or end its process")
         os.close(lock)
         return "none is running; they start with the first say.py"
-    if report["version"] != __version__:
+    if report.version != __version__:
         raise ServersUnreachable(
-            f"the servers are of version {report['version']}, say.py of {__version__}",
+            f"the servers are of version {report.version}, say.py of {__version__}",
             "run say.py --shutdown: the next say.py starts the new ones",
         )
-    if model["state"] == "failed":
-        raise ModelUnavailable(
-            f"the model cannot be used: {model['engine_reason']}", "after that run say.py --shutdown"
-        )
+    if model.state == "failed":
+        raise ModelUnavailable(f"the model cannot be used: {model.engine_reason}", "after that run say.py --shutdown")
     return (
-        f"model server ({model['state']}, {model['rss_bytes'] / 1e6:.0f} MB) and "
-        f"{_count(len(report['voice_servers']), 'voice server')}, {_count(model['restarts'], 'restart')}"
+        f"model server ({model.state}, {model.rss_bytes / 1e6:.0f} MB) and "
+        f"{_count(len(report.voice_servers), 'voice server')}, {_count(model.restarts, 'restart')}"
     )
 
 
@@ -558,11 +556,13 @@ def _kernel(_: Settings) -> str:
 
 def _speed(settings: Settings) -> str:
     """By the whole line of servers, to us instead of the speakers. Two sentences: the first one warms up."""
-    from kokoro_common.client.client import Client, Options, TextSource
+    from kokoro_common.client.client import Client, TextSource
+    from kokoro_common.text.speech import Speech
+    from kokoro_common.wire.messages import Route
 
     voice = "" if settings.engine == "espeak" else _neural_voice(settings)
-    running = Client(settings).status()["model_server"]
-    private = running is None or (bool(voice) and running["engine"] != "kokoro")
+    running = Client(settings).status().model_server
+    private = running is None or (bool(voice) and running.engine != "kokoro")
     if private:
         scratch = tempfile.gettempdir()
         settings = settings.replace(
@@ -574,10 +574,10 @@ def _speed(settings: Settings) -> str:
             idle_timeout=30.0,
         )
     client = Client(settings)
-    options = Options(voice=voice or Options.voice, engine="kokoro" if voice else "espeak", to_client=True)
+    speech = Speech(voice=voice or Speech.voice, engine="kokoro" if voice else "espeak")
     try:
         for _ in range(2):
-            finished = client.speak(TextSource(_SENTENCE), options)
+            finished = client.speak(TextSource(_SENTENCE), speech, Route(sink="client"))
     finally:
         if private:
             client.shutdown()

@@ -1,53 +1,52 @@
-"""The status report as lines for a person. Layer 0: knows the report of DESIGN section 5, nothing else."""
+"""The status report as lines for a person."""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from kokoro_common.wire.reports import StatusReport
 
 
 NOT_RUNNING = "no servers are running; they start with the first say.py"
 
 
-def readable(report: dict[str, Any]) -> str:
+def readable(report: StatusReport) -> str:
     """Several lines, no newline at the end."""
-    model = report["model_server"]
+    model = report.model_server
     if model is None:
         speech = _utterances(report)
         return "\n".join(["the model server does not answer", *speech] if speech else [NOT_RUNNING])
-    ledger = model["ledger"]
+    ledger = model.ledger
     lines = [
-        f"model server   pid {model['pid']}, port {model['port']}, up {_span(model['uptime_s'])}, "
-        f"{_megabytes(model['rss_bytes'])}",
-        f"model          {model['state']}: {model['engine']} ({model['engine_reason']})",
-        f"device         {model['device']}{_reason(model['device_reason'])}",
-        f"precision      {model['precision']}{_reason(model['precision_reason'])}",
-        *([f"decoder        {model['decoder']}"] if model["decoder"] else []),
-        f"utterances     {ledger['accepted']} accepted, {ledger['finished']} finished, "
-        f"{ledger['cancelled']} cancelled, {ledger['failed']} failed, {ledger['in_flight']} in flight",
+        f"model server   pid {model.pid}, port {model.port}, up {_span(model.uptime_s)}, {_megabytes(model.rss_bytes)}",
+        f"model          {model.state}: {model.engine} ({model.engine_reason})",
+        f"device         {model.device}{_reason(model.device_reason)}",
+        f"precision      {model.precision}{_reason(model.precision_reason)}",
+        *([f"decoder        {model.decoder}"] if model.decoder else []),
+        f"utterances     {ledger.accepted} accepted, {ledger.finished} finished, "
+        f"{ledger.cancelled} cancelled, {ledger.failed} failed, {ledger.in_flight} in flight",
     ]
-    if model["restarts"]:
-        lines.append(f"restarts       {model['restarts']}, of servers that had died; the logs say of what")
-    if model["rtf_p50"] is not None:
-        lines.append(f"speed          {model['rtf_p50']:.2f} s of work for 1 s of audio (median)")
-    if model["first_audio_ms_p50"] is not None:
-        lines.append(f"first audio    after {model['first_audio_ms_p50']:.0f} ms (median), "
-                     f"{model['underflows']} underflows")  # fmt: skip
-    lines += [f"{name:<15}{quality}" for name, quality in (("g2p", _pairs(model["g2p"])),) if quality]
+    if model.restarts:
+        lines.append(f"restarts       {model.restarts}, of servers that had died; the logs say of what")
+    if model.rtf_p50 is not None:
+        lines.append(f"speed          {model.rtf_p50:.2f} s of work for 1 s of audio (median)")
+    if model.first_audio_ms_p50 is not None:
+        lines.append(f"first audio    after {model.first_audio_ms_p50:.0f} ms (median), "
+                     f"{model.underflows} underflows")  # fmt: skip
+    lines += [f"{name:<15}{quality}" for name, quality in (("g2p", _pairs(model.g2p)),) if quality]
     lines += [
-        f"{voice['voice']:<15}pid {voice['pid']}, port {voice['port']}, idle {_span(voice['idle_s'])}, "
-        f"{_megabytes(voice['rss_bytes'])}"
-        for voice in report["voice_servers"]
+        f"{voice.voice:<15}pid {voice.pid}, port {voice.port}, idle {_span(voice.idle_s)}, "
+        f"{_megabytes(voice.rss_bytes)}"
+        for voice in report.voice_servers
     ]
     return "\n".join(lines + _utterances(report))
 
 
-def _utterances(report: dict[str, Any]) -> list[str]:
+def _utterances(report: StatusReport) -> list[str]:
     return [
-        f"{each['state']:<15}{each['voice']}, {_span(each['seconds'])} so far, for {each['client']}"
+        f"{each.state:<15}{each.voice}, {_span(each.seconds)} so far, for {each.client}"
         for key in ("speaking", "waiting", "writing")
-        for each in report.get(key, [])
+        for each in getattr(report, key)
     ]
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Protocol
 
+    from kokoro_common.text.speech import TimedWord
+
     class Spoken(Protocol):
         """A text chunk with the times of its words: protocol.ChunkSpoken, or the same read from a file."""
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
         @property
         def places(self) -> Sequence[int]: ...
         @property
-        def words(self) -> Sequence[Sequence[int]]: ...
+        def words(self) -> Sequence[TimedWord]: ...
         @property
         def frames(self) -> int: ...
 
@@ -85,7 +87,7 @@ def words_of(chunk: Spoken, before: int) -> list[Word]:
 
 def _spans(chunk: Spoken) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
     """Start and end in the chunk's text, and first and last frame of each word that was spoken there."""
-    spoken = sorted((start, end, first, last) for start, end, first, last in chunk.words)
+    spoken = sorted((word.start, word.end, word.first_frame, word.last_frame) for word in chunk.words)
     timed = deque(word for each in spoken for word in _shared(chunk.text, *each))
     for start, end in (run.span() for run in re.finditer(r"\S+", chunk.text)):
         held = []

@@ -23,6 +23,7 @@ import zlib
 from kokoro_common.errors import OutputError, UsageError
 from kokoro_common.recording.outfile import output_error
 from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.wire.codec import built, form_of
 from kokoro_common.wire.messages import ChunkSpoken
 
 TYPE_CHECKING = False
@@ -194,7 +195,10 @@ class Journal:
         """All audio of this text chunk has been written."""
         fields = chunk.as_dict()
         del fields["utterance"]
-        line = json.dumps(fields | {"checksum": self._checksum}, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        line = json.dumps(fields | {"checksum": self._checksum}, ensure_ascii=False, default=form_of).encode(
+            "utf-8", "replace"
+        )
+        line += b"\n"
         synchronous = time.monotonic() >= self._next_sync
         if synchronous:
             self._sync(self._audio)
@@ -233,7 +237,7 @@ class Journal:
             place += len(line) + 1
             fields = json.loads(line)
             del fields["checksum"]
-            yield place, ChunkSpoken(utterance="", **fields)
+            yield place, built(ChunkSpoken, {"utterance": "", **fields})
 
     @property
     def place(self) -> int:

@@ -15,6 +15,7 @@ import queue
 import tempfile
 import threading
 
+from kokoro_common import __version__
 from kokoro_common.documents.document import Chapter
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
@@ -24,14 +25,16 @@ from kokoro_common.recording.journal import WORTH_KEEPING, Journal
 from kokoro_common.recording.loudness import Limiter, gain_for
 from kokoro_common.recording.outfile import OutputFile, is_special, output_error
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
+from kokoro_common.wire.codec import form_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from kokoro_common.documents.document import Document
     from kokoro_common.sound.samples import Samples
+    from kokoro_common.text.speech import Speech
     from kokoro_common.wire.messages import ChunkSpoken, Finished
 
 
@@ -135,12 +138,14 @@ class Rendering:
 
     encoded = False  # here: a signal may come in any call
 
-    def __init__(self, plan: Plan, document: Document, identity: Mapping[str, Any]) -> None:
-        """`identity`: all that the audio depends on, but the text and the engine."""
+    def __init__(self, plan: Plan, document: Document, speech: Speech) -> None:
+        """`speech`, the text and the product's version tell whether an unfinished render can go on; the engine that
+        has begun it goes on with it."""
         self._plan = plan
         self._document = document
         self._check_outputs()
         self.folder = self._folder()
+        identity = {"version": __version__, "speech": speech.replace(engine="auto")}
         everything = _digest([identity, document.text])
         self._journal = Journal(self.folder, everything, plan.output, anonymous=not plan.resumable)
         self.fraction = 0.0  # of the text that has been rendered
@@ -394,7 +399,7 @@ class Rendering:
             if behind > file.end:
                 break
             if offset:
-                chunk = chunk.replace(places=[place - offset for place in chunk.places])
+                chunk = chunk.replace(places=tuple(place - offset for place in chunk.places))
             captions.add(words_of(chunk, before), before + chunk.frames)
             before += chunk.frames
 
@@ -406,7 +411,7 @@ def _tags(**tags: str) -> tuple[tuple[str, str], ...]:
 
 
 def _digest(things: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(things, sort_keys=True, default=form_of).encode()).hexdigest()
 
 
 def _numbered(path: str, number: int, of: int) -> str:

@@ -6,6 +6,9 @@ imported when first needed, so that importing this room costs nothing.
 
 from __future__ import annotations
 
+from kokoro_common.record import Record
+from kokoro_common.text.speech import TimedWord
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +17,15 @@ if TYPE_CHECKING:
     Samples = NDArray[np.float32]
 
 SAMPLE_RATE = 24_000  # Hz, Kokoro's
+
+
+class Sound(Record):
+    """Audio, and the words that are said in it."""
+
+    samples: Samples  # (frames,) float32
+    sample_rate: int = SAMPLE_RATE  # Hz
+    text: str = ""  # that is said; empty where only the words' places are known
+    words: tuple[TimedWord, ...] = ()
 
 
 def to_pcm16(samples: Samples) -> NDArray[np.int16]:

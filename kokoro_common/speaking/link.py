@@ -17,8 +17,9 @@ from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
-from kokoro_common.wire.connection import Connection, Inbox, Peer
+from kokoro_common.wire.connection import Connection
 from kokoro_common.wire.messages import LogLine, Message, Ping
+from kokoro_common.wire.server import Inbox, Peer
 
 log = logging.getLogger("kokoro.link")
 
@@ -111,4 +112,4 @@ class Link:
                 event = LinkFailed(error=error)
             if event is None and not self._needed.wait(random.uniform(0.5, 1.0) * pause):
                 pause = min(2 * pause, LAST_PAUSE)
-        self._inbox.put((None, event, b""))
+        self._inbox.report(event)

@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.wire.reports import UtteranceReport
 
 if TYPE_CHECKING:
     from kokoro_common.speaking.speaker_thread import Mouth
     from kokoro_common.speaking.utterance import Utterance
-    from kokoro_common.wire.connection import Peer
     from kokoro_common.wire.messages import Message
+    from kokoro_common.wire.server import Peer
 
 
 class Place:
@@ -61,14 +62,13 @@ class Place:
         if self.client is not None:
             self.client.post(message, payload)
 
-    def report(self) -> dict[str, object]:
-        """For --status."""
+    def report(self) -> UtteranceReport:
         state = "writing" if self.mouth is None else "waiting" if self.floor != "held" else "speaking"
-        return {
-            "utterance": self.utterance.id,
-            "voice": self.utterance.voice.name,
-            "state": "paused" if self.paused else state,
-            "seconds": round(self.taken / SAMPLE_RATE, 1),
-            "client": self.utterance.speak.client,
-            "age_s": round(time.monotonic() - self.utterance.began, 3),
-        }
+        return UtteranceReport(
+            utterance=self.utterance.id,
+            voice=self.utterance.voice.name,
+            state="paused" if self.paused else state,
+            seconds=round(self.taken / SAMPLE_RATE, 1),
+            client=self.utterance.route.client,
+            age_s=round(time.monotonic() - self.utterance.began, 3),
+        )

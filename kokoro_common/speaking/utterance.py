@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from kokoro_common.errors import ServersUnreachable, UnknownVoice, UsageError
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted, speakable
-from kokoro_common.text.edits import merged
+from kokoro_common.text.edits import Edit, merged
 from kokoro_common.text.lexicon import Lexicon
 from kokoro_common.text.markup import Markup
+from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED, ChunkRequest, TimedWord, check_speech
 from kokoro_common.text.ssml import Ssml, Unknown
-from kokoro_common.voices.catalogue import LANGUAGES, VOICES, parse_language, parse_voice
+from kokoro_common.voices.catalogue import VOICES, parse_language, parse_voice
 from kokoro_common.wire.messages import (
-    MAX_SPEED,
+    FLOORS,
     MAX_TEXT_PART_BYTES,
-    MAX_VOLUME,
-    MIN_SPEED,
+    SINKS,
     TEXT_CREDIT,
     AudioChunk,
     ChunkSpoken,
@@ -41,14 +41,8 @@ SLICE_CHARACTERS = 4_000  # of text cut at once: some 15 ms
 MIN_PART_CHARACTERS = 40  # of a text chunk that is parted: a clause
 SECONDS_PER_CHARACTER = 0.07  # of English at speed 1, until an utterance has measured its own
 MAX_LOSSES = 3  # of model servers while the same text chunk was with them: then it is the text that kills them
-MAX_CAST = 100  # names that a dialogue gives voices to
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
 FILE_CHUNKS_IN_FLIGHT = 4  # a file has no ear that waits, and short sentences take less than a round trip
-
-
-SINKS = ("speakers", "client")
-ENGINES = ("auto", "kokoro", "espeak")
-FLOORS = ("queue", "interrupt", "overlap")
 
 
 class Pace:
@@ -72,21 +66,18 @@ class Utterance:
     ) -> None:
         """`text_credit`: UTF-8 bytes of text that may wait here. `own`: the user's voices, see own_voices."""
         self._own = own
-        if not MIN_SPEED <= speak.speed <= MAX_SPEED:  # NaN is not in the range either
-            raise UsageError(f"speed is {speak.speed}", f"choose {MIN_SPEED} to {MAX_SPEED}")
-        for name, choices in (("sink", SINKS), ("engine", ENGINES), ("floor", FLOORS)):
-            if getattr(speak, name) not in choices:
-                raise UsageError(f"{name} is {getattr(speak, name)!r}", f"choose one of {', '.join(choices)}")
-        if not 0.0 <= speak.volume <= MAX_VOLUME:
-            raise UsageError(f"volume is {speak.volume}", f"choose 0 to {MAX_VOLUME:.0f}")
-        if speak.lang not in LANGUAGES:
-            raise UsageError(f"language is {speak.lang!r}", f"choose one of {', '.join(LANGUAGES)}")
-        if speak.first_chunk < 0 or (speak.first_chunk and speak.sink == "speakers"):
-            raise UsageError(f"the first text chunk is {speak.first_chunk}", "only a file begins elsewhere than at 0")
-        self.speak = speak
+        self.speech, self.route = speak.speech, speak.route
+        check_speech(self.speech)
+        for name, choices in (("sink", SINKS), ("floor", FLOORS)):
+            if getattr(self.route, name) not in choices:
+                raise UsageError(f"{name} is {getattr(self.route, name)!r}", f"choose one of {', '.join(choices)}")
+        if self.route.first_chunk < 0 or (self.route.first_chunk and self.route.sink == "speakers"):
+            raise UsageError(
+                f"the first text chunk is {self.route.first_chunk}", "only a file begins elsewhere than at 0"
+            )
         self.id = speak.utterance
-        self.voice = parse_voice(speak.voice, own)
-        self.engine = "" if speak.engine == "auto" else speak.engine
+        self.voice = parse_voice(self.speech.voice, own)
+        self.engine = "" if self.speech.engine == "auto" else self.speech.engine
         self.began = time.monotonic()
         self.last_text = self.began  # time.monotonic() of the last TextPart
         self.first_audio = 0.0  # seconds from `began`; 0 until audio has been handed on
@@ -100,9 +91,9 @@ class Utterance:
         self._told: set[str] = set()  # of notices, about voices
         self._pace = pace
         self._ssml = Ssml()
-        self._chunker = Chunker(speak.lang, self._reader())
+        self._chunker = Chunker(self.speech.lang, self._reader())
         try:
-            self._lexicon = Lexicon(speak.lexicon)
+            self._lexicon = Lexicon([(each.word, each.said) for each in self.speech.lexicon])
         except ValueError as error:
             raise UsageError(f"the lexicon cannot be used: {error}", "see say.py --lex list") from error
         self._word = [0, 0]  # heard last: start and end in the text
@@ -115,8 +106,8 @@ class Utterance:
         self._received = 0  # frames of the text chunk that comes now
         self._skip = 0  # frames of it that come once more
         self._sent = 0  # text chunks asked for, or left out: the next index
-        self._tells_words = speak.words and speak.sink == "client"
-        self._chunk_words: list[list[int]] = []  # of the text chunk that comes now, as ChunkSpoken has them
+        self._tells_words = self.route.words and self.route.sink == "client"
+        self._chunk_words: list[TimedWord] = []  # of the text chunk that comes now, as ChunkSpoken has them
         self._engine_seconds = 0.0
         self._asked_at = self._answered_at = 0.0  # time.monotonic() of the first request and of the last answer
         self._spoken = 0  # characters whose audio is complete
@@ -126,13 +117,11 @@ class Utterance:
         self._credit = self.text_credit = text_credit
 
     def _reader(self) -> Ssml | Unknown | None:
-        speak = self.speak
-        if any(len(each) != 2 for each in speak.cast) or len(speak.cast) > MAX_CAST:
-            raise UsageError(f"the cast is not up to {MAX_CAST} names and voices", "see say.py --help")
-        cast = {name: parse_voice(voice, self._own).name for name, voice in speak.cast} if speak.dialogue else None
+        roles = self.speech.cast if self.speech.dialogue else None
+        cast = None if roles is None else {role.name: parse_voice(role.voice, self._own).name for role in roles}
         others = [name for name in VOICES if name[0] == self.voice.lang]
-        markup = Markup(speak.lang, read_code=speak.read_code, cast=cast, voices=others)
-        return self._ssml if speak.ssml else None if speak.plain else Unknown(markup, self._ssml)
+        markup = Markup(self.speech.lang, read_code=self.speech.read_code, cast=cast, voices=others)
+        return self._ssml if self.speech.ssml else None if self.speech.plain else Unknown(markup, self._ssml)
 
     def add_text(self, text: str) -> int:
         """Returns the credit to give back at once. Raises ProtocolError for more text than there was credit for."""
@@ -174,7 +163,7 @@ class Utterance:
         for chunk in chunks:
             if not (chunk.pause or speakable(chunk.text)):
                 continue
-            if self._sent < self.speak.first_chunk:
+            if self._sent < self.route.first_chunk:
                 self._sent += 1
             else:
                 self._unsent.append(chunk)
@@ -182,7 +171,7 @@ class Utterance:
     @property
     def skipping(self) -> bool:
         """Whether there is text to leave out before the first text chunk that is wanted."""
-        return bool(self._raw) and self._sent < self.speak.first_chunk
+        return bool(self._raw) and self._sent < self.route.first_chunk
 
     def skip_on(self) -> int:
         """Leaves out some more. Returns the UTF-8 bytes of text for which the client gets credit again."""
@@ -207,63 +196,61 @@ class Utterance:
         """
         if self._again:
             return self._again.popleft()
-        most = CHUNKS_IN_FLIGHT if self.speak.sink == "speakers" else FILE_CHUNKS_IN_FLIGHT
+        most = CHUNKS_IN_FLIGHT if self.route.sink == "speakers" else FILE_CHUNKS_IN_FLIGHT
         enough = frames_ahead >= AHEAD_FRAMES or len(self._in_flight) >= most
         if enough or not self._unsent or (only_first and self._sent):
             return None
         chunk = self._unsent.popleft()
         self._take_text()
-        if self.speak.sink == "speakers" and self._sent:
+        if self.route.sink == "speakers" and self._sent:
             chunk, rest = parted(chunk, self._characters_in_time(frames_ahead))
             if rest is not None:
                 self._unsent.appendleft(rest)
         index, self._sent = self._sent, self._sent + 1
-        speak = self.speak
         voice, lang = self._voice_of(chunk)
-        message = Synthesize(
-            utterance=self.id,
+        request = ChunkRequest(
             index=index,
             text=chunk.text,
-            voice=voice,
-            lang=lang,
-            speed=min(MAX_SPEED, max(MIN_SPEED, speak.speed * chunk.manner.speed)),
-            gain=chunk.manner.gain,
-            engine=self.engine,
-            seed=speak.seed,
-            debug=speak.debug,
-            plain=speak.plain,
-            emoji=speak.emoji,
-            edits=self._edits(chunk),
+            speech=self.speech.replace(
+                voice=voice,
+                lang=lang,
+                speed=min(MAX_SPEED, max(MIN_SPEED, self.speech.speed * chunk.manner.speed)),
+                engine=self.engine,
+                cast=(),
+                lexicon=(),
+            ),
+            edits=tuple(self._edits(chunk)),
             pause=chunk.pause,
-            explain=speak.explain,
+            gain=chunk.manner.gain,
         )
+        message = Synthesize(utterance=self.id, request=request, explain=self.route.explain, debug=self.route.debug)
         self._in_flight.append((chunk, message))
         self._asked_at = self._asked_at or time.monotonic()
         return message
 
-    def _edits(self, chunk: TextChunk) -> list[list[int | str]]:
+    def _edits(self, chunk: TextChunk) -> list[Edit]:
         """What its writer wants, then what the lexicon has. Beyond MAX_SAID characters in all, words are said as they
         are written: a chunk must not become hours of audio."""
-        edits: list[list[int | str]] = []
+        edits: list[Edit] = []
         length = 0
-        for start, end, said, phonemes in merged(chunk.edits, self._lexicon.edits(chunk.text)):
-            length += len(said)
+        for edit in merged(chunk.edits, self._lexicon.edits(chunk.text)):
+            length += len(edit.said)
             if length <= MAX_SAID:
-                edits.append([start, end, said, int(phonemes)])
+                edits.append(edit)
         return edits
 
     def _voice_of(self, chunk: TextChunk) -> tuple[str, str]:
         """Voice and language. What its writer misspelt is the utterance's own, and the user is told."""
         self.notices += self._ssml.notices
         self._ssml.notices.clear()
-        voice, lang = self.voice, self.speak.lang
+        voice, lang = self.voice, self.speech.lang
         try:
             if chunk.voice in ("female", "male"):
                 if voice.female != (chunk.voice == "female"):
                     voice = parse_voice(next(name for name in VOICES if name[:2] == lang + chunk.voice[0]))
             elif chunk.voice:
                 voice = parse_voice(chunk.voice, self._own)
-                lang = voice.lang if self.speak.lang == self.voice.lang else lang
+                lang = voice.lang if self.speech.lang == self.voice.lang else lang
             if chunk.manner.lang:
                 lang = _language(chunk.manner.lang)
         except (UnknownVoice, UsageError, StopIteration) as error:
@@ -308,7 +295,9 @@ class Utterance:
 
     @property
     def _seconds_per_character(self) -> float:
-        return self.seconds / self._spoken if self._spoken and self.frames else SECONDS_PER_CHARACTER / self.speak.speed
+        return (
+            self.seconds / self._spoken if self._spoken and self.frames else SECONDS_PER_CHARACTER / self.speech.speed
+        )
 
     def add_audio(self, message: AudioChunk, payload: bytes) -> None:
         """Raises ProtocolError when audio comes out of order: better no speech than scrambled speech."""
@@ -316,19 +305,18 @@ class Utterance:
         if not self._in_flight or message.index != expected:
             raise ProtocolError(f"audio of text chunk {message.index}, expected {expected}")
         places = self._in_flight[0][0].places
-        if any(not 0 <= start < end <= len(places) for start, end, *_ in message.words):
+        if any(not 0 <= word.start < word.end <= len(places) for word in message.words):
             raise ProtocolError(f"words beyond text chunk {message.index}")
         skip = min(self._skip, len(payload) // 4)
         self._skip -= skip
         payload = payload[4 * skip :]
-        new = [(start, end, first - skip, last - skip) for start, end, first, last in message.words if first >= skip]
+        new = [_moved(word, -skip) for word in message.words if word.first_frame >= skip]
         if self._tells_words:
-            before = self._received
-            self._chunk_words += ([start, end, before + first, before + last] for start, end, first, last in new)
+            self._chunk_words += (_moved(word, self._received) for word in new)
         if not payload:
             return
-        words = [[places[start], places[end - 1] + 1, first, last] for start, end, first, last in new]
-        self._words += ((self.frames + first, start, end) for start, end, first, _ in words)
+        words = tuple(word.replace(start=places[word.start], end=places[word.end - 1] + 1) for word in new)
+        self._words += ((self.frames + word.first_frame, word.start, word.end) for word in words)
         self.audio.append((message.replace(words=words, payload_bytes=len(payload)), payload))
         self.frames += len(payload) // 4
         self._received += len(payload) // 4
@@ -370,8 +358,8 @@ class Utterance:
             index=index,
             text=chunk.text,
             start=chunk.start,
-            places=list(chunk.places),
-            words=self._chunk_words,
+            places=tuple(chunk.places),
+            words=tuple(self._chunk_words),
             frames=self._received,
         )
         self._chunk_words = []
@@ -427,3 +415,7 @@ def _language(tag: str) -> str:
         return parse_language(tag)
     except UsageError:
         return parse_language(tag.partition("-")[0])
+
+
+def _moved(word: TimedWord, frames: int) -> TimedWord:
+    return word.replace(first_frame=word.first_frame + frames, last_frame=word.last_frame + frames)

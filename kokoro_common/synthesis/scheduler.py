@@ -15,6 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from kokoro_common.phonemes.g2p import Spoken
+    from kokoro_common.text.speech import ChunkRequest
+
 
 LONGER = 2  # times as long as the first piece of a batch the others may be
 SHORT = 50  # phonemes or characters; up to so many it does not matter
@@ -25,18 +28,14 @@ class Piece(Record):
 
     owner: Hashable  # whom the audio goes to
     utterance: str
-    index: int  # of the text chunk in its utterance
-    part: int  # of the text chunk
-    last: bool  # of its text chunk
+    request: ChunkRequest  # the text chunk that it is, or is a part of
+    part: int = 0  # of the text chunk, from 0
+    last: bool = True  # part of its text chunk
     engine: str  # kokoro, espeak, or pause for silence; pieces of one batch share it
     text: str  # phonemes for kokoro, text for espeak
-    source: object = None  # what the engine's times of words are worked out with
-    voice: str
-    lang: str
-    speed: float
-    gain: float = 1.0  # factor on the samples
+    spoken: Spoken | None = None  # where the phonemes' words stand; for kokoro
     seed: int  # of this piece's random state
-    g2p: float  # seconds spent on its text chunk's phonemes
+    g2p: float = 0.0  # seconds spent on its text chunk's phonemes
     added: float  # time.monotonic() when it began to wait
     debug: bool = False
 

@@ -18,31 +18,28 @@ from typing import TYPE_CHECKING, cast
 
 from kokoro_common.engine.engine import DeviceLost, Phrase
 from kokoro_common.engine.espeak import EspeakEngine
-from kokoro_common.errors import KokoroError, ModelUnavailable, ServersBusy
+from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.phonemes.g2p import ENGLISH, G2P, Spoken, concatenated, split_spoken, word_frames
-from kokoro_common.reading.reader import read
-from kokoro_common.record import Record
-from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.phonemes.said import check_request, explained, in_words, stretches
+from kokoro_common.sound.samples import SAMPLE_RATE, Sound
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.synthesis.scheduler import Piece, Scheduler
-from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS, MAX_SAID
-from kokoro_common.text.edits import Edit, applied, merged, spelled
-from kokoro_common.text.markup import MAX_PAUSE
-from kokoro_common.text.scripts import runs
-from kokoro_common.voices.catalogue import LANGUAGES, parse_voice
+from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS
+from kokoro_common.text.edits import Edit
+from kokoro_common.text.speech import ChunkRequest, TimedWord, check_speech
+from kokoro_common.voices.catalogue import parse_voice
 from kokoro_common.voices.pack import blend, style_row
 from kokoro_common.voices.user_voices import own_voices
-from kokoro_common.wire.connection import Peer
+from kokoro_common.wire.failure import failed
 from kokoro_common.wire.messages import (
     MAX_CHUNK_FRAMES,
-    MAX_VOLUME,
     AudioChunk,
     Explained,
-    Failed,
     ProtocolError,
     Synthesize,
     Synthesized,
 )
+from kokoro_common.wire.server import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,13 +54,6 @@ log = logging.getLogger("kokoro.synthesis")
 MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
 MAX_PACKS = 32  # voices and blends kept ready, half a megabyte each
 MEASURED = 200  # text chunks that the median real-time factor is taken over
-
-
-class Sound(Record):
-    """What became of a piece."""
-
-    samples: Samples  # (frames,)
-    words: list[list[int]]  # start and end in the text of its chunk, first and last frame in the samples
 
 
 def piece_seed(seed: int, index: int, part: int) -> int:
@@ -100,15 +90,6 @@ class Work:
         if self._thread is None or not hasattr(time, "pthread_getcpuclockid"):
             return time.process_time()  # macOS: any thread that works is a sign
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
-
-
-def failure(utterance: str, error: Exception) -> Failed:
-    """What a client is told of an error, expected or not. It is logged too, so an unexpected one's words stay here."""
-    if isinstance(error, KokoroError):
-        retry_after = error.retry_after if isinstance(error, ServersBusy) else 0.0
-        return Failed(utterance=utterance, code=error.exit_code, text=str(error), retry_after=retry_after)
-    text = str(error) if isinstance(error, ProtocolError) else f"{type(error).__name__}; see the model server's log"
-    return Failed(utterance=utterance, code=1, text=text)
 
 
 class Synthesis:
@@ -190,17 +171,17 @@ class Synthesis:
         """Answered to the peer by AudioChunk..., Synthesized; or Failed. Raises what is wrong with the request."""
         if (peer, message.utterance) not in self._open:
             return  # cancelled: the messages crossed
-        if message.lang not in LANGUAGES:
-            raise ProtocolError(f"there is no language {message.lang!r}")
-        parts = parse_voice(message.voice, own_voices(self._config_dir)).parts
-        if len(message.text) > 2 * MAX_CHUNK_CHARACTERS:
-            raise ProtocolError(f"a text chunk of {len(message.text)} characters")
-        _check_edits(message)
-        if message.engine == "espeak":  # it makes its own phonemes, and waits for no G2P
+        request = message.request
+        check_speech(request.speech)
+        check_request(request)
+        parts = parse_voice(request.speech.voice, own_voices(self._config_dir)).parts
+        if len(request.text) > 2 * MAX_CHUNK_CHARACTERS:
+            raise ProtocolError(f"a text chunk of {len(request.text)} characters")
+        if request.speech.engine == "espeak":  # it makes its own phonemes, and waits for no G2P
             if message.explain:
                 self._explain(peer, message, "")
             else:
-                self._scheduler.add(_pause(peer, message) if message.pause else _piece(peer, message, message.text))
+                self._scheduler.add(_piece(peer, message, request.text))
             return
         state = self._loader.state
         if state.state in ("default", "failed"):
@@ -243,12 +224,12 @@ class Synthesis:
                 try:
                     self.request(peer, request)
                 except KokoroError as error:
-                    peer.post(failure(request.utterance, error))
+                    peer.post(failed(request.utterance, error, log="model server"))
 
     def voice_loaded(self, message: VoiceLoaded) -> None:
         for peer, request in self._parked.pop(message.voice, []):
             if message.error is not None:
-                peer.post(failure(request.utterance, message.error))
+                peer.post(failed(request.utterance, message.error, log="model server"))
             else:
                 self.request(peer, request)
 
@@ -260,35 +241,36 @@ class Synthesis:
 
     def _explain(self, peer: Peer, message: Synthesize, phonemes: str) -> None:
         """On the thread that would have spoken it next: the answers to an utterance have to keep their order."""
-        utterance, index = message.utterance, message.index
-        if not message.pause:
-            peer.post(Explained(utterance=utterance, index=index, text=_shown(message), phonemes=phonemes))
+        utterance, index = message.utterance, message.request.index
+        if not message.request.pause:
+            text = explained(message.request)
+            peer.post(Explained(utterance=utterance, index=index, text=text, phonemes=phonemes))
         peer.post(Synthesized(utterance=utterance, index=index, g2p=0.0, queue=0.0, model=0.0))
 
     def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
         if (peer, message.utterance) not in self._open:
             return
-        if message.pause and not message.explain:  # it has its turn among the pieces of its utterance
-            self._scheduler.add(_pause(peer, message))
+        if message.request.pause and not message.explain:  # it has its turn among the pieces of its utterance
+            self._scheduler.add(_piece(peer, message, ""))
             return
         began = time.monotonic()
         try:
             with self._work["g2p"]:
-                pieces = self._phonemes(message)
+                pieces = self._phonemes(message.request)
                 if message.explain:
                     self._explain(peer, message, " ".join(piece.phonemes for piece in pieces))
                     return
         except KokoroError as error:
-            peer.post(failure(message.utterance, error))
+            peer.post(failed(message.utterance, error, log="model server"))
             return
         except Exception as error:  # out of one of the many libraries behind G2P: this text fails, not the server
             log.exception("g2p failed", extra={"utterance": message.utterance})
-            peer.post(failure(message.utterance, error))
+            peer.post(failed(message.utterance, error, log="model server"))
             return
         took = time.monotonic() - began
         for part, spoken in enumerate(pieces):
             last = part == len(pieces) - 1
-            self._scheduler.add(_piece(peer, message, spoken.phonemes, part=part, last=last, g2p=took, source=spoken))
+            self._scheduler.add(_piece(peer, message, spoken.phonemes, part=part, last=last, g2p=took, spoken=spoken))
 
     def _warm(self, lang: str) -> None:
         began = time.monotonic()
@@ -311,20 +293,26 @@ class Synthesis:
             self._g2p = G2P(self._loader.spacy_path, self._temporary_directory)
         return self._g2p
 
-    def _phonemes(self, message: Synthesize) -> list[Spoken]:
+    def _phonemes(self, request: ChunkRequest) -> list[Spoken]:
         """At least one piece, so that a chunk without anything to say is answered too."""
-        said = [(start, self._spoken(text, lang, edits, message)) for start, text, lang, edits in _stretches(message)]
+        own = request.speech.lang
+        said = [
+            (start, self._spoken(text, lang, edits, required=lang == own))
+            for start, text, lang, edits in stretches(request)
+        ]
         spoken = said[0][1] if len(said) == 1 else concatenated(said)
         if not any(map(str.isalpha, spoken.phonemes)):  # marks alone would be a silence that nobody asked for
             return [Spoken(phonemes="", words=())]
-        return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, message.speed))) or [Spoken(phonemes="", words=())]
+        return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, request.speech.speed))) or [
+            Spoken(phonemes="", words=())
+        ]
 
-    def _spoken(self, text: str, lang: str, edits: list[Edit], message: Synthesize) -> Spoken:
-        """Raises as G2P.spoken does; of a language that only its script told, a missing extra costs the words."""
+    def _spoken(self, text: str, lang: str, edits: list[Edit], *, required: bool) -> Spoken:
+        """Raises as G2P.spoken does; if the language is not required, a missing extra costs the words."""
         try:
             return self._our_g2p().spoken(text, lang, edits)
         except ModelUnavailable as error:
-            if lang == message.lang:
+            if required:
                 raise
             log.warning("words of another language are not spoken", extra={"lang": lang, "reason": str(error)})
             return Spoken(phonemes="", words=())
@@ -337,7 +325,8 @@ class Synthesis:
         while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
             for piece in batch:
                 kind = "text" if piece.engine == "espeak" else "phonemes"
-                self._follow(piece, kind, voice=piece.voice, speed=piece.speed, seed=piece.seed, **{kind: piece.text})
+                speech = piece.request.speech
+                self._follow(piece, kind, voice=speech.voice, speed=speech.speed, seed=piece.seed, **{kind: piece.text})
             try:
                 self._speak(batch)
             except DeviceLost as error:  # what is unanswered is asked again, of the process that follows
@@ -360,7 +349,7 @@ class Synthesis:
                 return
             said = {"debug": True} if batch[0].debug else {}
             log.exception("synthesis failed", extra={"utterance": batch[0].utterance, **said})
-            cast(Peer, batch[0].owner).post(failure(batch[0].utterance, error))
+            cast(Peer, batch[0].owner).post(failed(batch[0].utterance, error, log="model server"))
             return
         took = time.monotonic() - began
         if batch[0].engine != "pause" and (frames := sum(len(sound.samples) for sound in sounds)):
@@ -371,7 +360,12 @@ class Synthesis:
     def _follow(self, piece: Piece, event: str, **details: object) -> None:
         """Logs what only who asked for debug may read."""
         if piece.debug or self._debug:
-            known = {"utterance": piece.utterance, "index": piece.index, "part": piece.part, "engine": piece.engine}
+            known = {
+                "utterance": piece.utterance,
+                "index": piece.request.index,
+                "part": piece.part,
+                "engine": piece.engine,
+            }
             log.info(event, extra={**known, **details, "debug": True})
 
     def synthesize(self, batch: list[Piece]) -> list[Sound]:
@@ -381,7 +375,8 @@ class Synthesis:
         engine = self._loader.engine
         assert engine is not None
         phrases = [
-            Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.speed, seed=piece.seed) for piece in batch
+            Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.request.speech.speed, seed=piece.seed)
+            for piece in batch
         ]
         waveforms = engine.synthesize(phrases)
         if engine.notice != self._notice:
@@ -390,27 +385,32 @@ class Synthesis:
             self._loader.engine_changed()
         sounds = []
         for piece, waveform in zip(batch, waveforms, strict=True):
-            spoken = cast(Spoken, piece.source)
+            spoken = piece.spoken
+            assert spoken is not None
             frames = word_frames(spoken, waveform.durations, engine.vocabulary)
-            words = [[word.start, word.end, *span] for word, span in zip(spoken.words, frames, strict=True)]
+            words = tuple(
+                TimedWord(start=word.start, end=word.end, first_frame=first, last_frame=last)
+                for word, (first, last) in zip(spoken.words, frames, strict=True)
+            )
             sounds.append(Sound(samples=waveform.samples, words=words))
         return sounds
 
     def _by_espeak(self, piece: Piece) -> Sound:
-        text, spans = _in_words(cast(Synthesize, piece.source))
-        speech = self._espeak.synthesize(text, piece.lang, piece.speed, female=piece.voice[1] == "f")
-        words: list[list[int]] = []
+        wanted = piece.request.speech
+        text, spans = in_words(piece.request)
+        speech = self._espeak.synthesize(text, wanted.lang, wanted.speed, female=wanted.voice[1] == "f")
+        words: list[TimedWord] = []
         for word in speech.words:
             start, end = spans[word.start][0], spans[word.end - 1][1]
-            if words and start < words[-1][1]:  # another word of the same edit
-                words[-1][1:] = [max(end, words[-1][1]), words[-1][2], word.ends]
+            if words and start < words[-1].end:  # another word of the same edit
+                words[-1] = words[-1].replace(end=max(end, words[-1].end), last_frame=word.ends)
             else:
-                words.append([start, end, word.begins, word.ends])
-        return Sound(samples=speech.samples, words=words)
+                words.append(TimedWord(start=start, end=end, first_frame=word.begins, last_frame=word.ends))
+        return Sound(samples=speech.samples, words=tuple(words))
 
     def _style(self, piece: Piece) -> Samples:
         """(1, 256): the row for this number of phonemes, of the voice or the blend."""
-        return style_row(self._pack(piece.voice), max(1, len(piece.text)))
+        return style_row(self._pack(piece.request.speech.voice), max(1, len(piece.text)))
 
     def _blended(self, voice: str) -> Samples:
         """(510, 1, 256) for a canonical voice name, whose parts are all loaded."""
@@ -418,7 +418,8 @@ class Synthesis:
         return blend([self._loader.packs[name] for name, _ in parts], [weight for _, weight in parts])
 
     def _deliver(self, piece: Piece, sound: Sound, queued: float, took: float) -> None:
-        samples = sound.samples if piece.gain == 1.0 else sound.samples * piece.gain
+        gain = piece.request.gain
+        samples = sound.samples if gain == 1.0 else sound.samples * gain
         peer = cast(Peer, piece.owner)
         if (peer, piece.utterance) not in self._open:
             self._follow(piece, "dropped: the utterance has ended")
@@ -433,19 +434,21 @@ class Synthesis:
         )
         for start in range(0, len(samples), MAX_CHUNK_FRAMES):
             payload = samples[start : start + MAX_CHUNK_FRAMES].astype("<f4", copy=False).tobytes()
-            words = [
-                [*place, first - start, last - start]
-                for *place, first, last in sound.words
-                if start <= first < start + MAX_CHUNK_FRAMES
-            ]
-            message = AudioChunk(utterance=piece.utterance, index=piece.index, words=words, payload_bytes=len(payload))
+            words = tuple(
+                word.replace(first_frame=word.first_frame - start, last_frame=word.last_frame - start)
+                for word in sound.words
+                if start <= word.first_frame < start + MAX_CHUNK_FRAMES
+            )
+            message = AudioChunk(
+                utterance=piece.utterance, index=piece.request.index, words=words, payload_bytes=len(payload)
+            )
             peer.post(message, payload)
         if piece.last:
             self.chunks_done += 1
             peer.post(
                 Synthesized(
                     utterance=piece.utterance,
-                    index=piece.index,
+                    index=piece.request.index,
                     g2p=round(piece.g2p, 4),
                     queue=round(queued, 4),
                     model=round(took, 4),
@@ -453,79 +456,10 @@ class Synthesis:
             )
 
 
-def _pause(peer: Peer, message: Synthesize) -> Piece:
-    return _piece(peer, message.replace(engine="pause"), "")
-
-
 def _silence(piece: Piece) -> Sound:
     import numpy as np
 
-    return Sound(samples=np.zeros(round(cast(Synthesize, piece.source).pause * SAMPLE_RATE), np.float32), words=[])
-
-
-def _check_edits(message: Synthesize) -> None:
-    """Raises ProtocolError for edits that are no Edits of the text, and for a pause that would last too long."""
-    end = length = 0
-    for edit in message.edits:
-        if [type(each) for each in edit] != [int, int, str, int]:
-            raise ProtocolError("an edit is start, end, what is said, and 1 for phonemes")
-        start, stop, said, _ = _edit(edit)
-        length += len(said)
-        if not end <= start < stop <= len(message.text) or length > MAX_SAID:
-            raise ProtocolError(f"edits beyond text chunk {message.index}")
-        end = stop
-    if not 0.0 <= message.pause <= MAX_PAUSE or (message.pause and message.text):
-        raise ProtocolError(f"a pause of {message.pause} s")
-    if not 0.0 <= message.gain <= MAX_VOLUME:
-        raise ProtocolError(f"a gain of {message.gain}")
-
-
-def _edit(sent: list[int | str]) -> Edit:
-    start, end, said, phonemes = sent
-    return Edit(cast(int, start), cast(int, end), cast(str, said), bool(phonemes))
-
-
-def _stretches(message: Synthesize) -> list[tuple[int, str, str, list[Edit]]]:
-    """The text by language: start, text, the language's letter, and what is said instead of what is written.
-
-    That is what its writer and the lexicon want; then how numbers, signs and the like are read.
-    """
-    wanted = [_edit(each) for each in message.edits]
-    plain = "".join(  # in the language of the text is what has been given other words or phonemes
-        "\0" if any(edit.start <= place < edit.end for edit in wanted) else character
-        for place, character in enumerate(message.text)
-    )
-    stretches = []
-    for start, end, lang in [(0, len(plain), message.lang)] if message.plain else runs(plain, message.lang):
-        text = message.text[start:end]
-        own = [
-            edit._replace(start=edit.start - start, end=edit.end - start)
-            for edit in wanted
-            if start <= edit.start and edit.end <= end
-        ]
-        read_aloud = [] if message.plain else read(text, lang, emoji=message.emoji)
-        stretches.append((start, text, lang, merged(own, read_aloud)))
-    return stretches
-
-
-def _in_words(message: Synthesize) -> tuple[str, list[tuple[int, int]]]:
-    """What is said, for who takes no phonemes; and for each of its characters the stretch of the text it stands for."""
-    words = ""
-    spans: list[tuple[int, int]] = []
-    for start, text, _, edits in _stretches(message):
-        its_words, its_spans = spelled(text, edits)
-        words += its_words
-        spans += ((start + first, start + last) for first, last in its_spans)
-    return words, spans
-
-
-def _shown(message: Synthesize) -> str:
-    """What is said, in words, for a person."""
-    return "".join(
-        f"[{text[start:end]}](/{said}/)" if phonemes else said
-        for _, text, _, edits in _stretches(message)
-        for said, start, end, phonemes in applied(text, edits)
-    )
+    return Sound(samples=np.zeros(round(piece.request.pause * SAMPLE_RATE), np.float32))
 
 
 def _piece(
@@ -536,22 +470,19 @@ def _piece(
     part: int = 0,
     last: bool = True,
     g2p: float = 0.0,
-    source: Spoken | None = None,
+    spoken: Spoken | None = None,
 ) -> Piece:
+    request = message.request
     return Piece(
         owner=peer,
         utterance=message.utterance,
-        index=message.index,
+        request=request,
         part=part,
         last=last,
-        engine=message.engine,
+        engine="pause" if request.pause else request.speech.engine,
         text=text,
-        source=source or message,
-        voice=message.voice,
-        lang=message.lang,
-        speed=message.speed,
-        gain=message.gain,
-        seed=piece_seed(message.seed, message.index, part),
+        spoken=spoken,
+        seed=piece_seed(request.speech.seed, request.index, part),
         g2p=g2p,
         added=time.monotonic(),
         debug=message.debug,

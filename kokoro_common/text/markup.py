@@ -19,6 +19,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kokoro_common.text.speech import MAX_CHUNK_PAUSE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +29,6 @@ MAX_HELD = 2000  # characters of a line or tag; a longer one is text
 MAX_TAG = 300  # what is said of it as a whole has to fit into a chunk
 MAX_SPEAKERS = 1000  # of a dialogue; who comes after them has the utterance's own voice
 MAX_NESTED = 3  # brackets in brackets
-MAX_PAUSE = 60.0  # seconds
 CODE = {
     "a": "Code", "b": "Code", "e": "Código", "f": "Code", "h": "कोड", "i": "Codice", "j": "コード", "p": "Código",
     "z": "代码",
@@ -353,7 +354,7 @@ class Markup:
             if tag["voice"]:
                 return [Speaker(tag["voice"].strip("-"))]
             seconds = float(tag["number"]) / (1000 if tag["unit"] == "ms" else 1)
-            return [Pause(min(MAX_PAUSE, seconds), places[0])]
+            return [Pause(min(MAX_CHUNK_PAUSE, seconds), places[0])]
         middle = text.rfind("](")
         if middle < 0 or not text.endswith(")"):
             return None

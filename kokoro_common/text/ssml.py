@@ -14,7 +14,8 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from kokoro_common.errors import UsageError
-from kokoro_common.text.markup import MAX_PAUSE, Border, Manner, Marked, Pause, Sign, Speaker
+from kokoro_common.text.markup import Border, Manner, Marked, Pause, Sign, Speaker
+from kokoro_common.text.speech import MAX_CHUNK_PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ class Ssml:
     def _seconds(self, given: dict[str, str]) -> float:
         if "time" in given:
             if time := _SECONDS.fullmatch(given["time"]):
-                return min(MAX_PAUSE, float(time[1]) / (1000 if time[2] == "ms" else 1))
+                return min(MAX_CHUNK_PAUSE, float(time[1]) / (1000 if time[2] == "ms" else 1))
             self._tell(f'<break time="{given["time"][:40]}">')
         return BREAKS.get(given.get("strength", "medium"), BREAKS["medium"])
 

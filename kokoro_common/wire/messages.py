@@ -1,37 +1,23 @@
-"""The protocol: every message as a frozen type, one codec, the limits. No I/O. docs/protocol.md is the specification.
+"""The protocol: every message as a frozen type, and the limits. No I/O. docs/protocol.md is the specification.
 
-A frame is a 4-byte big-endian length and that many bytes of JSON, an object whose "type" is the name of a class below.
-JSON with a `payload_bytes` of n > 0 is followed by n raw bytes: float32 little-endian PCM, mono, 24 kHz.
-
-Two decoders read the same classes. Servers hear strangers and use `strict=True`: msgspec checks every field's type and
-refuses unknown ones. A client hears only a server that has proved itself, and is spared msgspec's 40 ms of import.
+A message travels as a JSON object whose "type" is the name of its class (codec.py). A record inside a message is an
+object too, except those marked `_array_form`, which are arrays of their fields: there are many of them in one message.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import struct
-
 from kokoro_common.record import Record
+from kokoro_common.text.speech import ChunkRequest, Speech, TimedWord
+from kokoro_common.wire.reports import ModelServerReport, UtteranceReport, VoiceServerReport
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+PROTOCOL = 5  # raised when an old peer could misread a message
 
-PROTOCOL = 4  # raised when an old peer could misread a message
-
-MAX_JSON_BYTES = 1 << 20
-MAX_PAYLOAD_BYTES = 1 << 20
-MAX_HELLO_BYTES = 4096  # JSON before the handshake is done; a payload is not allowed there
 MAX_TEXT_PART_BYTES = 100_000  # UTF-8 bytes of one TextPart
-MIN_SPEED, MAX_SPEED = 0.25, 4.0
-MAX_VOLUME = 2.0
 MAX_CHUNK_FRAMES = 24_000  # audio frames of one AudioChunk: 1 s
 TEXT_CREDIT = 1 << 20  # UTF-8 bytes of text a client may send ahead; the rest waits for Credit
 SOUND_VARIABLES = ("PULSE_", "PIPEWIRE_", "ALSA_", "XDG_RUNTIME_DIR")  # beginnings of names
-_LENGTH = struct.Struct(">I")
+SINKS = ("speakers", "client")
+FLOORS = ("queue", "interrupt", "overlap")
 
 
 class ProtocolError(Exception):
@@ -102,7 +88,7 @@ class VoiceServerAt(Message):
 class Download(Message):
     """Answered by ServerState while it lasts, then Downloaded or Failed. Closing the connection does not end it."""
 
-    voices: list[str]  # names; empty: the model alone
+    voices: tuple[str, ...]  # names; empty: the model alone
 
 
 class Downloaded(Message):
@@ -115,7 +101,13 @@ class StatusRequest(Message):
 
 
 class Status(Message):
-    report: dict[str, Any]  # of the model server "model_server" and "voice_servers", of a voice server its "utterances"
+    """The model server answers with its own report and those of the voice servers it knows, a voice server with what
+    it speaks."""
+
+    version: str = ""  # of the product
+    model_server: ModelServerReport | None = None
+    voice_servers: tuple[VoiceServerReport, ...] = ()
+    utterances: tuple[UtteranceReport, ...] = ()
 
 
 class Shutdown(Message):
@@ -139,33 +131,27 @@ class Pong(Message):
 # --- Client to voice server ------------------------------------------------------------------------------------------
 
 
+class Route(Record):
+    """Where the audio of an utterance goes, and what its client wants to hear about it."""
+
+    sink: str = "speakers"  # one of SINKS; client: the audio comes back as AudioChunk
+    floor: str = "queue"  # one of FLOORS; interrupt: cancels all speech before it; overlap: does without the floor
+    audio_device: str = ""  # part of a device's name; empty: the default device
+    wait: bool = True  # False: the utterance outlives this connection; only for the speakers
+    follow: bool = False  # Progress with every word
+    client: str = ""  # who asks, for --status
+    debug: bool = False  # log the text and phonemes of this utterance
+    explain: bool = False  # Explained instead of audio
+    words: bool = False  # ChunkSpoken behind the audio of each text chunk, if the sink is the client
+    first_chunk: int = 0  # text chunks to leave out: an interrupted render goes on where it stopped
+
+
 class Speak(Message):
     """Opens an utterance. Answered by Accepted, then Started, Progress..., then one of Finished, Cancelled, Failed."""
 
     utterance: str  # 32 hex digits, chosen by the client
-    voice: str
-    lang: str  # one letter, see voices.LANGUAGES
-    speed: float = 1.0  # 0.25 to 4
-    engine: str = "auto"  # auto, kokoro or espeak
-    seed: int = 0
-    sink: str = "speakers"  # speakers, or client: the audio comes back as AudioChunk
-    floor: str = "queue"  # queue; interrupt: cancels all speech before it; overlap: does without the floor
-    volume: float = 1.0  # factor on the samples, 0 to 2
-    audio_device: str = ""  # part of a device's name; empty: the default device
-    wait: bool = True  # False: the utterance outlives this connection
-    follow: bool = False  # Progress with every word
-    client: str = ""  # who asks, for --status
-    debug: bool = False  # log the text and phonemes of this utterance
-    plain: bool = False  # the text is no Markdown, has no tags, and is said as it is written
-    ssml: bool = False  # the text is SSML; without it one that begins with <speak is
-    read_code: bool = False  # code blocks of Markdown are read too
-    emoji: bool = True  # they are said by name
-    dialogue: bool = False  # lines "NAME: text" are spoken by the voices of the cast
-    cast: list[list[str]] = []  # noqa: RUF012 - records are frozen. Name and voice; who is not in it gets one
-    lexicon: list[list[str]] = []  # noqa: RUF012 - word and what is said, /phonemes/ between slashes
-    explain: bool = False  # Explained instead of audio
-    words: bool = False  # ChunkSpoken behind the audio of each text chunk, if the sink is the client
-    first_chunk: int = 0  # text chunks that are left out: an interrupted render goes on where it stopped
+    speech: Speech
+    route: Route = Route()
 
 
 class TextPart(Message):
@@ -195,7 +181,7 @@ class Stop(Message):
 class Skip(Message):
     """Cancels these utterances if they are being spoken; what waits comes next. Answered by Controlled."""
 
-    utterances: list[str]  # what was spoken when somebody said skip: what follows may have begun meanwhile
+    utterances: tuple[str, ...]  # what was spoken when somebody said skip: what follows may have begun meanwhile
 
 
 class Pause(Message):
@@ -256,8 +242,8 @@ class AudioChunk(Message):
 
     utterance: str
     index: int  # of the text chunk it belongs to, from 0
-    words: list[list[int]] = []  # noqa: RUF012 - records are frozen. Those that begin here: start and end in the text
-    # (of the chunk between servers, of the whole to a client), first and last frame from the beginning of this audio
+    words: tuple[TimedWord, ...] = ()  # that begin here. Their places are in the chunk between servers, in the whole
+    # text to a client; their frames are counted from the beginning of this audio
     payload_bytes: int = 0
 
 
@@ -268,8 +254,8 @@ class ChunkSpoken(Message):
     index: int
     text: str  # clean, without markup; empty for a pause
     start: int  # of the chunk, in characters of the whole text
-    places: list[int]  # of each character of `text`, in characters of the whole text
-    words: list[list[int]]  # start and end in `text`, first and last frame from the beginning of the chunk's audio
+    places: tuple[int, ...]  # of each character of `text`, in characters of the whole text
+    words: tuple[TimedWord, ...]  # places in `text`, frames from the beginning of the chunk's audio
     frames: int  # of its audio
 
 
@@ -310,7 +296,7 @@ class Register(Message):
     pid: int
     port: int
     instance: str  # 32 hex digits of its own: a server that registers again is not counted twice
-    open: list[str]  # utterances that it has accepted and that have not ended
+    open: tuple[str, ...]  # utterances that it has accepted and that have not ended
     accepted: int = 0
     finished: int = 0
     cancelled: int = 0
@@ -321,20 +307,9 @@ class Synthesize(Message):
     """One text chunk to audio. Answered by AudioChunk..., Synthesized; or Failed, which ends the utterance."""
 
     utterance: str
-    index: int
-    text: str
-    voice: str
-    lang: str
-    speed: float
-    engine: str  # kokoro or espeak: auto has been decided by the voice server, once per utterance
-    seed: int
-    debug: bool = False
-    plain: bool = False  # said as it is written, but for the edits
-    emoji: bool = True
-    edits: list[list[int | str]] = []  # noqa: RUF012 - records are frozen. Of edits.Edit: start, end, said, 1 for phonemes
-    pause: float = 0.0  # seconds of silence instead of a text, which is empty then
-    gain: float = 1.0  # factor on the samples, 0 to 2
+    request: ChunkRequest  # its engine is kokoro or espeak: the voice server decides once per utterance
     explain: bool = False  # answered by Explained and Synthesized, without audio
+    debug: bool = False
 
 
 class Synthesized(Message):
@@ -403,121 +378,4 @@ class LogLine(Message):
     line: str  # a JSON object as ASCII without control characters, at most 65,536 bytes
 
 
-def _leaves(kind: type[Message]) -> dict[str, type[Message]]:
-    return {sub.__name__: sub for sub in kind.__subclasses__()}
-
-
-MESSAGES: dict[str, type[Message]] = _leaves(Message)
-
-
-def encode(message: Message, payload: bytes | bytearray | memoryview = b"") -> bytes:
-    """The frame of a message. Raises ValueError for what no peer would accept: NaN, too long, a wrong payload_bytes.
-
-    Lone surrogates are replaced: they come from undecodable command-line bytes and have no form in UTF-8.
-    """
-    fields = message.as_dict()
-    if fields.get("payload_bytes", 0) != len(payload):
-        raise ValueError(f"{type(message).__name__} announces {fields.get('payload_bytes')} bytes, has {len(payload)}")
-    text = json.dumps({"type": type(message).__name__, **fields}, ensure_ascii=False, allow_nan=False)
-    body = text.encode("utf-8", "replace")
-    if len(body) > MAX_JSON_BYTES or len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"{type(message).__name__} is longer than a frame may be")
-    return b"".join((_LENGTH.pack(len(body)), body, payload))
-
-
-class Decoder:
-    """Bytes to (message, payload). Never allocates before a length is judged. One per connection, one thread.
-
-    Starts with the limits for strangers; `trust()` lifts them when the handshake is done.
-    """
-
-    def __init__(self, *, strict: bool) -> None:
-        self._parse: Callable[[bytes], Message] = _strict_parser() if strict else _parse_plain
-        self._buffer = bytearray()
-        self._trusted = False
-        self._pending: Message | None = None  # its payload is still on the way
-        self._wanted = 0  # bytes of that payload
-
-    def trust(self) -> None:
-        self._trusted = True
-
-    @property
-    def within_frame(self) -> bool:
-        """Whether a frame has begun and is not complete: an end of stream now would cut it."""
-        return bool(self._buffer) or self._pending is not None
-
-    def feed(self, data: bytes) -> list[tuple[Message, bytes]]:
-        """The messages that `data` completes, in order. Raises ProtocolError; the decoder is useless afterwards."""
-        self._buffer += data
-        complete = []
-        while (item := self._next()) is not None:
-            complete.append(item)
-        return complete
-
-    def _next(self) -> tuple[Message, bytes] | None:
-        if self._pending is None:
-            if len(self._buffer) < _LENGTH.size:
-                return None
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if not 0 < length <= (MAX_JSON_BYTES if self._trusted else MAX_HELLO_BYTES):
-                raise ProtocolError(f"a frame of {length} bytes")
-            if len(self._buffer) < _LENGTH.size + length:
-                return None
-            message = self._parse(bytes(self._buffer[_LENGTH.size : _LENGTH.size + length]))
-            del self._buffer[: _LENGTH.size + length]
-            self._wanted = getattr(message, "payload_bytes", 0)
-            if type(self._wanted) is not int or not 0 <= self._wanted <= (MAX_PAYLOAD_BYTES if self._trusted else 0):
-                raise ProtocolError(f"a payload of {self._wanted} bytes")
-            self._pending = message
-        if len(self._buffer) < self._wanted:
-            return None
-        message, payload = self._pending, bytes(self._buffer[: self._wanted])
-        del self._buffer[: self._wanted]
-        self._pending = None
-        return message, payload
-
-
-def _parse_plain(body: bytes) -> Message:
-    """For a peer that has proved itself: checks names, and types only where it has yet to prove itself."""
-    try:
-        fields = json.loads(body)
-        message = MESSAGES[fields.pop("type")](**fields)
-        if isinstance(message, (Challenge, Welcome, Denied)):
-            _check_types(message)
-        return message
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ProtocolError(f"not a message: {error!r}") from error
-
-
-def _check_types(message: Message) -> None:
-    for name, kind in type(message).__annotations__.items():
-        if type(getattr(message, name)).__name__ not in (("float", "int") if kind == "float" else (kind,)):
-            raise TypeError(f"{type(message).__name__}.{name} is no {kind}")
-
-
-@functools.cache
-def _strict_parser() -> Callable[[bytes], Message]:
-    """For strangers: a msgspec union of all messages, every type checked, unknown fields refused."""
-    import typing
-
-    import msgspec
-
-    def struct_of(kind: type[Message]) -> type[msgspec.Struct]:
-        hints = typing.get_type_hints(kind, localns={"Any": typing.Any})
-        fields: list[Any] = [
-            (name, hints[name]) if name in kind._required else (name, hints[name], getattr(kind, name))
-            for name in kind._fields
-        ]
-        return msgspec.defstruct(kind.__name__, fields, kw_only=True, tag=kind.__name__, forbid_unknown_fields=True)
-
-    decoder = msgspec.json.Decoder(typing.Union[tuple(struct_of(kind) for kind in MESSAGES.values())])  # noqa: UP007
-
-    def parse(body: bytes) -> Message:
-        try:
-            struct = decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise ProtocolError(f"not a message: {error}") from error
-        kind = MESSAGES[type(struct).__name__]
-        return kind(**{name: getattr(struct, name) for name in kind._fields})
-
-    return parse
+MESSAGES: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__subclasses__()}

@@ -28,9 +28,12 @@ from kokoro_common.command.doctor import CHECKS, Check, Finding, examine, judged
 from kokoro_common.errors import NoAudioDevice
 from kokoro_common.phonemes import g2p
 from kokoro_common.settings import Settings
-from kokoro_common.wire.messages import Finished
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.messages import Finished, Route
+from kokoro_common.wire.reports import StatusReport, VoiceServerReport
 from tests.conftest import World
 from tests.helpers.kokoro_world import connect_to_hub, hub_of
+from tests.helpers.reports import SERVER
 from tests.helpers.silent_card import SilentCard
 from tests.helpers.toy_kokoro import ToyKokoro
 
@@ -458,16 +461,16 @@ def test_english_with_a_spacy_model_that_does_not_load(settings: Settings, tmp_p
 # --- servers, log, speed ---------------------------------------------------------------------------------------------
 
 
-def status_of(**model: object) -> dict[str, object]:
-    known = {"state": "ready", "engine": "kokoro", "engine_reason": "", "rss_bytes": 10**9, "restarts": 0}
-    return {"version": doctor.__version__, "model_server": known | model, "voice_servers": [{}, {}]}
+def status_of(**model: Any) -> StatusReport:
+    voices = (VoiceServerReport(voice="af_heart", pid=1, port=1, rss_bytes=1, idle_s=0.0),) * 2
+    return StatusReport(version=doctor.__version__, model_server=SERVER.replace(**model), voice_servers=voices)
 
 
 def test_servers_of_another_version_or_without_a_model(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told("servers", settings) == (0, "none is running; they start with the first say.py")
     monkeypatch.setattr(client.Client, "status", lambda self: status_of(restarts=1))
     assert told("servers", settings) == (0, "model server (ready, 1000 MB) and 2 voice servers, 1 restart")
-    monkeypatch.setattr(client.Client, "status", lambda self: status_of() | {"version": "0.0.1"})
+    monkeypatch.setattr(client.Client, "status", lambda self: status_of().replace(version="0.0.1"))
     assert told("servers", settings) == (
         6,
         f"the servers are of version 0.0.1, say.py of {doctor.__version__}; "
@@ -508,8 +511,8 @@ def test_errors_count_since_the_servers_last_started(settings: Settings) -> None
 def test_speed_below_that_of_speech(settings: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def speak(self: client.Client, source: client.TextSource, options: client.Options) -> Finished:
-        asked.append((options.voice, options.engine, options.to_client))
+    def speak(self: client.Client, source: client.TextSource, speech: Speech, route: Route) -> Finished:
+        asked.append((speech.voice, speech.engine, route.sink == "client"))
         return Finished(utterance="0" * 32, seconds=2.0, timing={"model": 3.0, "first_audio": 0.5})
 
     monkeypatch.setattr(client.Client, "speak", speak)

@@ -12,16 +12,16 @@ import model_server
 from tests.helpers.stub_model_server import StubModelServer, StubSynthesis
 
 if TYPE_CHECKING:
+    from kokoro_common.sound.samples import Sound
     from kokoro_common.synthesis.scheduler import Piece
-    from kokoro_common.synthesis.synthesis import Sound
-    from kokoro_common.wire.connection import Peer
     from kokoro_common.wire.messages import Synthesize
+    from kokoro_common.wire.server import Peer
 
 
 class FailingSynthesis(StubSynthesis):
     def request(self, peer: Peer, message: Synthesize) -> None:
-        if "fails in the handler" in message.text:
-            raise RuntimeError(message.text)
+        if "fails in the handler" in message.request.text:
+            raise RuntimeError(message.request.text)
         super().request(peer, message)
 
     def synthesize(self, batch: list[Piece]) -> list[Sound]:

@@ -12,8 +12,8 @@ import voice_server
 from tests.helpers.recorder_voice_server import RecordedVoiceServer
 
 if TYPE_CHECKING:
-    from kokoro_common.wire.connection import Peer
     from kokoro_common.wire.messages import TextPart
+    from kokoro_common.wire.server import Peer
 
 
 class FailingVoiceServer(RecordedVoiceServer):

@@ -20,6 +20,8 @@ import numpy as np
 from kokoro_common import __version__
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.codec import Decoder, encode
 from kokoro_common.wire.connection import _proof
 from kokoro_common.wire.messages import (
     PROTOCOL,
@@ -27,7 +29,6 @@ from kokoro_common.wire.messages import (
     AudioChunk,
     Challenge,
     Credit,
-    Decoder,
     Denied,
     EndOfText,
     Failed,
@@ -35,10 +36,10 @@ from kokoro_common.wire.messages import (
     Hello,
     Message,
     Proof,
+    Route,
     Speak,
     TextPart,
     Welcome,
-    encode,
 )
 from tests.helpers.stub_engine import decode_samples, tag_of
 
@@ -79,7 +80,13 @@ class Client:
             self._send(Proof(proof=_proof(self._token, "client", "client", self._port, self._nonce, message.nonce)))
             self._decoder.trust()
         elif isinstance(message, Welcome):
-            self._send(Speak(utterance=utterance, voice="af_heart", lang="a", engine="espeak", sink="client"))
+            self._send(
+                Speak(
+                    utterance=utterance,
+                    speech=Speech(voice="af_heart", lang="a", engine="espeak"),
+                    route=Route(sink="client"),
+                )
+            )
             self._send(Credit(utterance=utterance, bytes=1 << 20))
         elif isinstance(message, Accepted):
             self._send(TextPart(utterance=utterance, text="Hello."))

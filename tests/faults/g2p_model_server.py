@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import numpy as np
 
 import model_server
+from kokoro_common.sound.samples import Sound
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded
-from kokoro_common.synthesis.synthesis import Sound, Synthesis
+from kokoro_common.synthesis.synthesis import Synthesis
 
 if TYPE_CHECKING:
     from kokoro_common.synthesis.scheduler import Piece
@@ -43,7 +44,7 @@ class PhonemeSynthesis(Synthesis):
         if batch[0].engine == "espeak":
             return super().synthesize(batch)
         spoken = [np.array([ord(phoneme) for phoneme in piece.text], np.float32) for piece in batch]
-        return [Sound(samples=samples / np.float32(SCALE), words=[]) for samples in spoken]
+        return [Sound(samples=samples / np.float32(SCALE)) for samples in spoken]
 
 
 class G2PModelServer(model_server.ModelServer):

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from kokoro_common.daemon.logs import Forwarding, JsonLines, LogFile
-from kokoro_common.wire.connection import Peer, call
+from kokoro_common.wire.connection import call
 from kokoro_common.wire.messages import LogLine
+from kokoro_common.wire.server import Peer
 
 if TYPE_CHECKING:
-    from kokoro_common.wire.connection import Delivery
+    from kokoro_common.wire.server import Delivery
 
 MAX_UNSENT = 1 << 20  # bytes: more is not offered, so that the peer is not dropped as one that does not read
 

@@ -18,8 +18,8 @@ from kokoro_common.synthesis.loader import Loader, VoiceLoaded
 from tests.helpers.stub_model_server import StubModelServer, StubSynthesis
 
 if TYPE_CHECKING:
+    from kokoro_common.sound.samples import Sound
     from kokoro_common.synthesis.scheduler import Piece
-    from kokoro_common.synthesis.synthesis import Sound
 
 
 class CardLoader(Loader):

@@ -10,7 +10,8 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from kokoro_common.wire.messages import MESSAGES, Message, encode
+from kokoro_common.wire.codec import encode
+from kokoro_common.wire.messages import MESSAGES, Message
 
 CORPUS = Path(__file__).with_suffix(".txt")
 TOKENS = [

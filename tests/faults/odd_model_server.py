@@ -15,8 +15,8 @@ import model_server
 from tests.helpers.stub_model_server import StubModelServer, StubSynthesis
 
 if TYPE_CHECKING:
+    from kokoro_common.sound.samples import Sound
     from kokoro_common.synthesis.scheduler import Piece
-    from kokoro_common.synthesis.synthesis import Sound
 
 WORK_SECONDS = 6.0
 

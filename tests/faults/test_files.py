@@ -39,6 +39,7 @@ from kokoro_common.settings import Settings, resolve
 from kokoro_common.synthesis import loader as loader_module
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded
 from kokoro_common.synthesis.synthesis import MAX_PACKS, Synthesis
+from kokoro_common.text.speech import ChunkRequest, Speech
 from kokoro_common.voices.catalogue import VOICES, parse_voice
 from kokoro_common.voices.pack import read_voice_pack
 from kokoro_common.wire.connection import Connection
@@ -48,6 +49,7 @@ from kokoro_common.wire.messages import (
     Failed,
     Message,
     Register,
+    Route,
     ServerState,
     Speak,
     Synthesize,
@@ -497,7 +499,9 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
 
     def speak(name: str) -> int:
         message = Speak(
-            utterance=os.urandom(16).hex(), voice=name, lang="a", speed=1.0, engine="espeak", seed=0, sink="client"
+            utterance=os.urandom(16).hex(),
+            speech=Speech(voice=name, lang="a", speed=1.0, engine="espeak", seed=0),
+            route=Route(sink="client"),
         )
         return code_of(speaker, message)
 
@@ -506,7 +510,10 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
         voice.send(UtteranceOpened(utterance=utterance))
         assert isinstance(voice.receive(10)[0], Admitted)
         message = Synthesize(
-            utterance=utterance, index=0, text="x", voice=name, lang="a", speed=1.0, engine="espeak", seed=0
+            utterance=utterance,
+            request=ChunkRequest(
+                index=0, text="x", speech=Speech(voice=name, lang="a", speed=1.0, engine="espeak", seed=0)
+            ),
         )
         code = code_of(voice, message)
         voice.send(UtteranceEnded(utterance=utterance, outcome="failed"))

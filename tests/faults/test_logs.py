@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,8 +25,9 @@ import pytest
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.daemon.logs import BURST, FILES, MAX_KEPT, JsonLines, LogFile, is_line
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.wire.connection import Inbox, Switchboard
-from kokoro_common.wire.messages import Cancelled, Credit, EndOfText, Failed, Finished, LogLine, Speak, TextPart
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.messages import Cancelled, Credit, EndOfText, Failed, Finished, LogLine, Route, Speak, TextPart
+from kokoro_common.wire.server import Inbox, Switchboard
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
 
@@ -219,12 +221,14 @@ def failing_world(world: World) -> World:
     return world
 
 
-def speak(world: World, text: str, **options: object) -> Finished | Cancelled | Failed:
+def speak(world: World, text: str, **route: Any) -> Finished | Cancelled | Failed:
     """Straight to the voice server: an utterance takes a hundredth of the time of a say.py."""
     connection = daemon.connect(RuntimeDirectory(str(world.runtime)), f"voice-{VOICE}")
     assert connection is not None
     utterance = os.urandom(16).hex()
-    connection.send(Speak(utterance=utterance, voice=VOICE, lang="a", engine="espeak", **options))
+    connection.send(
+        Speak(utterance=utterance, speech=Speech(voice=VOICE, lang="a", engine="espeak"), route=Route(**route))
+    )
     connection.send(TextPart(utterance=utterance, text=text))
     connection.send(EndOfText(utterance=utterance))
     connection.send(Credit(utterance=utterance, bytes=1 << 30))

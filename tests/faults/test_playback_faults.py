@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kokoro_common.client.client import Client, Options, TextSource
+from kokoro_common.client.client import Client, TextSource
 from kokoro_common.errors import NoAudioDevice
 from kokoro_common.settings import resolve
 from kokoro_common.sound import player as playback
 from kokoro_common.sound.player import Player
 from kokoro_common.sound.samples import to_pcm16
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.messages import Route
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
 from tests.helpers.recorder import BLOCK_FRAMES, Recorder, ramp
@@ -120,9 +122,9 @@ def test_e5_after_a_storm_of_interrupts_the_last_is_spoken_whole(stub_world: Wor
     for storm in range(count):
         for number in range(60):  # at some 50 a second
             client.speak(
-                TextSource(f"Number {number} of storm {storm} is cut."), Options(floor="interrupt", wait=False)
+                TextSource(f"Number {number} of storm {storm} is cut."), Speech(), Route(floor="interrupt", wait=False)
             )
-        assert client.speak(TextSource(last), Options(floor="interrupt")) is not None
+        assert client.speak(TextSource(last), Speech(), Route(floor="interrupt")) is not None
     spoken = [str(entry["utterance"]) for entry in stub_world.log() if entry["event"] == "speak"]
     lasts = [spoken[61 * (storm + 1)] for storm in range(count)]
     assert stub_world.say("--shutdown", "-q").returncode == 0

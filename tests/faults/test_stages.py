@@ -24,6 +24,7 @@ from kokoro_common.text.chunker import Chunker
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.wire.connection import Connection
 from kokoro_common.wire.messages import Message, Shutdown, Status, StatusRequest
+from kokoro_common.wire.reports import StatusReport
 from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
 from tests.helpers.local_hub import LocalHub
@@ -77,7 +78,8 @@ class StagedWorld(World):
     def report(self) -> dict[str, Any]:
         answer = self.ask_model(StatusRequest())
         assert isinstance(answer, Status)
-        return answer.report
+        known = {name: getattr(answer, name) for name in answer._fields}
+        return StatusReport(**known).as_json()
 
     def settled(self) -> dict[str, Any]:
         """The report once nothing is in flight and all live servers are in it; 15 s at the most."""

@@ -20,21 +20,17 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from kokoro_common.client.client import Client, Options, TextSource
+from kokoro_common.client.client import Client, TextSource
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.daemon.starter import ServerRecord
 from kokoro_common.errors import KokoroError
 from kokoro_common.settings import resolve
+from kokoro_common.text.speech import Speech
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.wire import connection as connections
-from kokoro_common.wire.connection import (
-    Busy,
-    Connection,
-    ConnectionLost,
-    NotOurServer,
-    OtherProtocol,
-    call,
-)
+from kokoro_common.wire import server as wire_server
+from kokoro_common.wire.codec import Decoder, encode
+from kokoro_common.wire.connection import Busy, Connection, ConnectionLost, NotOurServer, OtherProtocol, call
 from kokoro_common.wire.messages import (
     MESSAGES,
     PROTOCOL,
@@ -42,7 +38,6 @@ from kokoro_common.wire.messages import (
     AudioChunk,
     Challenge,
     Credit,
-    Decoder,
     Denied,
     EndOfText,
     Failed,
@@ -53,12 +48,12 @@ from kokoro_common.wire.messages import (
     Pong,
     Proof,
     ProtocolError,
+    Route,
     Speak,
     Stop,
     Synthesize,
     TextPart,
     Welcome,
-    encode,
 )
 from tests.conftest import World
 from tests.faults import mutants
@@ -270,7 +265,7 @@ def kinds_of_malformed(chance: random.Random) -> dict[str, bytes]:
     text = json.dumps({"type": "Cancel", "utterance": "a" * chance.randrange(99)}).encode()
     hello = encode(Hello(role="client", protocol=PROTOCOL, version="x", nonce="0" * 32))
     ping = encode(Ping())
-    speak = Speak(utterance=utterance, voice="af_heart", lang="a", sink="client")
+    speak = Speak(utterance=utterance, speech=Speech(voice="af_heart", lang="a"), route=Route(sink="client"))
     strings: dict[object, object] = {**mutants.PLAIN, str: "@"}
     typed = [encode(message).replace(b'"@"', f'"{string}"'.encode()) for message in mutants.messages(strings)
              if type(message).__name__ not in ("Shutdown", "AudioChunk")]  # fmt: skip
@@ -420,7 +415,9 @@ def in_its_place(message: Message, role: str, utterance: str, voice: str) -> lis
         if type(message) in (type(register), type(opened)):
             return [message, opened] if type(message) is type(register) else [register, message]
         return [register, opened, message]
-    speak = Speak(utterance=utterance, voice="af_heart", lang="a", engine="espeak", sink="client")
+    speak = Speak(
+        utterance=utterance, speech=Speech(voice="af_heart", lang="a", engine="espeak"), route=Route(sink="client")
+    )
     text = TextPart(utterance=utterance, text="Good morning. ")
     before = [] if isinstance(message, Speak) else [speak, Credit(utterance=utterance, bytes=MB), text]
     return [*before, message, text, EndOfText(utterance=utterance)]
@@ -520,7 +517,7 @@ def test_b3_idle_sockets_are_told_and_closed_and_others_come_in_between(servers:
             sock.close()
         time.sleep(max(0.0, began + 6 - time.monotonic()))
     after = servers.processes["model"].cpu_times()
-    busy = sum(answer == encode(connections.BUSY) for answer in answers)
+    busy = sum(answer == encode(wire_server.BUSY) for answer in answers)
     held = busy + answers.count(b"")
     share = (after.user + after.system - processor.user - processor.system) / (time.monotonic() - began)
     shown("B3", "idle sockets closed, told busy or not, none reset", held, of=count, told_busy=busy,
@@ -763,9 +760,9 @@ def test_b4_an_impostor_in_the_place_of_a_server_sees_neither_token_nor_text(
         monkeypatch.setenv(key, value)
     client = Client(resolve())
     ways: dict[str, Callable[[], object]] = {
-        "speak": lambda: client.speak(TextSource(CANARY), Options(to_client=True, engine="espeak")),
+        "speak": lambda: client.speak(TextSource(CANARY), Speech(engine="espeak"), Route(sink="client")),
         "speak by way of the model server": lambda: client.speak(
-            TextSource(CANARY), Options(to_client=True, engine="espeak", device="cpu")
+            TextSource(CANARY), Speech(engine="espeak"), Route(sink="client"), device="cpu"
         ),
         "control": lambda: client.control(Stop()),
         "status": client.status,
@@ -912,7 +909,13 @@ def test_b7_a_slow_reader_of_audio_is_dropped_and_nobody_else(servers: Servers, 
         connection = call(servers.ports[name], servers.token, "client")
         connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         utterance = os.urandom(16).hex()
-        connection.send(Speak(utterance=utterance, voice="af_heart", lang="a", engine="espeak", sink="client"))
+        connection.send(
+            Speak(
+                utterance=utterance,
+                speech=Speech(voice="af_heart", lang="a", engine="espeak"),
+                route=Route(sink="client"),
+            )
+        )
         connection.send(Credit(utterance=utterance, bytes=1 << 40))
         connection.send(TextPart(utterance=utterance, text=text))
         connection.send(EndOfText(utterance=utterance))
@@ -951,7 +954,11 @@ def whole_audio(servers: Servers, name: str) -> int:
     """Frames of one utterance, taken in order and to its end."""
     connection = call(servers.ports[name], servers.token, "client")
     utterance, text = os.urandom(16).hex(), "One. Two and three. Four."
-    connection.send(Speak(utterance=utterance, voice="af_heart", lang="a", engine="espeak", sink="client"))
+    connection.send(
+        Speak(
+            utterance=utterance, speech=Speech(voice="af_heart", lang="a", engine="espeak"), route=Route(sink="client")
+        )
+    )
     connection.send(Credit(utterance=utterance, bytes=1 << 22))
     connection.send(TextPart(utterance=utterance, text=text))
     connection.send(EndOfText(utterance=utterance))

@@ -14,11 +14,12 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from kokoro_common.client.client import Client, Listener, Options, TextSource
+from kokoro_common.client.client import Client, Listener, TextSource
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError
@@ -26,9 +27,10 @@ from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P
 from kokoro_common.settings import resolve
 from kokoro_common.text.chunker import Chunker, TextChunk, speakable
 from kokoro_common.text.markup import Markup
+from kokoro_common.text.speech import Speech
 from kokoro_common.text.ssml import Ssml, Unknown
 from kokoro_common.wire.connection import ConnectionLost
-from kokoro_common.wire.messages import EndOfText, Failed, Finished, TextPart
+from kokoro_common.wire.messages import EndOfText, Failed, Finished, Route, TextPart
 from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
 from tests.faults.g2p_model_server import heard_phonemes
@@ -56,7 +58,7 @@ class Ear(Listener):
         return bool(self.heard) and float(np.abs(np.frombuffer(self.heard, "<f4")).max()) > QUIET
 
 
-def speak(world: World, text: str, **options: object) -> tuple[Ear, Finished | KokoroError]:
+def speak(world: World, text: str, **options: Any) -> tuple[Ear, Finished | KokoroError]:
     """As `say.py -o - <file` does it: what is no UTF-8 is replaced on the way."""
     ear = Ear()
     reading = os.memfd_create("text")
@@ -65,7 +67,7 @@ def speak(world: World, text: str, **options: object) -> tuple[Ear, Finished | K
             file.write(text.encode("utf-8", "surrogatepass"))
         os.lseek(reading, 0, os.SEEK_SET)
         client = Client(resolve({}, world.environment), ear)
-        finished = client.speak(TextSource(fd=reading), Options(to_client=True, **options))  # type: ignore[arg-type]
+        finished = client.speak(TextSource(fd=reading), Speech(**options), Route(sink="client"))
         assert finished is not None
         return ear, finished
     except KokoroError as error:

@@ -19,16 +19,19 @@ import model_server
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.engine.tuning import Choice
 from kokoro_common.phonemes.g2p import Spoken
+from kokoro_common.sound.samples import Sound
 from kokoro_common.synthesis import loader
 from kokoro_common.synthesis.scheduler import Scheduler
-from kokoro_common.synthesis.synthesis import Sound, Synthesis
-from kokoro_common.wire.connection import Connection, Switchboard
+from kokoro_common.synthesis.synthesis import Synthesis
+from kokoro_common.text.speech import TimedWord
+from kokoro_common.wire.connection import Connection
+from kokoro_common.wire.server import Switchboard
 from tests.helpers.stage import reached
 from tests.helpers.stub_engine import encode_samples
 
 if TYPE_CHECKING:
     from kokoro_common.synthesis.scheduler import Piece
-    from kokoro_common.wire.messages import Synthesize
+    from kokoro_common.text.speech import ChunkRequest
 
 FRAMES_PER_CHARACTER = 1_200  # 50 ms
 REAL_TIME_FACTOR = float(os.environ.get("STUB_RTF", "0"))  # seconds of work for a second of audio
@@ -46,16 +49,24 @@ class StubSynthesis(Synthesis):
             frames = len(piece.text) * FRAMES_PER_CHARACTER
             time.sleep(REAL_TIME_FACTOR * frames / 24_000)  # the work
             reached("M9")
-            words = [[word.start(), word.end(), *(FRAMES_PER_CHARACTER * place for place in word.span())]
-                     for word in re.finditer(r"\w+", piece.text)]  # fmt: skip
-            sounds.append(Sound(samples=encode_samples(piece.utterance, piece.index, frames), words=words))
+            words = tuple(
+                TimedWord(
+                    start=word.start(),
+                    end=word.end(),
+                    first_frame=FRAMES_PER_CHARACTER * word.start(),
+                    last_frame=FRAMES_PER_CHARACTER * word.end(),
+                )
+                for word in re.finditer(r"\w+", piece.text)
+            )
+            samples = encode_samples(piece.utterance, piece.request.index, frames)
+            sounds.append(Sound(samples=samples, words=words))
         return sounds
 
     def _build(self, lang: str) -> None:
         pass
 
-    def _phonemes(self, message: Synthesize) -> list[Spoken]:
-        return [Spoken(phonemes=message.text, words=())]
+    def _phonemes(self, request: ChunkRequest) -> list[Spoken]:
+        return [Spoken(phonemes=request.text, words=())]
 
 
 class StubModelServer(model_server.ModelServer):
@@ -95,8 +106,8 @@ class StagedLife(daemon.Life):
 
 
 class StagedSwitchboard(Switchboard):
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    def start(self) -> None:
+        super().start()
         reached("M3")
 
 

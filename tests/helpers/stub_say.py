@@ -23,7 +23,7 @@ client.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
 
 class StagedConversation(client._Conversation):
     def _hear(self, message: Message, payload: bytes) -> None:
-        if isinstance(message, AudioChunk if self._options.to_client else Started):
+        if isinstance(message, AudioChunk if self._route.sink == "client" else Started):
             reached("C4")
         super()._hear(message, payload)
 

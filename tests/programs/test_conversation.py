@@ -12,9 +12,11 @@ import time
 import numpy as np
 import pytest
 
-from kokoro_common.client.client import Client, Options, TextSource
+from kokoro_common.client.client import Client, TextSource
 from kokoro_common.errors import KokoroError, UsageError, UtteranceCancelled
 from kokoro_common.settings import resolve
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.messages import Route
 from tests.conftest import World
 from tests.helpers.stub_engine import decode_samples
 
@@ -182,10 +184,10 @@ def test_many_shells_and_voices_speak_one_at_a_time_and_each_ends_once(stub_worl
         client = client_of(stub_world)
         for turn in range(6):
             interrupt = (number + turn) % 10 == 0
-            options = Options(voice=voices[(number + turn) % 3], engine="espeak",
-                              floor="interrupt" if interrupt else "queue")  # fmt: skip
+            speech = Speech(voice=voices[(number + turn) % 3], engine="espeak")
+            route = Route(floor="interrupt" if interrupt else "queue")
             try:
-                client.speak(TextSource(f"Shell {number}, turn {turn}."), options)
+                client.speak(TextSource(f"Shell {number}, turn {turn}."), speech, route)
                 outcomes.append("finished")
             except UtteranceCancelled:
                 outcomes.append("cancelled")
@@ -215,15 +217,19 @@ def test_many_shells_and_voices_speak_one_at_a_time_and_each_ends_once(stub_worl
 def test_a_storm_of_interrupts_leaves_the_last_one_whole(stub_world: World) -> None:
     client = client_of(stub_world)
     for _ in range(3):
-        client.speak(TextSource("Warm up."), Options(engine="espeak"))
+        client.speak(TextSource("Warm up."), Speech(engine="espeak"), Route())
     (voice,) = [server for server in stub_world.servers() if "voice_server" in " ".join(server.cmdline())]
     descriptors = voice.num_fds()
     for turn in range(60):
         client.speak(
             TextSource(f"Number {turn} of a storm that blows. " * 5),
-            Options(engine="espeak", floor="interrupt", wait=False),
+            Speech(engine="espeak"),
+            Route(floor="interrupt", wait=False),
         )
-    assert client.speak(TextSource("The last one is whole."), Options(engine="espeak", floor="interrupt")) is not None
+    assert (
+        client.speak(TextSource("The last one is whole."), Speech(engine="espeak"), Route(floor="interrupt"))
+        is not None
+    )
     assert voice.num_fds() <= descriptors + 1
     stub_world.say("--shutdown", "-q")
     tag, _, frames = heard(stub_world, "af_heart")[-1]
@@ -240,7 +246,7 @@ def test_every_word_is_followed_once_in_order(stub_world: World) -> None:
 def test_options_and_texts_that_cannot_be_sent_are_named(stub_world: World) -> None:
     client = client_of(stub_world)
     with pytest.raises(UsageError, match="cannot be sent"):
-        client.speak(TextSource("hello"), Options(engine="espeak", speed=float("nan"), to_client=True))
-    spoken = client.speak(TextSource("a lone \ud800 surrogate"), Options(engine="espeak", to_client=True))
+        client.speak(TextSource("hello"), Speech(engine="espeak", speed=float("nan")), Route(sink="client"))
+    spoken = client.speak(TextSource("a lone \ud800 surrogate"), Speech(engine="espeak"), Route(sink="client"))
     assert spoken is not None
     assert spoken.seconds > 0.5

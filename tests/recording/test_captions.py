@@ -27,6 +27,7 @@ from kokoro_common.recording.captions import (
     words_of,
 )
 from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.text.speech import TimedWord
 from kokoro_common.wire.messages import ChunkSpoken
 from tests.helpers.players import ffmpeg
 
@@ -36,15 +37,15 @@ def chunk(text: str, *words: tuple[str, int, int], frames: int = 10_000) -> Chun
     found, place = [], 0
     for word, first, last in words:
         place = text.index(word, place)
-        found.append([place, place + len(word), first, last])
+        found.append(TimedWord(start=place, end=place + len(word), first_frame=first, last_frame=last))
         place += len(word)
     return ChunkSpoken(
         utterance="",
         index=0,
         text=text,
         start=100,
-        places=[100 + at for at in range(len(text))],
-        words=found,
+        places=tuple(100 + at for at in range(len(text))),
+        words=tuple(found),
         frames=frames,
     )
 
@@ -114,14 +115,14 @@ TEXTS = st.text(alphabet=st.sampled_from("ab1.,-—()“” 日本。 "), max_si
 def test_every_character_is_in_one_word_and_times_go_forward(
     text: str, spoken: list[tuple[int, int, int, int]]
 ) -> None:
-    taken: list[list[int]] = []
+    taken: list[TimedWord] = []
     for start, length, first, last in sorted(spoken):
-        if (not taken or start >= taken[-1][1]) and start + length <= len(text):
-            taken.append([start, start + length, first, last])
-    words = words_of(chunk(text).replace(words=taken), 50)
+        if (not taken or start >= taken[-1].end) and start + length <= len(text):
+            taken.append(TimedWord(start=start, end=start + length, first_frame=first, last_frame=last))
+    words = words_of(chunk(text).replace(words=tuple(taken)), 50)
     assert "".join(word.text for word in words).replace(" ", "") in ("", text.replace(" ", ""))
     assert bool(words) == (
-        any(map(str.isalnum, text)) or bool([each for each in taken if text[each[0] : each[1]].strip()])
+        any(map(str.isalnum, text)) or bool([each for each in taken if text[each.start : each.end].strip()])
     )
     times = [time for word in words for time in (word.first, word.last)]
     assert times == sorted(times)

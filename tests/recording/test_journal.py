@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from kokoro_common.errors import OutputError, UsageError
 from kokoro_common.recording.journal import Journal
+from kokoro_common.text.speech import TimedWord
 from kokoro_common.wire.messages import ChunkSpoken
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 def chunk(index: int, frames: int) -> ChunkSpoken:
     text = f"Number {index} – naïve."
-    places = [100 * index + at for at in range(len(text))]
-    words = [[0, 6, 0, frames // 2]]
+    places = tuple(100 * index + at for at in range(len(text)))
+    words = (TimedWord(start=0, end=6, first_frame=0, last_frame=frames // 2),)
     return ChunkSpoken(
         utterance="0" * 32, index=index, text=text, start=places[0], places=places, words=words, frames=frames
     )

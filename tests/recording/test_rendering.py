@@ -23,6 +23,7 @@ from kokoro_common.errors import OutputError, ServersUnreachable, UsageError
 from kokoro_common.recording.encoders import Form
 from kokoro_common.recording.rendering import WORTH_KEEPING, Plan, Recording, Rendering
 from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.text.speech import Speech, TimedWord
 from kokoro_common.wire.messages import ChunkSpoken, Finished
 from tests.conftest import World
 from tests.helpers.kokoro_world import connect_to_hub, hub_of
@@ -49,9 +50,12 @@ def spoken(number: int) -> tuple[bytes, ChunkSpoken]:
     noise = np.random.default_rng(number).normal(0, 0.2, FRAMES + 7)
     samples = np.convolve(noise, np.ones(8) / 8, "valid").astype("<f4")  # as low as a voice: all formats keep it
     text, start = SENTENCES[number], TEXT.index(SENTENCES[number])
-    places = [start + at for at in range(len(text))]
+    places = tuple(start + at for at in range(len(text)))
     found = re.finditer(r"\w+", text)
-    words = [[*word.span(), at * 5_000, at * 5_000 + 4_000] for at, word in enumerate(found)]
+    words = tuple(
+        TimedWord(start=word.start(), end=word.end(), first_frame=at * 5_000, last_frame=at * 5_000 + 4_000)
+        for at, word in enumerate(found)
+    )
     chunk = ChunkSpoken(
         utterance="0" * 32, index=number, text=text, start=start, places=places, words=words, frames=FRAMES
     )
@@ -72,7 +76,7 @@ def plan(folder: Path, name: str = "book.m4b", **fields: object) -> Plan:
 
 
 def rendered(wanted: Plan, document: Document = BOOK) -> None:
-    rendering = Rendering(wanted, document, {"voice": "x"})
+    rendering = Rendering(wanted, document, Speech())
     rendering.render(lambda first, _: speak(rendering, range(first, 6)))
     rendering.finish(lambda _: None)
 
@@ -125,12 +129,12 @@ def test_what_was_interrupted_goes_on_and_comes_out_the_same(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
     rendered(plan(whole, "book.flac", split=split))
-    rendering = Rendering(plan(parts, "book.flac", split=split), BOOK, {"voice": "x"})
+    rendering = Rendering(plan(parts, "book.flac", split=split), BOOK, Speech())
     rendering.begun_by("espeak")
     speak(rendering, range(stop))
     rendering.write(b"\0" * 40)  # of the next one
     assert rendering.abandon()
-    again = Rendering(plan(parts, "book.flac", split=split), BOOK, {"voice": "x"})
+    again = Rendering(plan(parts, "book.flac", split=split), BOOK, Speech())
     assert (again.count, again.engine) == (stop, "espeak" if stop else "")
     assert (again.fraction == 0.0) == (stop == 0)
     again.render(lambda first, _: speak(again, range(first, 6)))
@@ -141,12 +145,12 @@ def test_what_was_interrupted_goes_on_and_comes_out_the_same(
 
 
 def test_another_voice_is_told_of_what_is_kept(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendering = Rendering(plan(tmp_path), BOOK, {"voice": "x"})
+    rendering = Rendering(plan(tmp_path), BOOK, Speech())
     speak(rendering, range(4))
     rendering.abandon()
     monkeypatch.setattr("kokoro_common.recording.journal.WORTH_KEEPING", 1.0)
     with pytest.raises(UsageError, match="go on with the same text and options, or begin anew: rm -r"):
-        Rendering(plan(tmp_path), BOOK, {"voice": "y"})
+        Rendering(plan(tmp_path), BOOK, Speech(speed=2.0))
     shutil.rmtree(rendering.folder)
     rendered(plan(tmp_path))
 
@@ -161,7 +165,7 @@ def test_a_chapter_that_is_not_what_it_should_be_is_encoded_again(change: str, t
         path.unlink()
 
     def interrupted(other: Plan) -> None:
-        rendering = Rendering(other, BOOK, {"voice": "x"})
+        rendering = Rendering(other, BOOK, Speech())
         rendering.render(lambda first, _: speak(rendering, range(first, 6)))
         rendering._jobs.put(None)
         rendering._encoder.join()  # two chapters are there
@@ -206,7 +210,7 @@ def test_the_ceiling_is_kept_at_another_rate_too(rate: int, tmp_path: Path) -> N
 
 
 def test_a_removed_journal_costs_nothing(tmp_path: Path) -> None:
-    rendering = Rendering(plan(tmp_path, "b.flac"), BOOK, {})
+    rendering = Rendering(plan(tmp_path, "b.flac"), BOOK, Speech())
     speak(rendering, range(3))
     shutil.rmtree(rendering.folder)
     speak(rendering, range(3, 6))
@@ -216,7 +220,7 @@ def test_a_removed_journal_costs_nothing(tmp_path: Path) -> None:
 
 def test_a_pipe_that_nobody_reads_holds_nobody(tmp_path: Path, kept: None) -> None:
     os.mkfifo(tmp_path / "pipe")
-    rendering = Rendering(plan(tmp_path, "b.wav", captions=(("srt", str(tmp_path / "pipe")),)), BOOK, {})
+    rendering = Rendering(plan(tmp_path, "b.wav", captions=(("srt", str(tmp_path / "pipe")),)), BOOK, Speech())
     speak(rendering, range(6))
     rendering._end_chapter(rendering._journal.place)
     rendering._jobs.put(rendering._whole())
@@ -227,7 +231,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody(tmp_path: Path, kept: None) -> No
 
 
 def test_what_is_short_is_not_kept(tmp_path: Path) -> None:
-    rendering = Rendering(plan(tmp_path), BOOK, {})
+    rendering = Rendering(plan(tmp_path), BOOK, Speech())
     speak(rendering, range(4))
     assert rendering.seconds < WORTH_KEEPING
     assert not rendering.abandon()
@@ -235,7 +239,7 @@ def test_what_is_short_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_lost_servers_are_asked_again_as_long_as_it_goes_on(tmp_path: Path) -> None:
-    rendering = Rendering(plan(tmp_path, "book.wav"), BOOK, {})
+    rendering = Rendering(plan(tmp_path, "book.wav"), BOOK, Speech())
     asked = []
 
     def fragile(first: int, _: str) -> Finished:
@@ -255,7 +259,7 @@ def test_lost_servers_are_asked_again_as_long_as_it_goes_on(tmp_path: Path) -> N
 
 
 def test_servers_that_bring_nothing_are_given_up(tmp_path: Path) -> None:
-    rendering = Rendering(plan(tmp_path), BOOK, {})
+    rendering = Rendering(plan(tmp_path), BOOK, Speech())
 
     def dead(_: int, __: str) -> Finished:
         raise ServersUnreachable("lost")
@@ -272,7 +276,7 @@ def test_every_format_is_as_loud_as_wanted(name: str, tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_encoder_is_raised_and_the_audio_kept(tmp_path: Path, kept: None) -> None:
-    rendering = Rendering(plan(tmp_path, "book.mp3", split=True), BOOK, {})
+    rendering = Rendering(plan(tmp_path, "book.mp3", split=True), BOOK, Speech())
     speak(rendering, range(2))
     (tmp_path / "book-01.mp3").mkdir()  # in the way
     with pytest.raises(OutputError, match=r"book-01\.mp3 cannot be written: is a directory"):
@@ -290,13 +294,13 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path: Path)
         plan(tmp_path / "missing", split=True),
     ):
         with pytest.raises(OutputError, match="make the folder first"):
-            Rendering(wanted, BOOK, {})
+            Rendering(wanted, BOOK, Speech())
     assert os.listdir(tmp_path) == []
     (tmp_path / "b-03.mp3").mkdir()
     with pytest.raises(OutputError, match=r"b-03\.mp3 cannot be written: is a directory"):
-        Rendering(plan(tmp_path, "b.mp3", split=True), BOOK, {})
+        Rendering(plan(tmp_path, "b.mp3", split=True), BOOK, Speech())
     with pytest.raises(OutputError, match="file name too long"):
-        Rendering(plan(tmp_path, f"{'x' * 250}.mp3", split=True), BOOK, {})
+        Rendering(plan(tmp_path, f"{'x' * 250}.mp3", split=True), BOOK, Speech())
 
 
 def test_chapters_without_speech_are_no_chapters(tmp_path: Path) -> None:

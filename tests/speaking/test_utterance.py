@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,12 +12,14 @@ from kokoro_common.errors import KokoroError, UnknownVoice, UsageError
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.speaking.utterance import AHEAD_FRAMES, CHUNKS_IN_FLIGHT, Pace, Utterance
 from kokoro_common.text.chunker import MAX_SAID
+from kokoro_common.text.speech import ChunkRequest, Pronunciation, Role, Speech, TimedWord
 from kokoro_common.wire.messages import (
     MAX_TEXT_PART_BYTES,
     TEXT_CREDIT,
     AudioChunk,
     ChunkSpoken,
     ProtocolError,
+    Route,
     Speak,
     Synthesize,
     Synthesized,
@@ -25,24 +29,30 @@ SENTENCE = "The first sentence is here. "
 LONG = "It began, as such things do, on a quiet morning, when nobody had thought of it, and it went on, so they say. "
 
 
-def utterance(pace: Pace | None = None, **fields: object) -> Utterance:
-    speak = Speak(**{"utterance": "0" * 32, "voice": "af_heart", "lang": "a", "engine": "kokoro", **fields})  # type: ignore[arg-type]
+def utterance(pace: Pace | None = None, **fields: Any) -> Utterance:
+    route = {name: value for name, value in fields.items() if name in Route._fields}
+    speech = {name: value for name, value in fields.items() if name not in Route._fields}
+    speak = Speak(
+        utterance="0" * 32, speech=Speech(**{"lang": "a", "engine": "kokoro", **speech}), route=Route(**route)
+    )
     return Utterance(speak, pace or Pace())
 
 
-def answer(speech: Utterance, message: Synthesize, seconds: float, work: float = 0.0) -> int:
-    speech.add_audio(audio(message.index), b"\0" * 4 * int(seconds * SAMPLE_RATE))
-    return speech.synthesized(Synthesized(utterance=speech.id, index=message.index, g2p=0.0, queue=0.0, model=work))
+def answer(speech: Utterance, request: ChunkRequest, seconds: float, work: float = 0.0) -> int:
+    speech.add_audio(audio(request.index), b"\0" * 4 * int(seconds * SAMPLE_RATE))
+    return speech.synthesized(Synthesized(utterance=speech.id, index=request.index, g2p=0.0, queue=0.0, model=work))
 
 
 def audio(index: int, *words: list[int]) -> AudioChunk:
-    return AudioChunk(utterance="u", index=index, words=list(words))
+    names = ("start", "end", "first_frame", "last_frame")
+    timed = [TimedWord(**dict(zip(names, word, strict=True))) for word in words]
+    return AudioChunk(utterance="u", index=index, words=tuple(timed))
 
 
-def asked(speech: Utterance, ahead: float = 0.0) -> Synthesize:
+def asked(speech: Utterance, ahead: float = 0.0) -> ChunkRequest:
     message = speech.next_synthesize(int(ahead * SAMPLE_RATE))
     assert message is not None
-    return message
+    return message.request
 
 
 @pytest.mark.parametrize(
@@ -65,11 +75,11 @@ def test_a_first_chunk_without_sound_is_no_measure() -> None:
 
 
 def test_what_is_said_instead_is_no_more_than_a_chunk_can_answer() -> None:
-    speech = utterance(lexicon=[["a", "x" * 190]])
+    speech = utterance(lexicon=(Pronunciation(word="a", said="x" * 190),))
     speech.add_text("a " * 190 + ". Next")
     assert sum(len(str(edit[2])) for edit in asked(speech).edits) <= MAX_SAID
     with pytest.raises(UsageError):
-        utterance(dialogue=True, cast=[[f"n{number}", "af_heart"] for number in range(101)])
+        utterance(dialogue=True, cast=tuple(Role(name=f"n{number}", voice="af_heart") for number in range(101)))
 
 
 def test_chunks_are_asked_for_in_order_and_few_at_a_time() -> None:
@@ -110,7 +120,7 @@ def test_all_credit_for_text_comes_back_when_all_is_spoken(parts: list[str]) -> 
     returned = sum(speech.add_text(part) for part in parts)
     speech.end_text()
     while message := speech.next_synthesize(0):
-        returned += answer(speech, message, 0.1)
+        returned += answer(speech, message.request, 0.1)
     assert speech.complete
     assert spent - returned <= 400  # at most what the chunker held to the end
 
@@ -143,9 +153,10 @@ def test_a_half_sentence_is_taken_when_its_writer_pauses() -> None:
     assert speech.next_synthesize(0) is None
     assert speech.half_sentence
     speech.writer_paused(clauses_only=True)
-    assert asked(speech).text == "Well,"
+    first = asked(speech)
+    assert first.text == "Well,"
     assert not speech.half_sentence  # something is under way
-    answer(speech, Synthesize(utterance="u", index=0, text="", voice="", lang="", speed=1.0, engine="", seed=0), 0.5)
+    answer(speech, first, 0.5)
     assert speech.half_sentence
     speech.writer_paused(clauses_only=True)
     assert speech.next_synthesize(0) is None
@@ -178,8 +189,8 @@ def test_the_borders_of_a_file_do_not_depend_on_the_engines_speed() -> None:
         speech.end_text()
         texts = []
         while message := speech.next_synthesize(0):
-            texts.append(message.text)
-            answer(speech, message, 1.0)
+            texts.append(message.request.text)
+            answer(speech, message.request, 1.0)
         spoken.append(texts)
     assert spoken[0] == spoken[1]
 
@@ -232,8 +243,8 @@ def rendered(parts: list[str], first_chunk: int) -> tuple[list[Synthesize], list
         returned += speech.skip_on()
     asked_for = []
     while message := speech.next_synthesize(0):
-        asked_for.append(message)
-        returned += answer(speech, message, 0.1)
+        asked_for.append(message.request)
+        returned += answer(speech, message.request, 0.1)
     assert speech.complete
     return asked_for, [each for each, _ in speech.audio if isinstance(each, ChunkSpoken)], spent - returned
 
@@ -280,12 +291,12 @@ def test_behind_its_audio_stand_the_words_of_a_text_chunk_also_when_the_model_se
         index=0,
         text="One two.",
         start=0,
-        places=[0, 1, 2, 3, 9, 10, 11, 16],
-        words=[[0, 3, 0, 9], [4, 7, 90, 120]],
+        places=(0, 1, 2, 3, 9, 10, 11, 16),
+        words=audio(0, [0, 3, 0, 9], [4, 7, 90, 120]).words,
         frames=140,
     )
     assert speech.frames_handed_on == 0
-    assert utterance(sink="client").speak.words is False
+    assert utterance(sink="client").route.words is False
 
 
 def test_the_speakers_get_no_words() -> None:

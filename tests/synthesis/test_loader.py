@@ -24,8 +24,9 @@ from kokoro_common.synthesis import loader as loader_module
 from kokoro_common.synthesis import synthesis as synthesis_module
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded
 from kokoro_common.synthesis.synthesis import Synthesis
-from kokoro_common.wire.connection import Peer
+from kokoro_common.text.speech import ChunkRequest, Speech
 from kokoro_common.wire.messages import Failed, ServerState, Synthesize
+from kokoro_common.wire.server import Peer
 
 FILES = {"config.json": b"{}", "model.pth": b"weights"}
 REVISION = "0" * 40
@@ -252,7 +253,10 @@ def test_a_g2p_that_cannot_be_built_fails_the_request_and_not_the_start(start: S
     start.synthesis.open(cast(Peer, voice_server), "u")
     start.synthesis.request(
         cast(Peer, voice_server),
-        Synthesize(utterance="u", index=0, text="hello", voice="af_heart", lang="a", speed=1.0, seed=0, engine=""),
+        Synthesize(
+            utterance="u",
+            request=ChunkRequest(index=0, text="hello", speech=Speech(voice="af_heart", lang="a", engine="kokoro")),
+        ),
     )
     failed = voice_server.messages.get(timeout=SECONDS)
     assert isinstance(failed, Failed)

@@ -8,22 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kokoro_common.synthesis.scheduler import Piece, Scheduler
+from kokoro_common.text.speech import ChunkRequest, Speech
 
 
 def piece(utterance: str, index: int, engine: str = "kokoro", owner: str = "voice", text: str = "x") -> Piece:
     return Piece(
         owner=owner,
         utterance=utterance,
-        index=index,
-        part=0,
-        last=True,
+        request=ChunkRequest(index=index, text=text, speech=Speech(lang="a")),
         engine=engine,
         text=text,
-        voice="af_heart",
-        lang="a",
-        speed=1.0,
         seed=0,
-        g2p=0.0,
         added=0.0,
     )
 
@@ -84,7 +79,7 @@ def test_a_book_fills_a_batch_when_nobody_else_waits() -> None:
     scheduler = Scheduler()
     for index in range(5):
         scheduler.add(piece("book", index))
-    assert [[each.index for each in batch] for batch in drained(scheduler, 4)] == [[0, 1, 2, 3], [4]]
+    assert [[each.request.index for each in batch] for batch in drained(scheduler, 4)] == [[0, 1, 2, 3], [4]]
 
 
 def test_a_notice_does_not_wait_for_what_is_much_longer_and_that_has_the_next_turn() -> None:

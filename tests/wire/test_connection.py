@@ -17,19 +17,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kokoro_common.text.speech import Speech
 from kokoro_common.wire import connection as connections
-from kokoro_common.wire.connection import (
-    Busy,
-    Connection,
-    ConnectionLost,
-    Inbox,
-    NotOurServer,
-    OtherProtocol,
-    Peer,
-    Switchboard,
-    call,
-)
-from kokoro_common.wire.messages import PROTOCOL, Challenge, Credit, Denied, Hello, Ping, Pong, Proof, Speak, encode
+from kokoro_common.wire import server as wire_server
+from kokoro_common.wire.codec import encode
+from kokoro_common.wire.connection import Busy, Connection, ConnectionLost, NotOurServer, OtherProtocol, call
+from kokoro_common.wire.messages import PROTOCOL, Challenge, Credit, Denied, Hello, Ping, Pong, Proof, Speak
+from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard
 
 if TYPE_CHECKING:
     pass
@@ -65,7 +59,7 @@ class Server:
 
     def close(self) -> None:
         self.board.close()
-        self.inbox.put((None, None, b""))
+        self.inbox.report(PeerGone())
         self._thread.join(5)
 
 
@@ -280,7 +274,7 @@ STRANGERS = {
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
     "redis": b"*1\r\n$8\r\nFLUSHALL\r\n",
     "STUN": bytes.fromhex("000100002112a442") + b"\0" * 12,
-    "speech before hello": encode(Speak(utterance="0" * 32, voice="af_heart", lang="a")),
+    "speech before hello": encode(Speak(utterance="0" * 32, speech=Speech(voice="af_heart", lang="a"))),
     "two hellos": 2 * encode(Hello(role="client", protocol=PROTOCOL, version="x", nonce="0" * 32)),
     "a role of its own": encode(Hello(role="admin", protocol=PROTOCOL, version="x", nonce="0" * 32)),
     "random": random.Random(0).randbytes(4000),
@@ -326,10 +320,10 @@ def test_a_peer_that_does_not_read_is_dropped_and_nobody_waits_for_it() -> None:
         thread = threading.Thread(target=peer.serve)
         thread.start()
         for _ in range(40):  # 20 MB, which nobody reads
-            peer.post(Speak(utterance="u" * 500_000, voice="v", lang="a"))
+            peer.post(Speak(utterance="u" * 500_000, speech=Speech(voice="v", lang="a")))
         assert peer.ended.wait(15)
         thread.join(5)
-    assert inbox.get(timeout=5) == (peer, None, b"")
+    assert inbox.get(timeout=5) == Delivery(peer, PeerGone())
 
 
 def test_a_message_that_is_written_arrives_though_its_sender_is_no_more() -> None:
@@ -352,6 +346,7 @@ def test_a_taken_port_is_stepped_over() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         board = Switchboard(TOKEN, "model", port, Inbox(), logging.getLogger("kokoro.test"))
+        board.start()
         assert board.port != port
         board.close()
 
@@ -372,7 +367,7 @@ def read_to_the_end(sock: socket.socket) -> bytes:
 
 
 def test_strangers_beyond_their_limit_hear_busy_without_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_UNPROVEN", 2)
+    monkeypatch.setattr(wire_server, "MAX_UNPROVEN", 2)
     server = Server()
     hello = encode(Hello(role="client", protocol=PROTOCOL, version="x", nonce="0" * 32))
     silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
@@ -381,7 +376,7 @@ def test_strangers_beyond_their_limit_hear_busy_without_a_reset(monkeypatch: pyt
         sock.sendall(hello)
     for sock in late:
         sock.sendall(hello)
-        assert read_to_the_end(sock) == encode(connections.BUSY)
+        assert read_to_the_end(sock) == encode(wire_server.BUSY)
         sock.close()
     with pytest.raises(Busy):
         call(server.port, TOKEN, "client")
@@ -392,12 +387,12 @@ def test_strangers_beyond_their_limit_hear_busy_without_a_reset(monkeypatch: pyt
 
 
 def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_UNPROVEN", 0)
-    monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 0.3)
+    monkeypatch.setattr(wire_server, "MAX_UNPROVEN", 0)
+    monkeypatch.setattr(wire_server, "TURNED_AWAY_SECONDS", 0.3)
     server = Server()
     callers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(9)]
     for sock in callers:  # they go on talking, and only listen
-        assert read_to_the_end(sock) == encode(connections.BUSY)
+        assert read_to_the_end(sock) == encode(wire_server.BUSY)
     began = time.monotonic()
     while any(not closed_by_the_other(sock) for sock in callers):
         assert time.monotonic() < began + 5
@@ -407,14 +402,14 @@ def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_of_those_turned_away_the_oldest_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_UNPROVEN", 0)
-    monkeypatch.setattr(connections, "MAX_TURNED_AWAY", 4)
-    monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 60.0)
+    monkeypatch.setattr(wire_server, "MAX_UNPROVEN", 0)
+    monkeypatch.setattr(wire_server, "MAX_TURNED_AWAY", 4)
+    monkeypatch.setattr(wire_server, "TURNED_AWAY_SECONDS", 60.0)
     server = Server()
     callers = []
     for _ in range(9):
         callers.append(socket.create_connection(("127.0.0.1", server.port)))
-        assert read_to_the_end(callers[-1]) == encode(connections.BUSY)
+        assert read_to_the_end(callers[-1]) == encode(wire_server.BUSY)
     began = time.monotonic()
     while not all(closed_by_the_other(sock) for sock in callers[:5]):
         assert time.monotonic() < began + 5
@@ -436,7 +431,7 @@ def closed_by_the_other(sock: socket.socket) -> bool:
 def test_beyond_the_limit_who_proves_itself_hears_busy_and_gets_the_next_free_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(wire_server, "MAX_CONNECTIONS", 2)
     server = Server()
     inside = [call(server.port, TOKEN, "client") for _ in range(2)]
     for _ in range(20):
@@ -450,7 +445,7 @@ def test_beyond_the_limit_who_proves_itself_hears_busy_and_gets_the_next_free_pl
 def test_descriptors_are_left_for_other_things_than_callers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as file:
         lowest = file.fileno()
-    monkeypatch.setattr(connections, "_descriptors", lambda: lowest + 10 + connections.SPARE_DESCRIPTORS)
+    monkeypatch.setattr(wire_server, "_descriptors", lambda: lowest + 10 + wire_server.SPARE_DESCRIPTORS)
     silent = []
     while served(server):
         silent.append(socket.create_connection(("127.0.0.1", server.port)))
@@ -513,7 +508,7 @@ def test_who_sends_faster_than_the_server_handles_waits_and_nothing_is_lost() ->
     sender.start()
     first = inbox.get(timeout=5)
     sender.join(0.5)
-    assert inbox._deliveries.qsize() <= connections.INBOX_SHARE
+    assert inbox._deliveries.qsize() <= wire_server.INBOX_SHARE
     numbers = [first[1].bytes, *(inbox.get(timeout=5)[1].bytes for _ in range(4_999))]
     assert numbers == list(range(5_000))
     sender.join(5)
@@ -530,10 +525,10 @@ def test_a_peer_that_reads_too_slowly_is_dropped(monkeypatch: pytest.MonkeyPatch
         thread = threading.Thread(target=peer.serve, daemon=True)
         thread.start()
         for _ in range(7):  # 7 MB: within the outbox, beyond what the kernel takes
-            peer.post(Speak(utterance="u" * 1_000_000, voice="v", lang="a"))
+            peer.post(Speak(utterance="u" * 1_000_000, speech=Speech(voice="v", lang="a")))
         for _ in range(1_000):  # 0.3 MB/s in small bites: never nothing for a second
             if not peer.ended.wait(0.01):
                 slow.recv(3_000)
         assert peer.ended.wait(5)
         thread.join(5)
-    assert inbox.get(timeout=5) == (peer, None, b"")
+    assert inbox.get(timeout=5) == Delivery(peer, PeerGone())

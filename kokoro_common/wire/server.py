@@ -1,0 +1,392 @@
+"""A server's side of the wire: a Switchboard takes callers, each becomes a Peer, and one Inbox has what they say.
+
+Each peer has a reader thread, which puts everything into the server's inbox, and a writer thread, which is the only one
+that writes to its socket, from a bounded outbox.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from kokoro_common.errors import ServersUnreachable
+from kokoro_common.record import Record
+from kokoro_common.wire.codec import encode
+from kokoro_common.wire.connection import LOOPBACK, Connection, ConnectionLost, answer, milliseconds_until
+from kokoro_common.wire.messages import Denied, Message, ProtocolError, Welcome
+
+if TYPE_CHECKING:
+    import logging
+
+OUTBOX_BYTES = {  # by the peer's role: one that is so far behind is dropped
+    "client": 8 << 20,  # gets audio by credit, so it is never this far behind unless it lies
+    "model": 8 << 20,
+    "voice": 256 << 20,  # two text chunks of digits, spoken slowly, are 20 minutes of audio
+}
+INBOX_SHARE = 16  # messages of one peer in the inbox; what is behind them waits in its socket
+MAX_CONNECTIONS = 1024  # that have proved themselves
+MAX_UNPROVEN = 256  # at once, and each for HANDSHAKE_SECONDS
+MAX_TURNED_AWAY = 256  # that have been told so and have not closed yet
+TURNED_AWAY_SECONDS = 2.0  # for a caller to hear it
+RETRY_SECONDS = 0.5  # after which a caller may try again: a handshake takes 2 s at most, and mostly 2 ms
+BACKLOG = 2048  # connections that the kernel takes before accept() does; it allows 4096 by default
+SPARE_DESCRIPTORS = 16  # kept free of connections: for the record, the logs, and servers to be started
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 1.0  # before accept() is tried again when it fails
+NOTE_SECONDS = 60.0  # between two log lines about callers turned away: strangers must not fill the log
+PORTS_TRIED = 100  # from the preferred one up, then any free one
+BUSY = Denied(text="busy: too many callers", retry_after=RETRY_SECONDS)
+
+
+class PeerGone(Record):
+    """A peer's connection has ended. The last that the inbox has of it."""
+
+
+class Delivery(NamedTuple):
+    """What a server is told."""
+
+    peer: Peer | None  # None: one of the server's own threads says it
+    message: Record
+    payload: bytes = b""  # only an AudioChunk has one
+
+
+def handler_name(message: object) -> str:
+    """The method that a server handles a message with: FloorRequest -> handle_floor_request."""
+    name = type(message).__name__
+    return "handle" + "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+class Inbox:
+    """What a server is told: by its peers, each of which has a share of it, and by its own threads.
+
+    Who sends faster than the server handles is not read meanwhile, so memory is bounded and others come in between.
+    """
+
+    def __init__(self) -> None:
+        self._deliveries: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+
+    def put(self, delivery: Delivery) -> None:
+        """Never blocks, from any thread."""
+        self._deliveries.put(delivery)
+
+    def report(self, event: Record) -> None:
+        """An event of one of the server's own threads. Never blocks."""
+        self._deliveries.put(Delivery(None, event))
+
+    def get(self, timeout: float | None = None) -> Delivery:
+        """Blocks; raises queue.Empty when nothing came in time."""
+        delivery = self._deliveries.get(timeout=timeout)
+        if delivery.peer is not None:
+            delivery.peer.taken()
+        return delivery
+
+    def empty(self) -> bool:
+        return self._deliveries.empty()
+
+
+class Peer:
+    """One connection of a server: what arrives goes into the inbox, what is posted into a bounded outbox.
+
+    The inbox gets a Delivery a message, and PeerGone after the last one.
+    """
+
+    def __init__(self, connection: Connection, role: str, inbox: Inbox, log: logging.Logger) -> None:
+        self.role = role
+        self.pid = connection.pid
+        self.version = connection.version  # of the peer's product
+        self._connection = connection
+        self._inbox = inbox
+        self._log = log
+        self._outbox: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
+        self._share = threading.Semaphore(INBOX_SHARE)
+        self.unsent = 0  # bytes in the outbox
+        self._lock = threading.Lock()
+        self._writer = threading.Thread(target=self._write, name=f"{role}-writer", daemon=True)
+        self.ended = threading.Event()
+
+    def post(self, message: Message, payload: bytes = b"", written: threading.Event | None = None) -> None:
+        """Queues a message. Never blocks, from any thread. A peer too far behind is dropped, a closed one ignored.
+
+        `written` is set when the kernel has the message: it arrives though we should die.
+        """
+        frame = encode(message, payload)
+        with self._lock:
+            self.unsent += len(frame)
+            overflow = self.unsent > OUTBOX_BYTES[self.role]
+        if overflow:
+            self._log.warning("peer dropped: it does not read", extra={"role": self.role})
+            self._connection.close()
+        else:
+            self._outbox.put(frame)
+            if written is not None:
+                self._outbox.put(written)
+
+    def taken(self) -> None:
+        """The inbox has given out one of this peer's messages."""
+        self._share.release()
+
+    def close(self) -> None:
+        """Ends the connection when what was posted before has been sent. Does not block; `ended` tells when."""
+        self._outbox.put(None)
+
+    def drop(self) -> None:
+        """Ends the connection now, whatever was posted. Idempotent, does not block."""
+        self._connection.close()
+
+    def serve(self) -> None:
+        """Reads until the connection ends. Blocks: the calling thread is the reader; the writer is started here."""
+        try:
+            self._start_writer()
+            while True:
+                message, payload = self._connection.receive()
+                self._share.acquire()
+                self._inbox.put(Delivery(self, message, payload))
+        except (ConnectionLost, ProtocolError, TimeoutError) as error:
+            self._log.info("connection ended", extra={"role": self.role, "reason": str(error)})
+        finally:
+            self._connection.close()
+            self.close()
+            if self._writer.is_alive():
+                self._writer.join()
+            self._inbox.put(Delivery(self, PeerGone()))
+            self.ended.set()
+
+    def _start_writer(self) -> None:
+        try:
+            self._writer.start()
+        except RuntimeError as error:
+            raise ConnectionLost(f"no thread to write: {error}") from error
+
+    def _write(self) -> None:
+        try:
+            while (item := self._outbox.get()) is not None:
+                if not isinstance(item, bytes):
+                    item.set()
+                    continue
+                self._connection.send_frame(item)
+                with self._lock:
+                    self.unsent -= len(item)
+        except ConnectionLost as error:
+            self._log.info("cannot write", extra={"role": self.role, "reason": str(error)})
+        finally:
+            self._connection.close()
+
+
+class Switchboard:
+    """Listens on loopback and turns every caller that proves itself into a Peer of the one inbox.
+
+    One more thread for each caller; the thread `accept` takes them, and tells those that there is no place for.
+    """
+
+    def __init__(
+        self,
+        token: bytes,
+        role: str,
+        preferred_port: int,
+        inbox: Inbox,
+        log: logging.Logger,
+    ) -> None:
+        """`preferred_port`: the first that is tried; 0: any free one."""
+        self._token = token
+        self._role = role
+        self._inbox = inbox
+        self._log = log
+        self._preferred_port = preferred_port
+        self.port = 0  # until start()
+        self._unproven = threading.BoundedSemaphore(MAX_UNPROVEN)
+        self._proven = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._closing = threading.Event()
+        self._pause = 0.0  # seconds, while accept() fails
+        self._noting = threading.Lock()
+        self._notes: dict[str, tuple[float, int]] = {}  # by event: when it was logged, and how many since
+        self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
+
+    def start(self) -> None:
+        """Binds, listens and answers callers from now on. Raises ServersUnreachable if no port is free."""
+        self._socket = _listen(self._preferred_port)
+        self.port = self._socket.getsockname()[1]
+        self._wake, self._waker = socket.socketpair()
+        self._thread.start()
+
+    def _accept(self) -> None:
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        turned_away = _TurnedAway(poller)
+        resume_at = 0.0  # when accept() is tried again; 0: it is listened for
+        poller.register(self._socket, select.POLLIN)
+        listener = self._socket.fileno()
+        while not self._closing.is_set():
+            for fd, _ in poller.poll(milliseconds_until(min(resume_at or math.inf, turned_away.deadline))):
+                if fd == listener and self._take(turned_away):
+                    poller.unregister(fd)  # it stays readable
+                    resume_at = time.monotonic() + self._pause
+                elif fd != listener:
+                    turned_away.hear(fd)
+            turned_away.close_overdue()
+            if 0 < resume_at <= time.monotonic() and not self._closing.is_set():
+                poller.register(listener, select.POLLIN)
+                resume_at = 0.0
+        turned_away.close()
+
+    def _take(self, turned_away: _TurnedAway) -> bool:
+        """Accepts one caller. True: accept() fails, let it be for `_pause` seconds."""
+        try:
+            sock, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False  # it has gone again
+        except OSError as error:  # out of descriptors: somebody has to close one first
+            self._pause = min(max(2 * self._pause, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+            if not self._closing.is_set():
+                self._note("cannot accept callers", str(error))
+            return True
+        self._pause = 0.0
+        if _descriptors_are_short(sock) or not self._unproven.acquire(blocking=False):
+            self._note("caller turned away", "busy")
+            turned_away.tell(sock)
+            return False
+        try:
+            threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            self._note("cannot accept callers", str(error))
+            self._unproven.release()
+            turned_away.tell(sock)
+        return False
+
+    def _note(self, event: str, reason: str) -> None:
+        """Logs it, with how many there were since the last line; the first at once, then one a minute."""
+        with self._noting:
+            logged, more = self._notes.get(event, (-math.inf, 0))
+            due = time.monotonic() >= logged + NOTE_SECONDS
+            self._notes[event] = (time.monotonic(), 0) if due else (logged, more + 1)
+        if due:
+            self._log.warning(event, extra={"reason": reason, "count": more + 1})
+
+    def _welcome(self, sock: socket.socket) -> None:
+        """The thread of one caller, from its first byte to its last."""
+        try:
+            peer = self._proven_peer(sock)
+        finally:
+            self._unproven.release()
+        if peer is not None:
+            try:
+                peer.serve()
+            finally:
+                self._proven.release()
+
+    def _proven_peer(self, sock: socket.socket) -> Peer | None:
+        """Who calls, if it proves itself and there is a place among the proven, which it has then."""
+        try:
+            connection, role = answer(sock, self._token, self._role, self.port)
+        except (ConnectionLost, ProtocolError, OSError) as error:
+            sock.close()
+            self._note("caller not proven", str(error))
+            return None
+        if not self._proven.acquire(blocking=False):
+            self._note("caller turned away", "busy")
+            try:
+                connection.send(BUSY)  # it waits for this and has sent nothing more, so no reset overtakes it
+            except ConnectionLost:
+                pass
+            connection.close()
+            return None
+        self._log.info("connection", extra={"role": role, "version": connection.version})
+        peer = Peer(connection, role, self._inbox, self._log)
+        peer.post(Welcome(pid=os.getpid()))
+        return peer
+
+    def close(self) -> None:
+        """Stops accepting. Connections that exist go on. Idempotent."""
+        self._closing.set()
+        if not self.port:
+            return
+        self._waker.close()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._wake.close()
+        self._socket.close()
+
+
+class _TurnedAway:
+    """Callers for whom there is no place: told so, and closed when they have closed. Used by the thread `accept`.
+
+    Closed at once, with their Hello unread, the kernel would send a reset, and they might never read the answer.
+    """
+
+    def __init__(self, poller: select.poll) -> None:
+        self._poller = poller
+        self._sockets: dict[int, tuple[socket.socket, float]] = {}  # by descriptor, the oldest first; with its deadline
+
+    @property
+    def deadline(self) -> float:
+        return next((deadline for _, deadline in self._sockets.values()), math.inf)
+
+    def tell(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        try:
+            sock.send(encode(BUSY))
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return
+        most = SPARE_DESCRIPTORS // 2 if _descriptors_are_short(sock) else MAX_TURNED_AWAY
+        while len(self._sockets) >= most:
+            self._close(next(iter(self._sockets)))
+        self._sockets[sock.fileno()] = sock, time.monotonic() + TURNED_AWAY_SECONDS
+        self._poller.register(sock, select.POLLIN)
+
+    def hear(self, fd: int) -> None:
+        try:
+            if fd not in self._sockets or self._sockets[fd][0].recv(4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # a reset is an end as well
+        self._close(fd)
+
+    def close_overdue(self) -> None:
+        while self.deadline <= time.monotonic():
+            self._close(next(iter(self._sockets)))
+
+    def close(self) -> None:
+        while self._sockets:
+            self._close(next(iter(self._sockets)))
+
+    def _close(self, fd: int) -> None:
+        self._poller.unregister(fd)
+        self._sockets.pop(fd)[0].close()
+
+
+def _descriptors() -> int:
+    """How many this process may have; somebody may change it while it runs."""
+    import resource  # servers only
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _descriptors_are_short(sock: socket.socket) -> bool:
+    """Its number tells, as the kernel gives the lowest that is free."""
+    return sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS
+
+
+def _listen(preferred_port: int) -> socket.socket:
+    """On the preferred port, else the next free one, else any. 0 means any."""
+    ports = range(preferred_port, min(preferred_port + PORTS_TRIED, 65536)) if preferred_port else ()
+    problem: OSError | None = None
+    for port in (*ports, 0):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
+            sock.bind((LOOPBACK, port))
+            sock.listen(BACKLOG)
+            sock.setblocking(False)  # who has gone again before accept() must not hold up the others
+            return sock
+        except OSError as error:
+            problem = error
+            sock.close()
+    raise ServersUnreachable(f"no port on {LOOPBACK} is free: {problem}", "close some programs and try again")
