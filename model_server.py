@@ -23,15 +23,15 @@ So it may begin again in fresh memory, or die: voice servers ask the next one wh
 from __future__ import annotations
 
 import argparse
-import math
+import logging
 import os
 import queue
 import shutil
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, cast
+from collections import deque
+from typing import TYPE_CHECKING
 
 from kokoro_common import __version__
 from kokoro_common.daemon import starter as daemon
@@ -41,7 +41,6 @@ from kokoro_common.engine.engine import begin_with_environment, device_problem, 
 from kokoro_common.errors import (
     KokoroError,
     ModelUnavailable,
-    ServersBusy,
     ServersUnreachable,
     UnknownVoice,
     UsageError,
@@ -49,7 +48,9 @@ from kokoro_common.errors import (
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis.floor import Floor
+from kokoro_common.synthesis.ledger import Ledger
 from kokoro_common.synthesis.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
+from kokoro_common.synthesis.roster import Roster
 from kokoro_common.synthesis.synthesis import MEASURED, Synthesis
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.voices.user_voices import own_voices
@@ -82,23 +83,18 @@ from kokoro_common.wire.messages import (
     VoiceServerAt,
     VoiceServerFor,
 )
-from kokoro_common.wire.reports import LedgerReport, ModelServerReport, VoiceServerReport
-from kokoro_common.wire.server import Inbox, Peer, PeerGone, Switchboard, handler_name
+from kokoro_common.wire.reports import ModelServerReport, VoiceServerReport
+from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard, handler_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable
+    from collections.abc import Callable, Collection
     from typing import NoReturn
 
 
 END_SECONDS = 5.0  # for the voice servers to end, at a shutdown, after what they were given to drain
-REGISTER_SECONDS = 15.0  # for a voice server that runs; how long its start may take, daemon.ensure knows
 TICK_SECONDS = 1.0
 RECORD_TICKS = 5  # between two looks at the record and at the memory
-MAX_WAITING = 512  # utterances accepted and not ended, over all voices
-RETRY_AFTER_SECONDS = 5.0  # for who comes beyond that
 URGENT = 1.25  # times the memory limit: fresh memory without waiting for a pause in the work
-OUTCOMES = ("finished", "cancelled", "failed")
-MAX_GONE = 64  # voice servers that were lost and may register again
 
 
 class VoiceStartFailed(Record):
@@ -112,57 +108,51 @@ class VoiceStarted(Record):
     voice: str
 
 
-class Voice:
-    """One voice server, from the first request for it until its connection ends."""
-
-    def __init__(self) -> None:
-        self.peer: Peer | None = None  # once it has registered
-        self.port = 0
-        self.pid = 0
-        self.instance = ""
-        self.counts = dict.fromkeys(("accepted", *OUTCOMES), 0)
-        self.waiting: list[Peer] = []  # clients who asked for it before
-        self.deadline = math.inf  # time.monotonic() by which it has to register
-        self.open: set[str] = set()  # utterances that have not ended
-        self.last_used = time.monotonic()
-
-
 class ModelServer:
     voice_program = os.path.join(daemon.PROGRAMS, "voice_server.py")
     make_synthesis = Synthesis  # with the above, the seams at which tests put stub engine and recorder
 
     def __init__(
-        self, settings: Settings, runtime: RuntimeDirectory, life: daemon.Life, *, warm: bool = False, lost: str = ""
+        self,
+        settings: Settings,
+        runtime: RuntimeDirectory,
+        life: daemon.Life,
+        *,
+        warm: bool = False,
+        lost: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`warm`: the model is loaded at once, not with the first request. `lost`: why not on the device as before."""
+        """Touches nothing outside: `run` opens the logs, binds the port, starts the threads.
+
+        `warm`: the model is loaded at once, not with the first request. `lost`: why an earlier process has lost its
+        device. `clock`: seconds. Raises ModelUnavailable for a device that is not there.
+        """
         if problem := device_problem(settings.device):
             raise ModelUnavailable(problem, "leave out --device or choose another")
         self._settings = settings
         self._runtime = runtime
         self._life = life
+        self._clock = clock
         self._central_log = log_file(settings, "kokoro")
-        self._log = start_log(settings, "model_server", self._central_log.append)
+        self._log = logging.getLogger("kokoro")
         self._inbox = Inbox()
         self._temporary_directory = os.path.join(runtime.path, "espeak")
-        self._sweep()  # a killed one could not
+        self._warm = warm
         self._lost = lost
-        self._loader = Loader(settings, self._report, lost)
-        if warm:
-            self._loader.want_model()
-        self._board = Switchboard(runtime.token(), "model", settings.port, self._inbox, self._log)
+        self._loader = Loader(settings, self._inbox.report, lost)
+        self._board = Switchboard("model", settings.port, self._inbox, self._log)
         self._synthesis = self.make_synthesis(
             self._loader, self._temporary_directory, config_dir=settings.config_dir, debug=settings.debug
         )
-        self._floor = Floor(self._floor_granted, self._floor_next)
-        self._voices: dict[str, Voice] = {}
-        self._ledger = dict.fromkeys(("accepted", *OUTCOMES), 0)  # of voice servers that are gone
-        self._gone: OrderedDict[str, dict[str, int]] = OrderedDict()  # taken out of it again if that server comes back
+        self._floor: Floor[tuple[Peer, str]] = Floor(self._floor_granted, self._floor_next)
+        self.roster: Roster[Peer] = Roster()
+        self.ledger: Ledger[str] = Ledger()  # by the voice server's instance
         self._first_audio: deque[float] = deque(maxlen=MEASURED)
         self._underflows = 0
-        self._started = time.monotonic()
-        self._last_used = time.monotonic()
+        self._started = clock()
+        self._last_used = clock()
         self._shutdown_asked: list[Peer] = []
-        self._leave_by = 0.0  # 0: not leaving
+        self._leave_by = 0.0  # seconds; 0: not leaving
         self._outdated = False  # a newer program has called: leaves when idle
         self._ticks = 0
 
@@ -170,19 +160,24 @@ class ModelServer:
 
     def run(self) -> None:
         """Blocks until the server is told to end, or has been idle for `keep_alive`."""
-        self._board.start()
+        start_log(self._settings, "model_server", self._central_log.append)
+        self._sweep()  # a killed one could not
+        self._board.start(self._runtime.token())
         self._life.announce(self._board.port)
+        self._loader.start()
+        if self._warm:
+            self._loader.want_model()
         self._synthesis.start()
         self._log.info("listening", extra={"port": self._board.port, "version": __version__})
-        next_tick = time.monotonic() + TICK_SECONDS
+        next_tick = self._clock() + TICK_SECONDS
         while not self._may_end():
             try:
-                self._dispatch(*self._inbox.get(timeout=max(0.0, next_tick - time.monotonic())))
+                self.dispatch(self._inbox.get(timeout=max(0.0, next_tick - self._clock())))
             except queue.Empty:
                 pass
-            if time.monotonic() >= next_tick:
-                next_tick = time.monotonic() + TICK_SECONDS
-                self._tick()
+            if self._clock() >= next_tick:
+                next_tick = self._clock() + TICK_SECONDS
+                self.tick(self._clock())
         self._sweep()
         self._log.info("ended")
 
@@ -197,7 +192,7 @@ class ModelServer:
     def _may_end(self) -> bool:
         if not self._leave_by:
             return False
-        if any(voice.peer for voice in self._voices.values()) and time.monotonic() < self._leave_by:
+        if self.roster.registered and self._clock() < self._leave_by:
             return False
         for peer in self._shutdown_asked:
             peer.close()
@@ -205,38 +200,37 @@ class ModelServer:
         return True
 
     def _begin_leaving(self, drain: float = 0.0) -> None:
-        self._leave_by = time.monotonic() + drain + END_SECONDS
+        self._leave_by = self._clock() + drain + END_SECONDS
         self._life.leave()
         self._board.close()
         self._loader.close()
-        for voice in self._voices.values():
+        for voice in self.roster:
             if voice.peer is not None:
                 voice.peer.post(Shutdown(drain=drain))
             for client in voice.waiting:
-                client.close()  # it asks the next server, as who comes from now on does
+                client.close()  # it asks the next server, as those that come from now on do
 
-    def _tick(self) -> None:
-        now = time.monotonic()
+    def tick(self, now: float) -> None:
+        """What is due by the clock. To be called every TICK_SECONDS."""
         self._ticks += 1
         if self._leave_by:
             return
         if stuck := self._synthesis.stuck(now, self._settings.stuck_timeout):
             self._die(f"{stuck} made no progress for {self._settings.stuck_timeout:g} s")
-        idle = not any(voice.open or voice.waiting for voice in self._voices.values())
+        idle = not self.ledger.in_flight and not any(voice.waiting for voice in self.roster)
         if self._ticks % RECORD_TICKS == 0:
             if not self._life.keep() and idle:
                 self._log.warning("the record cannot be kept: leaving")
                 self._begin_leaving()
                 return
             self._watch_memory(idle=idle)
-        for name, voice in list(self._voices.items()):
-            if voice.peer is None and now > voice.deadline:
-                self._voice_unavailable(name, ServersUnreachable(f"voice server {name} did not register", "try again"))
+        for name in self.roster.overdue(now):
+            self._voice_unavailable(name, ServersUnreachable(f"voice server {name} did not register", "try again"))
         unused = now - self._last_used
         if idle and self._outdated:
             self._log.info("a newer program has called: leaving")
             self._begin_leaving(daemon.DRAIN_SECONDS)
-        elif not self._voices and 0 <= self._settings.keep_alive < unused:
+        elif not self.roster and 0 <= self._settings.keep_alive < unused:
             self._log.info("idle: leaving")
             self._begin_leaving()
         elif idle and self._loader.engine is not None and 0 <= self._settings.unload_after < unused:
@@ -260,11 +254,9 @@ class ModelServer:
         print(f"model: {reason}", file=sys.stderr, flush=True)
         os._exit(1)
 
-    def _report(self, event: Record) -> None:
-        """From any thread to the main one."""
-        self._inbox.report(event)
-
-    def _dispatch(self, peer: Peer | None, message: Record, _: bytes) -> None:
+    def dispatch(self, delivery: Delivery) -> None:
+        """To the handler of its message; an error is told to the sender."""
+        peer, message, _ = delivery
         if isinstance(message, PeerGone):
             assert peer is not None
             self._peer_gone(peer)
@@ -274,7 +266,7 @@ class ModelServer:
             if not isinstance(message, allowed):
                 raise ProtocolError(f"{type(message).__name__} is not for the model server")
             if not isinstance(message, (Ping, StatusRequest, LogLine)):
-                self._last_used = time.monotonic()
+                self._last_used = self._clock()
             self._outdated |= peer is not None and daemon.is_newer(peer.version)
             getattr(self, handler_name(message))(peer, message)
         except (KokoroError, ProtocolError) as error:
@@ -289,14 +281,13 @@ class ModelServer:
                 peer.post(failed(getattr(message, "utterance", ""), error, log="model server"))
 
     def _peer_gone(self, peer: Peer) -> None:
-        for name, voice in list(self._voices.items()):
-            voice.waiting = [client for client in voice.waiting if client is not peer]
-            if voice.peer is peer:
-                self._log.info("voice server gone", extra={"voice": name, "open": len(voice.open)})
-                self._close_books(voice)
-                del self._voices[name]
+        for voice in self.roster.leave(peer):
+            self._log.info(
+                "voice server gone", extra={"voice": voice.name, "open": self.ledger.open_of(voice.instance)}
+            )
+            self.ledger.close(voice.instance)
         for key in self._floor.line:
-            if cast("tuple[Peer, str]", key)[0] is peer:
+            if key[0] is peer:
                 self._floor.release(key)
         self._synthesis.forget(peer)
 
@@ -313,17 +304,14 @@ class ModelServer:
         if message.engine != "espeak":
             self._synthesis.expect(message.voice[0])
             self._loader.want_model(message.voice)
-        voice = self._voices.get(message.voice)
+        voice = self.roster.get(message.voice)
         if voice is not None and voice.peer is not None:
             peer.post(VoiceServerAt(voice=message.voice, port=voice.port))
-            return
-        if voice is None:
-            voice = self._voices[message.voice] = Voice()
+        elif self.roster.expect(message.voice, peer, self._clock()):
             environment = self._voice_environment(message.environment)
             threading.Thread(
                 target=self._start_voice, args=(message.voice, environment), name=f"start-{message.voice}", daemon=True
             ).start()
-        voice.waiting.append(peer)
 
     def _has_voice(self, name: str) -> bool:
         """Whether a voice server may speak with it; a blend is spoken by its first voice's."""
@@ -376,12 +364,12 @@ class ModelServer:
         )
         try:
             daemon.ensure(self._runtime, program).close()
-            self._report(VoiceStarted(voice=name))
+            self._inbox.report(VoiceStarted(voice=name))
         except KokoroError as error:
-            self._report(VoiceStartFailed(voice=name, error=error))
+            self._inbox.report(VoiceStartFailed(voice=name, error=error))
         except OSError as error:
             problem = ServersUnreachable(f"voice server {name} cannot be started: {error}", "try again")
-            self._report(VoiceStartFailed(voice=name, error=problem))
+            self._inbox.report(VoiceStartFailed(voice=name, error=problem))
 
     def _voice_exited(self, name: str, code: int) -> None:
         """On a thread of its own."""
@@ -391,58 +379,33 @@ class ModelServer:
             daemon.remove_stale_record(self._runtime, f"voice-{name}")
 
     def handle_voice_started(self, _: None, message: VoiceStarted) -> None:
-        if voice := self._voices.get(message.voice):
-            voice.deadline = time.monotonic() + REGISTER_SECONDS
+        self.roster.started(message.voice, self._clock())
 
     def handle_voice_start_failed(self, _: None, message: VoiceStartFailed) -> None:
         self._voice_unavailable(message.voice, message.error)
 
     def _voice_unavailable(self, name: str, error: KokoroError) -> None:
-        voice = self._voices.get(name)
-        if voice is not None and voice.peer is None:
-            del self._voices[name]
-            for client in voice.waiting:
-                client.post(failed("", error, log="model server"))
+        for client in self.roster.give_up(name):
+            client.post(failed("", error))
 
     def handle_register(self, peer: Peer, message: Register) -> None:
         if not self._has_voice(message.voice):
             raise ProtocolError(f"there is no voice {message.voice[:40]!r}")
         if message.pid <= 0 or not 0 < message.port < 65536:
             raise ProtocolError(f"there is no process {message.pid} or port {message.port}")
-        known = self._voices.get(message.voice)
+        known = self.roster.get(message.voice)
         if known is not None and known.peer is not None and known.instance == message.instance:
             self._peer_gone(known.peer)  # word of that has not reached us yet
-        voice = self._voices.setdefault(message.voice, Voice())
-        if voice.peer is not None:
-            raise ProtocolError(f"{message.voice} has registered already")
-        voice.peer, voice.port, voice.pid, voice.instance = peer, message.port, message.pid, message.instance
-        for name, count in self._gone.pop(message.instance, {}).items():
-            self._ledger[name] -= count
-        voice.counts = {name: getattr(message, name) for name in voice.counts}
-        voice.open = set(message.open)
-        for utterance in voice.open:
+        waiting = self.roster.register(peer, message, self._clock())
+        counts = {name: getattr(message, name) for name in ("accepted", "finished", "cancelled", "failed")}
+        self.ledger.register(message.instance, counts, message.open)
+        for utterance in message.open:
             self._synthesis.open(peer, utterance)
         peer.post(self._loader.state)
         self._synthesis.expect(message.voice[0])
-        for client in voice.waiting:
+        for client in waiting:
             client.post(VoiceServerAt(voice=message.voice, port=message.port))
-        voice.waiting = []
         self._log.info("registered", extra={"voice": message.voice, "voice_pid": message.pid, "port": message.port})
-
-    def _voice_of(self, peer: Peer) -> Voice:
-        for voice in self._voices.values():
-            if voice.peer is peer:
-                return voice
-        raise ProtocolError("a voice server must register first")
-
-    def _close_books(self, voice: Voice) -> None:
-        """Of a voice server that is gone: what it had open has failed, unless it registers again and says otherwise."""
-        voice.counts["failed"] += len(voice.open)
-        for name, count in voice.counts.items():
-            self._ledger[name] += count
-        self._gone[voice.instance] = voice.counts
-        if len(self._gone) > MAX_GONE:
-            self._gone.popitem(last=False)
 
     def handle_model_wanted(self, _: Peer, __: ModelWanted) -> None:
         self._loader.want_model()
@@ -451,27 +414,17 @@ class ModelServer:
         self._outdated = True
 
     def handle_utterance_opened(self, peer: Peer, message: UtteranceOpened) -> None:
-        voice = self._voice_of(peer)
-        if message.utterance not in voice.open:
-            if sum(len(each.open) for each in self._voices.values()) >= MAX_WAITING:
-                error = ServersBusy(RETRY_AFTER_SECONDS)
-                peer.post(failed(message.utterance, error, log="model server"))
-                return
-            voice.open.add(message.utterance)
-            voice.counts["accepted"] += 1
+        voice = self.roster.of(peer)
+        if self.ledger.open(voice.instance, message.utterance):
             self._synthesis.open(peer, message.utterance)
-        voice.last_used = time.monotonic()
+        voice.last_used = self._clock()
         peer.post(Admitted(utterance=message.utterance))
 
     def handle_utterance_ended(self, peer: Peer, message: UtteranceEnded) -> None:
-        voice = self._voice_of(peer)
-        voice.last_used = time.monotonic()
-        if message.outcome not in OUTCOMES:
-            raise ProtocolError(f"an utterance has {message.outcome}")
-        if message.utterance not in voice.open:
+        voice = self.roster.of(peer)
+        voice.last_used = self._clock()
+        if not self.ledger.end(voice.instance, message.utterance, message.outcome):
             return
-        voice.open.remove(message.utterance)
-        voice.counts[message.outcome] += 1
         self._synthesis.end(peer, message.utterance)
         self._underflows += message.underflows
         if message.first_audio:
@@ -484,14 +437,13 @@ class ModelServer:
         self._synthesis.request(peer, message)
 
     def handle_floor_request(self, peer: Peer, message: FloorRequest) -> None:
-        if message.utterance not in self._voice_of(peer).open:
-            return  # it has ended meanwhile
-        since = time.monotonic() - max(0.0, message.age)
+        if not self.ledger.is_open(self.roster.of(peer).instance, message.utterance):
+            return  # it has ended
+        since = self._clock() - max(0.0, message.age)
         if not message.interrupt:
             self._floor.request((peer, message.utterance), since)
             return
-        for key in self._floor.interrupt((peer, message.utterance), since):
-            other, utterance = cast("tuple[Peer, str]", key)
+        for other, utterance in self._floor.interrupt((peer, message.utterance), since):
             other.post(Cancel(utterance=utterance))
 
     def handle_floor_released(self, peer: Peer, message: FloorReleased) -> None:
@@ -502,21 +454,21 @@ class ModelServer:
             raise ProtocolError("a log line must be one JSON object")
         self._central_log.append(message.line)
 
-    def _floor_granted(self, key: Hashable) -> None:
-        peer, utterance = cast("tuple[Peer, str]", key)
+    def _floor_granted(self, key: tuple[Peer, str]) -> None:
+        peer, utterance = key
         peer.post(FloorGranted(utterance=utterance))
 
-    def _floor_next(self, key: Hashable) -> None:
-        peer, utterance = cast("tuple[Peer, str]", key)
+    def _floor_next(self, key: tuple[Peer, str]) -> None:
+        peer, utterance = key
         peer.post(FloorNext(utterance=utterance))
 
     # --- from the loader ---------------------------------------------------------------------------------------------
 
     def handle_server_state(self, _: None, message: ServerState) -> None:
         self._synthesis.model_changed()
-        for voice in self._voices.values():
-            if voice.peer is not None:
-                voice.peer.post(message)
+        for voice in self.roster.registered:
+            assert voice.peer is not None
+            voice.peer.post(message)
 
     def handle_voice_loaded(self, _: None, message: VoiceLoaded) -> None:
         self._synthesis.voice_loaded(message)
@@ -542,11 +494,8 @@ class ModelServer:
 
     def status(self) -> Status:
         """What `say.py --status` prints."""
-        loader, now = self._loader, time.monotonic()
+        loader, now = self._loader, self._clock()
         neural = loader.engine is not None
-        in_flight = sum(len(voice.open) for voice in self._voices.values())
-        books = (self._ledger, *(voice.counts for voice in self._voices.values()))
-        ledger = {name: sum(counts[name] for counts in books) for name in self._ledger}
         return Status(
             version=__version__,
             model_server=ModelServerReport(
@@ -567,7 +516,7 @@ class ModelServer:
                 queue=self._synthesis.waiting,
                 rss_bytes=rss_bytes(os.getpid()),
                 busy_s=round(self._synthesis.busy(now), 1),
-                ledger=LedgerReport(**ledger, in_flight=in_flight),
+                ledger=self.ledger.report(),
                 rtf_p50=percentile(self._synthesis.real_time_factors, 50),
                 rtf_p95=percentile(self._synthesis.real_time_factors, 95),
                 first_audio_ms_p50=percentile([seconds * 1000 for seconds in self._first_audio], 50),
@@ -577,14 +526,13 @@ class ModelServer:
             ),
             voice_servers=tuple(
                 VoiceServerReport(
-                    voice=name,
+                    voice=voice.name,
                     pid=voice.pid,
                     port=voice.port,
                     rss_bytes=rss_bytes(voice.pid),
-                    idle_s=0.0 if voice.open else round(now - voice.last_used, 1),
+                    idle_s=0.0 if self.ledger.open_of(voice.instance) else round(now - voice.last_used, 1),
                 )
-                for name, voice in self._voices.items()
-                if voice.peer is not None
+                for voice in self.roster.registered
             ),
         )
 

@@ -19,6 +19,9 @@ from kokoro_common.sound.player import Player
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 TELL_SECONDS = 1.0  # for word to a client before its first sample; one that does not read keeps nobody silent
 
@@ -48,56 +51,99 @@ class Heard(Record):
     utterance: str
 
 
-class MouthFailed(Record):
+class SpeakersFailed(Record):
     utterance: str
     error: NoAudioDevice
 
 
-class Mouth:
-    """Speaks one utterance after the other. The verbs never block; `player` may be fed between FloorTaken and Heard."""
+class SpeakerThread:
+    """Speaks one utterance after the other. No method blocks, but `join`. The thread is started with the first.
 
-    def __init__(self, runtime: RuntimeDirectory, player: Player, report: Callable[[Record], None]) -> None:
-        self.player = player
+    `heard`, `underflows`, `paused` and `busy_since` are those of the utterance that is spoken now: it has them between
+    FloorTaken and Heard.
+    """
+
+    def __init__(
+        self, runtime: RuntimeDirectory, player: Player, report: Callable[[Record], None], *, needs_floor: bool
+    ) -> None:
+        """`report` is called on the thread, and must not block. `needs_floor`: floor.lock is taken while it speaks."""
+        self._player = player
         self._runtime = runtime
         self._report = report
-        self._commands: queue.SimpleQueue[tuple[str, str, bool] | None] = queue.SimpleQueue()
+        self._needs_floor = needs_floor
+        self._commands: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: set[str] = set()  # utterances that were asked for and not silenced
         self._speaking = ""
-        self._thread = threading.Thread(target=self._run, name="mouth", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="speakers", daemon=True)
+        self._started = False
 
-    def speak(self, utterance: str, device: str, *, floor: bool) -> None:
-        """Reports FloorTaken, Starting, Sounding, Heard; or MouthFailed; or nothing more once it was silenced."""
+    def speak(self, utterance: str, device: str) -> None:
+        """Reports FloorTaken, Starting, Sounding, Heard; or SpeakersFailed; or nothing more once it was silenced."""
         with self._lock:
             self._waiting.add(utterance)
-        self._commands.put((utterance, device, floor))
+        self._commands.put((utterance, device))
+        if not self._started:
+            self._started = True
+            self._thread.start()
 
     def silence(self, utterance: str) -> None:
         """At once, wherever it stands."""
         with self._lock:
             self._waiting.discard(utterance)
             if self._speaking == utterance:
-                self.player.abort()
+                self._player.abort()
+
+    def feed(self, samples: NDArray[np.float32]) -> None:
+        self._player.feed(samples)
+
+    def finish(self) -> None:
+        """All of the utterance that is spoken now has been fed. Idempotent."""
+        self._player.finish()
+
+    def pause(self) -> None:
+        self._player.pause()
+
+    def resume(self) -> None:
+        self._player.resume()
+
+    @property
+    def heard(self) -> int:
+        """Frames."""
+        return self._player.heard
+
+    @property
+    def underflows(self) -> int:
+        return self._player.underflows
+
+    @property
+    def paused(self) -> bool:
+        return self._player.paused
+
+    @property
+    def busy_since(self) -> float | None:
+        """time.monotonic() since when the thread has been in one call of PortAudio; None: it is not in one."""
+        return self._player.busy_since
 
     def close(self) -> None:
         """Silences, and ends the thread when the device lets it."""
         with self._lock:
             self._waiting.clear()
-            self.player.abort()
+            self._player.abort()
         self._commands.put(None)
 
     def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
+        if self._started:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         while (command := self._commands.get()) is not None:
-            utterance, device, needs_floor = command
-            lock = self._runtime.lock("floor.lock", wait=True) if needs_floor else None
+            utterance, device = command
+            lock = self._runtime.lock("floor.lock", wait=True) if self._needs_floor else None
             try:
                 self._speak(utterance, device)
             except NoAudioDevice as error:
-                self._report(MouthFailed(utterance=utterance, error=error))
+                self._report(SpeakersFailed(utterance=utterance, error=error))
             finally:
                 if lock is not None:
                     os.close(lock)
@@ -108,7 +154,7 @@ class Mouth:
                 return
             self._waiting.discard(utterance)
             self._speaking = utterance
-            self.player.begin(device)
+            self._player.begin(device)
         self._report(FloorTaken(utterance=utterance))
 
         def starting() -> None:
@@ -117,7 +163,7 @@ class Mouth:
             told.wait(TELL_SECONDS)
 
         try:
-            if self.player.play(lambda: self._report(Sounding(utterance=utterance)), starting):
+            if self._player.play(lambda: self._report(Sounding(utterance=utterance)), starting):
                 self._report(Heard(utterance=utterance))
         finally:
             with self._lock:

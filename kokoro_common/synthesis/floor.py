@@ -6,25 +6,28 @@ model server frees nothing early.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from typing import TYPE_CHECKING, Generic, TypeVar
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+Key = TypeVar("Key", bound="Hashable")
 
-class Floor:
+
+class Floor(Generic[Key]):
     """A line of keys: the first has the floor, the second is next. Callbacks tell each key that it moved up."""
 
-    def __init__(self, granted: Callable[[Hashable], None], next_in_line: Callable[[Hashable], None]) -> None:
-        self._line: list[Hashable] = []
-        self._since: dict[Hashable, float] = {}  # seconds on any clock, but always the same one
+    def __init__(self, granted: Callable[[Key], None], next_in_line: Callable[[Key], None]) -> None:
+        self._line: list[Key] = []
+        self._since: dict[Key, float] = {}  # seconds on any clock, but always the same one
         self._granted = granted
         self._next_in_line = next_in_line
 
     @property
-    def line(self) -> tuple[Hashable, ...]:
+    def line(self) -> tuple[Key, ...]:
         return tuple(self._line)
 
-    def request(self, key: Hashable, since: float) -> None:
+    def request(self, key: Key, since: float) -> None:
         """Goes behind all who asked before `since`. A key that is in the line already keeps its place.
 
         One that had asked an earlier model server may so come to stand before the first, who then is only next: as long
@@ -35,18 +38,18 @@ class Floor:
             place = sum(self._since[other] <= since for other in self._line)
             self._change([*self._line[:place], key, *self._line[place:]])
 
-    def interrupt(self, key: Hashable, since: float) -> tuple[Hashable, ...]:
+    def interrupt(self, key: Key, since: float) -> tuple[Key, ...]:
         """Goes to the head of an emptied line. Returns who was in it, whose speech is over."""
         before = tuple(other for other in self._line if other != key)
         self._since[key] = since
         self._change([key])
         return before
 
-    def release(self, key: Hashable) -> None:
+    def release(self, key: Key) -> None:
         """Leaves the line, wherever it stands. A key that is not in it changes nothing."""
         self._change([other for other in self._line if other != key])
 
-    def _change(self, line: list[Hashable]) -> None:
+    def _change(self, line: list[Key]) -> None:
         before, self._line = self._line, line
         self._since = {key: self._since[key] for key in line}
         if line and line[:1] != before[:1]:

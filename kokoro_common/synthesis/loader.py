@@ -91,6 +91,9 @@ class Loader:
         self._cold: set[str] = set()  # languages that "ready" waits for
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
+
+    def start(self) -> None:
+        """What is wanted is loaded from now on."""
         self._thread.start()
 
     def want_model(self, voice: str = "") -> None:

@@ -185,14 +185,13 @@ class Switchboard:
 
     def __init__(
         self,
-        token: bytes,
         role: str,
         preferred_port: int,
         inbox: Inbox,
         log: logging.Logger,
     ) -> None:
         """`preferred_port`: the first that is tried; 0: any free one."""
-        self._token = token
+        self._token = b""
         self._role = role
         self._inbox = inbox
         self._log = log
@@ -206,8 +205,10 @@ class Switchboard:
         self._notes: dict[str, tuple[float, int]] = {}  # by event: when it was logged, and how many since
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
-    def start(self) -> None:
-        """Binds, listens and answers callers from now on. Raises ServersUnreachable if no port is free."""
+    def start(self, token: bytes) -> None:
+        """Binds, listens and answers callers that prove they hold the token. Raises ServersUnreachable if no port is
+        free."""
+        self._token = token
         self._socket = _listen(self._preferred_port)
         self.port = self._socket.getsockname()[1]
         self._wake, self._waker = socket.socketpair()

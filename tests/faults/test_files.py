@@ -125,6 +125,7 @@ class Shelf:
             cache_dir=str(self.cache), manifest=str(self.toy.manifest_path), offline=offline, device="cpu"
         )
         loader = Loader(settings, heard.put)
+        loader.start()
         if name == HEART:
             loader.want_voice("af_heart")
         else:
@@ -568,6 +569,7 @@ def test_c11_the_loader_and_the_parser_open_nothing_for_a_hostile_name(
     """The last door: behind it lie paths."""
     heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
     loader = Loader(Settings(cache_dir=str(setting.cache), manifest=setting.manifest_path), heard.put)
+    loader.start()
     refused = 0
     for name in hostile_names():
         loader.want_voice(name)

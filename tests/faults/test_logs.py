@@ -80,8 +80,8 @@ def test_f1_many_writers_one_central_log_rotation(tmp_path: Path, shown: Shown) 
     max_bytes = min(1_000_000, times(4_000_000))
     token = os.urandom(32)
     inbox = Inbox()
-    board = Switchboard(token, "model", 0, inbox, logging.Logger("board"))
-    board.start()
+    board = Switchboard("model", 0, inbox, logging.Logger("board"))
+    board.start(token)
     central = LogFile(str(tmp_path / "kokoro.log"), max_bytes)
     names = [f"{kind}-{n}" for n in range(WRITERS // 2) for kind in ("steady", "severed")]
     numbers: dict[str, list[int]] = {name: [] for name in names}

@@ -21,7 +21,8 @@ import voice_server
 from kokoro_common.client import client
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.sound.player import Player
-from kokoro_common.speaking.turn import Place
+from kokoro_common.speaking import turns
+from kokoro_common.speaking.turn import Turn
 from tests.helpers.recorder import Recorder, RecorderStream
 from tests.helpers.stage import reached
 
@@ -63,10 +64,6 @@ class RecordedVoiceServer(voice_server.VoiceServer):
             pass  # it is written by another thread
         reached("V3")
 
-    def _cancel(self, place: Place) -> None:
-        reached("V6")
-        super()._cancel(place)
-
     def run(self) -> None:
         super().run()
         runs = [run for recorder in self.recorders for run in recorder.heard()]
@@ -74,6 +71,12 @@ class RecordedVoiceServer(voice_server.VoiceServer):
         folder = Path(self._runtime.path).parent
         np.save(folder / f"heard-{self.voice}.npy", np.concatenate(runs) if runs else np.zeros(0))
         np.save(folder / f"spans-{self.voice}.npy", np.array(spans))
+
+
+class StagedTurn(Turn):
+    def cancel(self) -> None:
+        reached("V6")
+        super().cancel()
 
 
 class StagedLife(daemon.Life):
@@ -84,5 +87,6 @@ class StagedLife(daemon.Life):
 
 if __name__ == "__main__":
     reached("V1")
+    turns.Turn = StagedTurn  # type: ignore[misc]
     daemon.Life = StagedLife  # type: ignore[misc]
     sys.exit(voice_server.main(server=RecordedVoiceServer))

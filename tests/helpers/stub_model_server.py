@@ -106,8 +106,8 @@ class StagedLife(daemon.Life):
 
 
 class StagedSwitchboard(Switchboard):
-    def start(self) -> None:
-        super().start()
+    def start(self, token: bytes) -> None:
+        super().start(token)
         reached("M3")
 
 

@@ -96,6 +96,7 @@ class Start:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         settings = Settings(cache_dir=str(directory / "cache"), manifest=str(manifest), offline=True)
         self.loader = Loader(settings, self._events.put)
+        self.loader.start()
         self.synthesis = Synthesis(self.loader, str(directory / "espeak"), debug=False)
         self.synthesis.start()
 

@@ -36,11 +36,11 @@ class Server:
 
     def __init__(self) -> None:
         self.inbox = Inbox()
-        self.board = Switchboard(TOKEN, "model", 0, self.inbox, logging.getLogger("kokoro.test"))
+        self.board = Switchboard("model", 0, self.inbox, logging.getLogger("kokoro.test"))
         self.received: list[object] = []
         self.peers: list[Peer] = []
         self._thread = threading.Thread(target=self._answer, daemon=True)
-        self.board.start()
+        self.board.start(TOKEN)
         self._thread.start()
 
     @property
@@ -345,8 +345,8 @@ def test_a_message_that_is_written_arrives_though_its_sender_is_no_more() -> Non
 def test_a_taken_port_is_stepped_over() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        board = Switchboard(TOKEN, "model", port, Inbox(), logging.getLogger("kokoro.test"))
-        board.start()
+        board = Switchboard("model", port, Inbox(), logging.getLogger("kokoro.test"))
+        board.start(TOKEN)
         assert board.port != port
         board.close()
 
@@ -499,8 +499,8 @@ def test_no_thread_for_a_caller_is_no_end_of_the_server(
 
 def test_who_sends_faster_than_the_server_handles_waits_and_nothing_is_lost() -> None:
     inbox = Inbox()
-    board = Switchboard(TOKEN, "model", 0, inbox, logging.getLogger("kokoro.test"))
-    board.start()
+    board = Switchboard("model", 0, inbox, logging.getLogger("kokoro.test"))
+    board.start(TOKEN)
     caller = call(board.port, TOKEN, "client")
     sender = threading.Thread(
         target=lambda: [caller.send(Credit(utterance="u", bytes=number)) for number in range(5_000)]

@@ -1,0 +1,116 @@
+"""Text chunks that the model server was asked for, in order, and their audio as it arrives.
+
+Each is asked once; when the model server is lost, the next one is asked again and what came already is not taken twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kokoro_common.errors import ServersUnreachable
+from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.text.chunker import TextChunk
+from kokoro_common.text.speech import TimedWord
+from kokoro_common.wire.messages import AudioChunk, ChunkSpoken, ProtocolError, Synthesize, Synthesized
+
+AHEAD_FRAMES = 30 * SAMPLE_RATE  # audio synthesized ahead of the ear, or of the client that writes a file
+CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
+FILE_CHUNKS_IN_FLIGHT = 4  # a file has no ear that waits, and short sentences take less than a round trip
+MAX_LOSSES = 3  # of model servers while the same text chunk was with them: then it is the text that kills them
+BYTES_PER_FRAME = 4  # float32, mono
+
+
+class InFlight:
+    """What was asked for and is not complete, and the audio that nobody has taken yet."""
+
+    def __init__(self, *, tells_words: bool) -> None:
+        """`tells_words`: behind the audio of each text chunk stands its ChunkSpoken."""
+        self.frames = 0  # received in all
+        self.audio: deque[tuple[AudioChunk | ChunkSpoken, bytes]] = deque()  # with float32 PCM
+        self._tells_words = tells_words
+        self._asked: deque[tuple[TextChunk, Synthesize]] = deque()
+        self._again: deque[Synthesize] = deque()  # of those, to be asked once more
+        self._losses = 0  # of model servers, since a text chunk was last completed
+        self._received = 0  # frames of the text chunk that comes now
+        self._skip = 0  # frames of it that come once more
+        self._words: list[TimedWord] = []  # of the text chunk that comes now, as ChunkSpoken has them
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    @property
+    def chunks(self) -> list[TextChunk]:
+        return [chunk for chunk, _ in self._asked]
+
+    @property
+    def index(self) -> int:
+        """Of the text chunk that comes now; -1: none was asked for."""
+        return self._asked[0][1].request.index if self._asked else -1
+
+    def ask(self, chunk: TextChunk, message: Synthesize) -> None:
+        self._asked.append((chunk, message))
+
+    def ask_again(self) -> Synthesize | None:
+        """A request that a lost model server has not answered."""
+        return self._again.popleft() if self._again else None
+
+    def server_lost(self) -> None:
+        """What was not answered is to be asked again. Raises ServersUnreachable when model servers die of this text."""
+        self._again = deque(message for _, message in self._asked)
+        self._skip = self._received
+        self._losses += bool(self._asked)
+        if self._losses > MAX_LOSSES:
+            raise ServersUnreachable(f"the model server died {self._losses} times at the same text", "see its log")
+
+    def add_audio(self, message: AudioChunk, payload: bytes) -> tuple[TimedWord, ...]:
+        """Returns its new words, placed in the whole text.
+
+        Raises ProtocolError when audio comes out of order: better no speech than scrambled speech.
+        """
+        if message.index != self.index:
+            raise ProtocolError(f"audio of text chunk {message.index}, expected {self.index}")
+        places = self._asked[0][0].places
+        if any(not 0 <= word.start < word.end <= len(places) for word in message.words):
+            raise ProtocolError(f"words beyond text chunk {message.index}")
+        skip = min(self._skip, len(payload) // BYTES_PER_FRAME)
+        self._skip -= skip
+        payload = payload[BYTES_PER_FRAME * skip :]
+        new = [_moved(word, -skip) for word in message.words if word.first_frame >= skip]
+        if self._tells_words:
+            self._words += (_moved(word, self._received) for word in new)
+        if not payload:
+            return ()
+        words = tuple(word.replace(start=places[word.start], end=places[word.end - 1] + 1) for word in new)
+        self.audio.append((message.replace(words=words, payload_bytes=len(payload)), payload))
+        self.frames += len(payload) // BYTES_PER_FRAME
+        self._received += len(payload) // BYTES_PER_FRAME
+        return words
+
+    def complete(self, message: Synthesized) -> TextChunk:
+        """All audio of the text chunk that comes now is here. Raises ProtocolError for another one."""
+        if message.index != self.index:
+            raise ProtocolError(f"text chunk {message.index} is done, expected {self.index}")
+        chunk, _ = self._asked.popleft()
+        if self._tells_words:
+            spoken = ChunkSpoken(
+                utterance=message.utterance,
+                index=message.index,
+                text=chunk.text,
+                start=chunk.start,
+                places=tuple(chunk.places),
+                words=tuple(self._words),
+                frames=self._received,
+            )
+            self._words = []
+            self.audio.append((spoken, b""))
+        self._losses = self._received = self._skip = 0
+        return chunk
+
+    @property
+    def frames_handed_on(self) -> int:
+        """Received, and no longer waiting in `audio`."""
+        return self.frames - sum(len(payload) for _, payload in self.audio) // BYTES_PER_FRAME
+
+
+def _moved(word: TimedWord, frames: int) -> TimedWord:
+    return word.replace(first_frame=word.first_frame + frames, last_frame=word.last_frame + frames)

@@ -1,0 +1,229 @@
+"""An utterance's text on its way in: what the client sends, cut into text chunks as soon as each is complete.
+
+No I/O and no clock: the time is passed in. One thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kokoro_common.errors import UnknownVoice, UsageError
+from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted, speakable
+from kokoro_common.text.edits import Edit, merged
+from kokoro_common.text.lexicon import Lexicon
+from kokoro_common.text.markup import Markup
+from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED, ChunkRequest, Speech
+from kokoro_common.text.ssml import Ssml, Unknown
+from kokoro_common.voices.catalogue import VOICES, parse_language, parse_voice
+from kokoro_common.wire.messages import MAX_TEXT_PART_BYTES, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kokoro_common.voices.catalogue import Voice
+
+SLICE_CHARACTERS = 4_000  # of text cut at once: some 15 ms
+
+
+class Intake:
+    """Text in, text chunks out, in order. Raises a KokoroError for what is wrong with the text, wherever it is cut."""
+
+    def __init__(
+        self, speech: Speech, voice: Voice, own_voices: Mapping[str, str] | None, *, credit: int, leave_out: int = 0
+    ) -> None:
+        """`credit`: UTF-8 bytes of text that the client may send ahead. `leave_out`: text chunks to pass over.
+
+        Raises UsageError for a lexicon or a cast that cannot be used.
+        """
+        self.ended = False  # the client has sent all of it
+        self.notices: deque[str] = deque()  # for the user, about markup that cannot be followed
+        self.last_text = 0.0  # seconds, when the last text came
+        self.taken = 0  # text chunks taken or left out: the next index
+        self._speech = speech
+        self._voice = voice
+        self._own_voices = own_voices
+        self._leave_out = leave_out
+        self._credit = credit  # bytes that may still come
+        self._ssml = Ssml()
+        self._chunker = Chunker(speech.lang, self._reader())
+        try:
+            self._lexicon = Lexicon([(each.word, each.said) for each in speech.lexicon])
+        except ValueError as error:
+            raise UsageError(f"the lexicon cannot be used: {error}", "see say.py --lex list") from error
+        self._raw: deque[str] = deque()  # not yet cut
+        self._cut = False  # all of it is
+        self._chunks: deque[TextChunk] = deque()  # cut, not yet taken
+        self._parts: deque[tuple[int, int]] = deque()  # not yet synthesized: (end in characters, bytes)
+        self._characters = 0
+        self._told: set[str] = set()  # notices about voices: each is given once
+
+    def _reader(self) -> Ssml | Unknown | None:
+        speech = self._speech
+        roles = speech.cast if speech.dialogue else None
+        cast = None if roles is None else {role.name: parse_voice(role.voice, self._own_voices).name for role in roles}
+        others = [name for name in VOICES if name[0] == self._voice.lang]
+        markup = Markup(speech.lang, read_code=speech.read_code, cast=cast, voices=others)
+        return self._ssml if speech.ssml else None if speech.plain else Unknown(markup, self._ssml)
+
+    # --- text in -----------------------------------------------------------------------------------------------------
+
+    def add(self, text: str, now: float) -> None:
+        """Raises ProtocolError for text behind its end, or more than there was credit for."""
+        size = len(text.encode("utf-8", "replace"))
+        self._credit -= size
+        self.last_text = now
+        if self.ended or size > MAX_TEXT_PART_BYTES or self._credit < 0:
+            raise ProtocolError(f"text of {size} bytes after its end or beyond the credit")
+        self._characters += len(text)
+        self._parts.append((self._characters, size))
+        self._raw.append(text)
+        self._advance()
+
+    def end(self) -> None:
+        """All text has come. Idempotent."""
+        if not self.ended:
+            self.ended = True
+            self._advance()
+
+    def _advance(self) -> None:
+        """Cuts no further than the next text chunk needs: a book must not hold up a Cancel.
+
+        Of text that is left out, one slice: see `skip_on`.
+        """
+        while self._raw and not self._chunks:
+            part = self._raw.popleft()
+            if len(part) > SLICE_CHARACTERS:
+                self._raw.appendleft(part[SLICE_CHARACTERS:])
+            self._queue(self._chunker.feed(part[:SLICE_CHARACTERS]))
+            if self.skipping:
+                return
+        if self.ended and not self._raw and not self._cut:
+            self._cut = True
+            self._queue(self._chunker.finish())
+
+    def _queue(self, chunks: Iterable[TextChunk]) -> None:
+        for chunk in chunks:
+            if not (chunk.pause or speakable(chunk.text)):
+                continue
+            if self.taken < self._leave_out:
+                self.taken += 1
+            else:
+                self._chunks.append(chunk)
+
+    @property
+    def skipping(self) -> bool:
+        """Whether there is text to pass over before the first text chunk that is wanted."""
+        return bool(self._raw) and self.taken < self._leave_out
+
+    def skip_on(self) -> bool:
+        """Passes over one slice more. Returns whether that was all."""
+        self._advance()
+        return not self._raw
+
+    def writer_paused(self, *, clauses_only: bool) -> None:
+        """Cuts what there is of a half sentence. Not for files: their borders depend on the text alone."""
+        self._queue(self._chunker.flush(clauses_only=clauses_only))
+
+    # --- text chunks out ---------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> deque[TextChunk]:
+        """Text chunks that are complete and not yet taken. Not to be changed."""
+        return self._chunks
+
+    @property
+    def raw(self) -> bool:
+        """Whether text waits that is not cut yet."""
+        return bool(self._raw)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all text has come and every text chunk of it was taken."""
+        return self._cut and not self._chunks
+
+    @property
+    def half_sentence(self) -> bool:
+        """Whether the rest of a sentence is still to be written, and all before it was taken."""
+        return not self.ended and self._chunker.pending and not (self._chunks or self._raw)
+
+    def take(self, characters: int | None = None) -> TextChunk:
+        """The next text chunk; of about so many `characters` at most, cut where a speaker would breathe."""
+        chunk = self._chunks.popleft()
+        self._advance()
+        if characters is not None:
+            chunk, rest = parted(chunk, characters)
+            if rest is not None:
+                self._chunks.appendleft(rest)
+        return chunk
+
+    def request(self, chunk: TextChunk, engine: str) -> ChunkRequest:
+        """What the model server is asked for: the next index, and voice, language and speed as the markup has them."""
+        index, self.taken = self.taken, self.taken + 1
+        voice, lang = self._voice_of(chunk)
+        return ChunkRequest(
+            index=index,
+            text=chunk.text,
+            speech=self._speech.replace(
+                voice=voice,
+                lang=lang,
+                speed=min(MAX_SPEED, max(MIN_SPEED, self._speech.speed * chunk.manner.speed)),
+                engine=engine,
+                cast=(),
+                lexicon=(),
+            ),
+            edits=tuple(self._edits(chunk)),
+            pause=chunk.pause,
+            gain=chunk.manner.gain,
+        )
+
+    def _edits(self, chunk: TextChunk) -> list[Edit]:
+        """What the writer wants, then what the lexicon has. Beyond MAX_SAID characters in all, words are said as they
+        are written: a chunk must not become hours of audio."""
+        edits: list[Edit] = []
+        length = 0
+        for edit in merged(chunk.edits, self._lexicon.edits(chunk.text)):
+            length += len(edit.said)
+            if length <= MAX_SAID:
+                edits.append(edit)
+        return edits
+
+    def _voice_of(self, chunk: TextChunk) -> tuple[str, str]:
+        """Voice and language. Where the writer misspelt one the utterance's own is used, and the user is told."""
+        self.notices += self._ssml.notices
+        self._ssml.notices.clear()
+        voice, lang = self._voice, self._speech.lang
+        try:
+            if chunk.voice in ("female", "male"):
+                if voice.female != (chunk.voice == "female"):
+                    voice = parse_voice(next(name for name in VOICES if name[:2] == lang + chunk.voice[0]))
+            elif chunk.voice:
+                voice = parse_voice(chunk.voice, self._own_voices)
+                lang = voice.lang if self._speech.lang == self._voice.lang else lang
+            if chunk.manner.lang:
+                lang = _language(chunk.manner.lang)
+        except (UnknownVoice, UsageError, StopIteration) as error:
+            problem = str(error) or f"there is no {chunk.voice} voice"
+            if problem not in self._told:
+                self._told.add(problem)
+                self.notices.append(problem)
+        return voice.name, lang
+
+    # --- credit ------------------------------------------------------------------------------------------------------
+
+    def credit_for(self, end: int | None = None) -> int:
+        """UTF-8 bytes that the client may send again: the text up to character `end` is done; None: all that came."""
+        credit = 0
+        end = self._characters if end is None else end
+        while self._parts and self._parts[0][0] <= end:
+            credit += self._parts.popleft()[1]
+        self._credit += credit
+        return credit
+
+
+def _language(tag: str) -> str:
+    """The letter of a tag as XML has it: en-US; fr-CA is fr, as there is no other French."""
+    try:
+        return parse_language(tag)
+    except UsageError:
+        return parse_language(tag.partition("-")[0])

@@ -1,0 +1,275 @@
+"""Random walks over every message in every state: two clients and more, lost peers, failing devices, silent and endless
+utterances, interrupts before, within and after text.
+
+The invariants: exactly one last message; whoever took the floor gives it back; nothing waits for ever on something that
+can no longer come; the ledger adds up; no sample beyond credit; bounded audio; no exception that nobody meant.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.messages import (
+    Cancel,
+    Credit,
+    EndOfText,
+    FloorGranted,
+    Hello,
+    Message,
+    Pause,
+    Ping,
+    Resume,
+    Route,
+    Skip,
+    Speak,
+    StatusRequest,
+    Stop,
+    TextPart,
+)
+from tests.helpers.small_world import VOICES, Client, SmallWorld
+
+MAX_HELD_BYTES = 8 << 20  # audio that one voice server may hold for clients that do not take it
+TEXTS = st.sampled_from(
+    [
+        "Hello there. ",
+        "One, two, ",
+        "three",
+        "*** ",
+        " ",
+        "\n\n",
+        "[pause:1s] ",
+        "[pause:60s] [pause:60s] ",
+        "# Heading\n",
+        "<speak>Hello. ",
+        "</spek>",
+        "Hello there. " * 400,
+    ]
+)
+VOICE = st.sampled_from(VOICES)
+STEPS = int(os.environ.get("WALK_STEPS", "40"))
+WALKS = int(os.environ.get("WALKS", "60"))
+
+
+class Walk(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.world = SmallWorld()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        try:
+            self._everybody_is_served()
+            self._nothing_is_left()
+        finally:
+            self.world.close()
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    @rule(
+        voice=VOICE,
+        sink=st.sampled_from(["speakers", "client"]),
+        floor=st.sampled_from(["queue", "queue", "interrupt", "overlap"]),
+        wait=st.booleans(),
+        follow=st.booleans(),
+        words=st.booleans(),
+        first_chunk=st.sampled_from([0, 0, 1, 9]),
+        engine=st.sampled_from(["auto", "espeak"]),
+        text=st.none() | TEXTS,
+        ended=st.booleans(),
+    )
+    def speak(self, voice: str, text: str | None, ended: bool, engine: str, **route: object) -> None:
+        client = self.world.connect(voice)
+        utterance = self.world.utterance_id()
+        client.sinks[utterance] = str(route["sink"])
+        client.unended.add(utterance)
+        speech = Speech(voice=voice, lang="a", engine=engine)
+        client.send(Speak(utterance=utterance, speech=speech, route=Route(**route)))  # type: ignore[arg-type]
+        if text is not None:
+            client.send(TextPart(utterance=utterance, text=text))
+        if ended:
+            client.unended.discard(utterance)
+            client.send(EndOfText(utterance=utterance))
+
+    def _client(self, data: st.DataObject) -> Client:
+        assume(self.world.clients)
+        return data.draw(st.sampled_from(self.world.clients))
+
+    def _utterance(self, data: st.DataObject, client: Client) -> str:
+        return data.draw(st.sampled_from(sorted(client.sinks)))
+
+    @rule(data=st.data(), text=TEXTS)
+    def send_text(self, data: st.DataObject, text: str) -> None:
+        client = self._client(data)
+        utterance = self._utterance(data, client)
+        assume(utterance in client.unended)
+        client.send(TextPart(utterance=utterance, text=text))
+
+    @rule(data=st.data())
+    def end_text(self, data: st.DataObject) -> None:
+        client = self._client(data)
+        utterance = self._utterance(data, client)
+        assume(utterance in client.unended)
+        client.unended.discard(utterance)
+        client.send(EndOfText(utterance=utterance))
+
+    @rule(data=st.data(), size=st.sampled_from([1, 4_000, 1 << 20]))
+    def give_credit(self, data: st.DataObject, size: int) -> None:
+        client = self._client(data)
+        utterance = self._utterance(data, client)
+        client.credit[utterance] += size
+        client.send(Credit(utterance=utterance, bytes=size))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        client = self._client(data)
+        client.send(Cancel(utterance=self._utterance(data, client)))
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        self.world.disconnect(self._client(data))
+
+    @rule(voice=VOICE, verb=st.sampled_from([Stop(), Pause(), Resume(), StatusRequest(), Ping()]))
+    def control(self, voice: str, verb: Message) -> None:
+        client = self.world.connect(voice)
+        client.send(verb)
+        self.world.deliver_from_client(client)
+        self.world.disconnect(client)
+
+    @rule(data=st.data())
+    def skip(self, data: st.DataObject) -> None:
+        client = self._client(data)
+        client.send(Skip(utterances=tuple(client.sinks)))
+
+    @rule(data=st.data(), message=st.sampled_from([FloorGranted(utterance="u"),
+          Hello(role="client", protocol=1, version="", nonce=""), Credit(utterance="u", bytes=-1)]))  # fmt: skip
+    def nonsense(self, data: st.DataObject, message: Message) -> None:
+        self._client(data).send(message)
+
+    # --- the rest of the world ---------------------------------------------------------------------------------------
+
+    @rule(data=st.data(), count=st.integers(1, 5))
+    def server_reads_client(self, data: st.DataObject, count: int) -> None:
+        client = self._client(data)
+        for _ in range(count):
+            self.world.deliver_from_client(client)
+
+    @rule(data=st.data(), count=st.integers(1, 9))
+    def client_reads(self, data: st.DataObject, count: int) -> None:
+        client = self._client(data)
+        for _ in range(count):
+            self.world.deliver_to_client(client)
+
+    @rule(voice=VOICE, count=st.integers(1, 9))
+    def model_server_reads(self, voice: str, count: int) -> None:
+        for _ in range(count):
+            self.world.deliver_to_model(voice)
+
+    @rule(voice=VOICE, count=st.integers(1, 9))
+    def voice_server_reads(self, voice: str, count: int) -> None:
+        for _ in range(count):
+            self.world.deliver_to_voice(voice)
+
+    @rule(voice=VOICE, count=st.integers(1, 4))
+    def voice_server_hears_its_threads(self, voice: str, count: int) -> None:
+        for _ in range(count):
+            self.world.deliver_event(voice)
+
+    @rule(count=st.integers(1, 4))
+    def engine_works(self, count: int) -> None:
+        for _ in range(count):
+            self.world.model.synthesis.step()
+
+    @rule(voice=VOICE, fails=st.sampled_from([False, False, False, True]))
+    def device_plays(self, voice: str, fails: bool) -> None:
+        for speakers in self.world.voices[voice].devices:
+            speakers.step(fails=fails)
+
+    @rule(seconds=st.sampled_from([0.01, 0.5, 3.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.tick(seconds)
+
+    @rule()
+    def all_goes_on(self) -> None:
+        self.world.run()
+
+    @rule(voice=VOICE)
+    def link_breaks(self, voice: str) -> None:
+        self.world.cut_link(voice)
+
+    @precondition(lambda self: len(self.world.links) < len(VOICES))
+    @rule()
+    def links_are_made_again(self) -> None:
+        for name in VOICES:
+            if name not in self.world.links:
+                self.world.relink(name)
+
+    @rule()
+    def model_server_dies(self) -> None:
+        self.world.kill_model()
+
+    @rule(voice=VOICE)
+    def voice_server_dies(self, voice: str) -> None:
+        self.world.kill_voice(voice)
+
+    # --- what always holds -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def no_exception_that_nobody_meant(self) -> None:
+        if hasattr(self, "world"):
+            assert not self.world.unexpected.records
+
+    @invariant()
+    def the_ledger_adds_up(self) -> None:
+        if hasattr(self, "world"):
+            books = self.world.model.ledger.report()
+            assert books.accepted == books.finished + books.cancelled + books.failed + books.in_flight
+
+    @invariant()
+    def audio_that_nobody_takes_is_bounded(self) -> None:
+        if hasattr(self, "world"):
+            for server in self.world.voices.values():
+                assert server.held_bytes <= MAX_HELD_BYTES, f"{server.held_bytes >> 20} MiB held"
+
+    def _everybody_is_served(self) -> None:
+        """Who has sent all text, and takes what comes, is through in time, whatever others do."""
+        world = self.world
+        for name in VOICES:
+            client = world.connect(name)
+            client.send(Resume())
+        world.settle(300.0)
+        for client in world.clients:
+            waiting = [each for each in client.sinks if each not in client.unended and not client.last[each]]
+            assert not waiting, f"{len(waiting)} wait for ever"
+        self.no_exception_that_nobody_meant()
+
+    def _nothing_is_left(self) -> None:
+        """Once all clients have left, too."""
+        world = self.world
+        for client in list(world.clients):
+            world.disconnect(client)
+        world.settle(30.0)
+        assert not world.model.line, "the floor is still asked for"
+        assert world.lock is None, "floor.lock is held"
+        for server in world.voices.values():
+            assert not len(server.turns), "an utterance has not ended"
+            assert all(speakers.idle for speakers in server.devices), "the speakers wait"
+            assert server.turns.counts["accepted"] == sum(server.turns.ended.values())
+        assert world.model.ledger.in_flight == 0
+        assert not world.model.synthesis.waiting
+        self.no_exception_that_nobody_meant()
+
+
+Walk.TestCase.settings = settings(
+    max_examples=WALKS,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+TestWalk = Walk.TestCase
