@@ -21,6 +21,7 @@ LAYERS = [
         "phonemes.tagger",
         "command.status",
         "daemon.isolation",
+        "reading.language",
         "text.edits",
         "text.markup",
         "text.scripts",
@@ -43,7 +44,7 @@ LAYERS = [
     | {
         "sound.player",
         "daemon.process",
-        "reading.reader",
+        "reading.rule",
         "text.ssml",
         "recording.encoders",
         "recording.journal",
@@ -55,6 +56,7 @@ LAYERS = [
         "daemon.starter",
         "daemon.logs",
         "synthesis.scheduler",
+        "reading.numbers",
         "engine.engine",
         "synthesis.floor",
         "text.lexicon",
@@ -64,9 +66,10 @@ LAYERS = [
         "recording.captions",
         "documents.epub",
     },
-    {"client.client", "engine.tuning", "speaking.utterance", "recording.rendering", "documents.load"},
-    {"speaking.turn"},
-    {"synthesis.loader"},
+    {"client.client", "engine.tuning", "speaking.utterance", "recording.rendering", "documents.load"}
+    | {"reading.measures", "reading.money", "reading.times", "reading.names", "reading.abbreviations"},
+    {"speaking.turn", "reading.signs"},
+    {"synthesis.loader", "reading.reader"},
     {"synthesis.synthesis", "command.follower", "speaking.link", "command.doctor"},
 ]
 OWNERS = {
@@ -85,7 +88,7 @@ OWNERS = {
     "soxr": {"sound.samples"},
     "espeakng_loader": {"engine.espeak", "phonemes.espeak_process"},
     "msgspec": {"wire.messages"},
-    "num2words": {"reading.reader"},
+    "num2words": {"reading.numbers"},
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 PACKAGE = ROOT / "kokoro_common"
