@@ -6,6 +6,7 @@ import re
 
 from kokoro_common.reading.numbers import cardinal, digit_by_digit, in_pairs
 from kokoro_common.reading.rule import BEGIN, END, any_of, word_set
+from kokoro_common.text.marks import CLOSERS, COMMAS, STOPS, WIDE_COMMAS, WIDE_STOPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ _LINE = r"(?::(?P<line>[0-9]{1,7})(?::(?P<column>[0-9]{1,5}))?)?"
 _PATH_NAME = rf"(?:[\w.-]+/){{0,20}}\w[\w-]*(?:\.[\w-]+){{0,5}}\.(?:{_EXTENSIONS}){END}"
 _DOMAIN = rf"(?:{_LABEL}\.(?:{_LABEL}\.){{0,4}}(?:{_TLDS})|localhost(?=:[0-9]))(?::[0-9]{{1,5}})?{END}(?!\.[A-Za-z])"
 _URL_PART = r"[^\s<>\"'`|{}\\^()]|\([^\s<>()]{0,80}\)"  # a lone bracket is not the URL's
-_URL_END = r"[^\s<>\"'`|{}\\^.,;:!?()\]*_~。，、）]|\([^\s<>()]{0,80}\)"
+_URL_END = rf"[^\s<>`|{{}}\\^(~.{re.escape(COMMAS + WIDE_COMMAS + STOPS + WIDE_STOPS + CLOSERS)}]|\([^\s<>()]{{0,80}}\)"
 
 ADDRESSES: Table = (
     ("", rf"(?:https?|ftp|ssh|git|file)://(?P<url>(?:{_URL_PART})*(?:{_URL_END}))", say_url),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kokoro_common.text.marks import CLOSERS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +41,7 @@ def word_before(m: Match) -> str:
 
 def full_stop(m: Match) -> str:
     """A full stop if the match ends with one and the text ends there: an abbreviation's point ends the sentence too."""
-    return "." if m[0].endswith(".") and not m.string[m.end() :].strip("\"')]}”’*_ ") else ""
+    return "." if m[0].endswith(".") and not m.string[m.end() :].strip(CLOSERS + " ") else ""
 
 
 def nothing(m: Match, lang: Language) -> str:

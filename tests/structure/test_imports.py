@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
-    {"record", "files", "worker"},
+    {"record", "files", "worker", "text.marks", "text.clean"},
     {
         "engine.checkpoint",
         "errors",
@@ -66,7 +66,14 @@ LAYERS = [
         "recording.captions",
         "documents.epub",
     },
-    {"client.client", "engine.tuning", "speaking.utterance", "recording.rendering", "documents.load"}
+    {
+        "text.lexicon_file",
+        "client.client",
+        "engine.tuning",
+        "speaking.utterance",
+        "recording.rendering",
+        "documents.load",
+    }
     | {"reading.measures", "reading.money", "reading.times", "reading.names", "reading.abbreviations"},
     {"speaking.turn", "reading.signs"},
     {"synthesis.loader", "reading.reader"},
