@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P, split_spoken
+from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P
+from kokoro_common.phonemes.spoken import split_spoken
 from kokoro_common.reading.reader import read
 from kokoro_common.text.chunker import Chunker
 from kokoro_common.text.edits import merged, spelled
