@@ -606,7 +606,8 @@ def _part_of_cast(argument: str, own: dict[str, str]) -> Role:
 
 def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[Pronunciation, ...]:
     """What of the user's and the project's lexicon counts for the text."""
-    from kokoro_common.text.lexicon import load, wire
+    from kokoro_common.text.lexicon import wire
+    from kokoro_common.text.lexicon_file import load
     from kokoro_common.text.speech import Pronunciation
 
     entries = load(settings.config_dir, _working_directory())
@@ -621,7 +622,7 @@ def _working_directory() -> str:
 
 
 def _lexicon(settings: Settings, options: argparse.Namespace) -> int:
-    from kokoro_common.text import lexicon
+    from kokoro_common.text import lexicon, lexicon_file
     from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language
 
     verb, words = options.lex, options.text
@@ -630,14 +631,14 @@ def _lexicon(settings: Settings, options: argparse.Namespace) -> int:
         usage = {"add": "--lex add WORD SAID", "remove": "--lex remove WORD", "list": "--lex list"}[verb]
         raise UsageError(f"--lex {verb} with {len(words)} words", f"say.py {usage}")
     if verb == "add":
-        lexicon.add(settings.config_dir, words[0], words[1], lang)
+        lexicon_file.add(settings.config_dir, words[0], words[1], lang)
     elif verb == "remove":
-        if not lexicon.remove(settings.config_dir, words[0], lang):
+        if not lexicon_file.remove(settings.config_dir, words[0], lang):
             _note(f"there is no entry for {words[0]}", quiet=options.quiet)
     else:
-        entries = lexicon.load(settings.config_dir, _working_directory())
+        entries = lexicon_file.load(settings.config_dir, _working_directory())
         if verb == "list" and entries:
-            print(lexicon.listing(entries))
+            print(lexicon_file.listing(entries))
         elif verb == "list":
             _note("the lexicon is empty", quiet=options.quiet)
         else:

@@ -82,7 +82,7 @@ def cold_start(model: Model | None) -> Round:
 def server_memory(world: World) -> Round:
     """MB of the model server with the processes that make phonemes for it; what they share counts each time."""
     (server,) = (each for each in world.servers() if "model_server" in " ".join(each.cmdline()))
-    helpers = [each for each in server.children(recursive=True) if "espeak_g2p" in " ".join(each.cmdline())]
+    helpers = [each for each in server.children(recursive=True) if "espeak_process" in " ".join(each.cmdline())]
     if not psutil.LINUX:
         return {}
     texts = [Path(f"/proc/{each.pid}/status").read_text() for each in (server, *helpers)]

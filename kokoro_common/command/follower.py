@@ -6,6 +6,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from kokoro_common.text.marks import columns
+
 if TYPE_CHECKING:
     from kokoro_common.client.client import TextSource
 
@@ -30,9 +32,9 @@ class Follower:
         self._settle()
         self._write(self._source.text[self._shown : start])
         self._word = self._source.text[start:end]
-        if self._width and self._column + len(self._word) >= self._width:
+        if self._width and self._column + columns(self._word) >= self._width:
             self._write("\n")
-        self._column += len(self._word)
+        self._column += columns(self._word)
         sys.stdout.write(f"{_HIGHLIGHT}{self._word}{_PLAIN}" if self._width else self._word)
         sys.stdout.flush()
         self._shown = end
@@ -47,11 +49,11 @@ class Follower:
     def _settle(self) -> None:
         """The word that was heard becomes plain."""
         if self._width and self._word:
-            sys.stdout.write("\b" * len(self._word) + self._word)
+            sys.stdout.write("\b" * columns(self._word) + self._word)
         self._word = ""
 
     def _write(self, text: str) -> None:
         printable = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
         sys.stdout.write(printable)
         line = printable.rpartition("\n")
-        self._column = len(line[2]) if line[1] else self._column + len(printable)
+        self._column = columns(line[2]) if line[1] else self._column + columns(printable)

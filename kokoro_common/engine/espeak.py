@@ -23,6 +23,7 @@ import sys
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.record import Record
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
+from kokoro_common.text.marks import WIDE_COMMAS, WIDE_STOPS
 from kokoro_common.worker import command as worker_command
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ _SECONDS = 15  # that a child may take; 400 characters take 0.01 to 0.1
 # What the library would not take as text: its embedded commands begin with a control character.
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # It drops, silently, what is beyond about 160 bytes of a word, 25 digits of a number or 1,000 phonemes of a clause.
-_WIDE_ENDS = "、。，；：！？।॥"  # of clauses, with no blank after them
+_WIDE_ENDS = WIDE_COMMAS + WIDE_STOPS.replace("｡", "")  # end a clause without a blank; ｡ does not in every language
 _LONG_WORD = re.compile(rf"\d{{18}}(?=\d)|[^\s{_WIDE_ENDS}]{{32}}(?=\w)")
 _MAX_CLAUSE_PHONEMES = 900
 

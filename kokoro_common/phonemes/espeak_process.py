@@ -1,10 +1,10 @@
-"""espeak-ng's phonemes, from a process of their own: what is a segmentation fault there must not end the model server.
+"""espeak-ng's phonemes, from a process of its own: a segmentation fault there must not end the model server.
 
-misaki calls the library through phonemizer, in the process that asks. "'-यक" in Spanish is such a fault in 1.52, and so
-is one in 7,000 random texts. Here phonemizer does its work in a child of a worker, until it dies of a text.
+misaki calls the library through phonemizer, in its own process. In 1.52 the Spanish "'-यक" is such a fault, and so is
+one in 7,000 random texts. Here phonemizer does its work in a child of a worker, until a text kills the child.
 
     EspeakProcess --a line of JSON--> child of the worker: phonemizer's EspeakBackend
-                  <--a line of JSON-- child, or the worker, which forks the next one: a millisecond
+                  <--a line of JSON-- child, or the worker, which then forks the next one in a millisecond
 
 For one thread. The processes end with their owner: a child at the end of its standard input, the worker with the child.
 """
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-SECONDS = 10  # for one text; 400 characters take 0.01
+SECONDS = 10  # that one text may take; 400 characters take 0.01
 
 
 class EspeakCrashed(Exception):
-    """The library died of a text, or phonemizer did."""
+    """A text killed the library, or phonemizer raised over it."""
 
 
 class EspeakProcess:
@@ -40,20 +40,20 @@ class EspeakProcess:
         self._end: Callable[[], object] = lambda: None
 
     def start(self) -> None:
-        """Does not wait for it. Who asks starts it too, and hears why it cannot be started."""
+        """Starts the worker without waiting for it. `ask` starts it too, and raises if it cannot be started."""
         try:
             self._running()
         except OSError:
             pass
 
     def backend(self, **options: object) -> EspeakBackend:
-        """In place of phonemizer.backend.EspeakBackend(**options)."""
+        """Stands in for phonemizer.backend.EspeakBackend(**options)."""
         return EspeakBackend(self, options)
 
     def ask(self, options: dict[str, object], text: str) -> list[str]:
-        """What phonemizer gives for a text. Blocks, for SECONDS at most.
+        """phonemizer's phonemes of a text. Blocks, for SECONDS at most.
 
-        Raises EspeakCrashed; KokoroError for a text that takes longer, or when there is something else wrong.
+        Raises EspeakCrashed; KokoroError for a text that takes longer, and if espeak-ng cannot be used.
         """
         request: dict[str, object] = {"options": options, "text": text}
         answer = self._exchange(request)
@@ -106,7 +106,7 @@ class EspeakProcess:
 
 
 class EspeakBackend:
-    """As much of phonemizer's as misaki uses."""
+    """As much of phonemizer's EspeakBackend as misaki uses."""
 
     def __init__(self, process: EspeakProcess, options: dict[str, object]) -> None:
         self._process = process
@@ -132,19 +132,19 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 def serve() -> None:
     """Main of the worker: forks the child that answers, and the next one when a text has killed it.
 
-    It reads nothing itself: what it had read ahead would be in every child.
+    The worker reads no request itself: what it had read ahead would be in every child.
     """
     import shutil
     import signal
     import tempfile
     import types
 
-    # For a backend of phonemizer that nobody asks for; the real one imports csvw: 0.3 s and 20 MB, half of it all.
+    # Only an unused backend of phonemizer needs it, and the real one imports csvw: 0.3 s and 20 MB, half of it all.
     sys.modules["segments"] = segments = types.ModuleType("segments")
     vars(segments)["__getattr__"] = lambda name: None
     import phonemizer.backend  # noqa: F401 - once, for all children
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that started us
     status = -1
     while status < 0:
         directory = tempfile.mkdtemp()
@@ -170,7 +170,7 @@ def _answer_and_exit() -> None:
     backends: dict[str, Any] = {}
     try:
         while line := sys.stdin.buffer.readline():
-            signal.alarm(SECONDS)  # ends this process, whatever the library is at
+            signal.alarm(SECONDS)  # ends this process, whatever the library is doing
             answer = _answer(backends, json.loads(line))
             signal.alarm(0)
             _write(answer)
@@ -185,7 +185,7 @@ def _answer(backends: dict[str, Any], request: dict[str, Any]) -> dict[str, obje
         return {"phonemes": _phonemes(backends, request["options"], request["text"])}
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         return {"crashed": repr(error)}
-    except (OSError, RuntimeError) as error:  # there is no library, or no space for a copy of it
+    except (OSError, RuntimeError) as error:  # no library, or no space for a copy of it
         return {"failed": repr(error)}
 
 
@@ -208,4 +208,4 @@ def _write(answer: dict[str, object]) -> None:
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        os._exit(0)  # nobody waits for it any more
+        os._exit(0)  # the owner has gone

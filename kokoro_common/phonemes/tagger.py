@@ -1,4 +1,4 @@
-"""A small part-of-speech tagger for English: what misaki's lexicon asks for when there is no spaCy model.
+"""A small part-of-speech tagger for English: the tags that misaki's lexicon needs, for when there is no spaCy model.
 
 misaki needs tags for three things: to keep punctuation, to read money and numbers, and to choose between two sounds of
 one spelling ("they live", "a live show"). So closed classes are tables, the shape of a token decides numbers and
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _words(line: str) -> frozenset[str]:
+def _word_set(line: str) -> frozenset[str]:
     return frozenset(line.split())
 
 
@@ -78,16 +78,16 @@ _MARKS = {
     "#": "#",
 }
 _NUMBER = re.compile(r"[-+]?[.,]?\d")
-_ADJECTIVES = _words(
+_ADJECTIVES = _word_set(
     "absent abstract alternate animate appropriate approximate articulate bass close compact consummate content "
     "converse coordinate degenerate deliberate desolate deviate diffuse duplicate elaborate frequent illegitimate "
     "incarnate inside intimate invalid learned legitimate live minute moderate nearby overhead perfect present "
     "prostrate separate sophisticate subordinate underground upset uptown"
 )
-_MOSTLY_VERBS = _words("compress excuse extract insert invite produce read refuse reread transfer use")
-_OWN_PAST = _words("dove read reread wound")  # a past form that is spelled like another word
-_PAST_HINTS = _words("yesterday last ago earlier was were did had when")
-_NOUN_BEFORE_TO = _words("according contrary due next owing prior similar thanks used")
+_MOSTLY_VERBS = _word_set("compress excuse extract insert invite produce read refuse reread transfer use")
+_OWN_PAST = _word_set("dove read reread wound")  # a past form that is spelled like another word
+_PAST_HINTS = _word_set("yesterday last ago earlier was were did had when")
+_NOUN_BEFORE_TO = _word_set("according contrary due next owing prior similar thanks used")
 _BEFORE_CLAUSE = re.compile(  # "that" after these begins a clause: "say that", "sure that"
     r"(sa(y|id)|th(ink|ought)|kn[eo]w|s(ee|aw)|show|felt|found|fear|hope|heard|mean|meant|told|tell|argue|believe|claim|"
     r"agree|ensure|regret|report|suspect|suppose|note|learn|decide|predict|warn|insist|reali[sz]e|object|swore|"

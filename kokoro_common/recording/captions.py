@@ -14,7 +14,18 @@ from collections import deque
 from kokoro_common.record import Record
 from kokoro_common.recording.outfile import OutputFile
 from kokoro_common.sound.samples import SAMPLE_RATE
-from kokoro_common.text.chunker import speakable
+from kokoro_common.text.marks import (
+    COMMAS,
+    OPENING_BRACKETS,
+    OPENING_QUOTES,
+    STOPS,
+    UNSPACED,
+    WIDE_COMMAS,
+    WIDE_PUNCTUATION,
+    WIDE_STOPS,
+    columns,
+    speakable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +50,11 @@ if TYPE_CHECKING:
 LINE_WIDTH = 42  # columns of a caption's line, and
 LINES = 2  # of them at once: what broadcasters allow (BBC and Netflix guidelines)
 MAX_CUE_FRAMES = 7 * SAMPLE_RATE  # that a caption stands, where a word ends
-_CLAUSE_ENDS = tuple(",;:—–…،、，；：.!?。！？।॥")
+_CLAUSE_ENDS = tuple(COMMAS + WIDE_COMMAS + "—–…." + STOPS + WIDE_STOPS)
 _EMPHASIS = re.compile(r"(?<!\w)[*_`]+(?=[\w\"“'‘(])|(?<=[\w\"”'’).,;:!?])[*_`]+(?!\w)")
 _TIME_TAG = re.compile(r"\[(\d[\d:.]*)\]")  # would be a time of its own in LRC
-_OPENERS = tuple("([{¿¡«„“‘「『（《【")
+_OPENERS = OPENING_QUOTES + OPENING_BRACKETS  # not what may also close: straight quotes and emphasis
+_UNSPACED = re.compile(f"[{UNSPACED}{WIDE_PUNCTUATION}]")
 
 
 class Word(Record):
@@ -121,8 +133,9 @@ def _cut(text: str, start: int, word: int) -> int:
 
 
 def _unspaced(text: str, place: int) -> bool:
-    """Whether one script here puts no blanks between words."""
-    return any(unicodedata.east_asian_width(character) in "WF" for character in text[place - 1 : place + 1])
+    """Whether text may be parted at a place without a blank: beside a script without blanks, not before an accent."""
+    parts = _UNSPACED.search(text, place - 1, place + 1) is not None
+    return parts and not unicodedata.category(text[place]).startswith("M")
 
 
 def _with_marks(
@@ -187,20 +200,15 @@ def _text(words: Sequence[Word]) -> str:
 
 def lines(text: str) -> list[str]:
     """A caption's text in lines of LINE_WIDTH columns; two of about the same length are easier to read."""
-    if _width(text) <= LINE_WIDTH:
+    if columns(text) <= LINE_WIDTH:
         return [text]
     borders = [at for at in range(1, len(text)) if text[at] == " " or _unspaced(text, at)]
-    halves = [at for at in borders if max(_width(text[:at]), _width(text[at:].lstrip())) <= LINE_WIDTH]
+    halves = [at for at in borders if max(columns(text[:at]), columns(text[at:].lstrip())) <= LINE_WIDTH]
     if halves:
-        middle = min(halves, key=lambda at: abs(_width(text[:at]) - _width(text[at:])))
+        middle = min(halves, key=lambda at: abs(columns(text[:at]) - columns(text[at:])))
         return [text[:middle], text[middle:].lstrip()]
-    fitting = [at for at in borders if _width(text[:at]) <= LINE_WIDTH] or borders[:1]
+    fitting = [at for at in borders if columns(text[:at]) <= LINE_WIDTH] or borders[:1]
     return [text[: fitting[-1]], *lines(text[fitting[-1] :].lstrip())] if fitting else [text]
-
-
-def _width(text: str) -> int:
-    """Columns: a Chinese or Japanese character takes two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------

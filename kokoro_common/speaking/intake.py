@@ -9,9 +9,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common.errors import UnknownVoice, UsageError
-from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted, speakable
+from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted
 from kokoro_common.text.edits import Edit, merged
 from kokoro_common.text.lexicon import Lexicon
+from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
 from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED, ChunkRequest, Speech
 from kokoro_common.text.ssml import Ssml, Unknown

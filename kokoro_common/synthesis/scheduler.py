@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from kokoro_common.phonemes.g2p import Spoken
+    from kokoro_common.phonemes.spoken import Spoken
     from kokoro_common.text.speech import ChunkRequest
 
 

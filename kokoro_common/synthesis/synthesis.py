@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, cast
 from kokoro_common.engine.engine import DeviceLost, Phrase
 from kokoro_common.engine.espeak import EspeakEngine
 from kokoro_common.errors import KokoroError, ModelUnavailable
-from kokoro_common.phonemes.g2p import ENGLISH, G2P, Spoken, concatenated, split_spoken, word_frames
+from kokoro_common.phonemes.g2p import ENGLISH, G2P
 from kokoro_common.phonemes.said import check_request, explained, in_words, stretches
+from kokoro_common.phonemes.spoken import Spoken, concatenated, split_spoken, word_frames
 from kokoro_common.sound.samples import SAMPLE_RATE, Sound
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.synthesis.scheduler import Piece, Scheduler

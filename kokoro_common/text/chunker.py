@@ -10,7 +10,19 @@ import re
 import unicodedata
 
 from kokoro_common.record import Record
+from kokoro_common.text.clean import UNFINISHED, cleaned
 from kokoro_common.text.edits import Edit
+from kokoro_common.text.marks import (
+    CLOSERS,
+    COMMAS,
+    OPENERS,
+    OPENING_QUOTES,
+    STOPS,
+    STRAIGHT_QUOTES,
+    WIDE_COMMAS,
+    WIDE_STOPS,
+    speakable,
+)
 from kokoro_common.text.markup import Manner, Marked, Pause, Sign, Speaker
 
 TYPE_CHECKING = False
@@ -21,7 +33,7 @@ if TYPE_CHECKING:
     from kokoro_common.text.markup import Event
 
     class Reader(Protocol):
-        """What takes its part out of the text: markup.Markup, or ssml's."""
+        """Takes markup out of the text: markup.Markup, ssml.Ssml or ssml.Unknown."""
 
         def take(self, character: str, place: int) -> Iterator[Event]: ...
 
@@ -30,69 +42,20 @@ if TYPE_CHECKING:
         def give_up(self) -> Iterator[Event]: ...
 
 
-# Characters, about as many phonemes: Kokoro takes 510 in a call, and what is more (numbers) g2p cuts again.
+# Characters, about as many as phonemes. Kokoro takes 510 of them in a call; a chunk with more (numbers) is split again.
 MAX_CHUNK_CHARACTERS = 400
-MAX_SAID = 4 * MAX_CHUNK_CHARACTERS  # characters of what is said instead of parts of a chunk
+MAX_SAID = 4 * MAX_CHUNK_CHARACTERS  # characters of what is said in place of parts of a chunk
 _MAX_CHARACTERS = {"j": 100, "z": 100}  # one character is 2 to 5 phonemes there
-
-# --- Cleaning --------------------------------------------------------------------------------------------------------
-
-_MAX_OSC = 2000  # characters of a title or link sent to a terminal; a longer one is text
-_JUNK = re.compile(
-    rf"""
-    (?P<newline> \r\n? | [\v\f\x85\u2028\u2029] )
-  | (?P<nothing>
-        (?: \x1b\[ | \x9b ) [0-?]{{0,32}} m                                      # colours stand within words
-      | \x1b [\]PX^_] [^\x07\x1b\n]{{0,{_MAX_OSC}}} (?: \x07 | \x1b\\ )          # titles, links
-      | [\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]
-    )
-  | (?P<blank>
-        (?: \x1b\[ | \x9b ) [0-?]{{0,32}} [ -/]{{0,4}} [@-~]                     # cursor movements
-      | \x1b [ -/]{{0,4}} [0-~]
-      | [\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]
-    )
-    """,
-    re.VERBOSE,
-)
-_EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff]")
-_REPLACEMENT = {"newline": "\n", "nothing": "", "blank": " "}
-# The end of a text that may be the beginning of what _JUNK matches: it waits for what comes.
-_UNFINISHED = re.compile(
-    rf"(?:\r|\x1b(?:[ -/]{{0,4}}|\[[0-?]{{0,32}}[ -/]{{0,4}}|[\]PX^_][^\x07\x1b\n]{{0,{_MAX_OSC}}}\x1b?)"
-    rf"|\x9b[0-?]{{0,32}}[ -/]{{0,4}})\Z"
-)
-
-
-def clean(text: str) -> str:
-    """Without terminal sequences, control and invisible formatting characters and lone surrogates; newlines are \\n.
-
-    Joiners within emoji, Hindi and Persian stay.
-    """
-    return _JUNK.sub(lambda junk: _REPLACEMENT[str(junk.lastgroup)], text)
-
-
-def speakable(text: str) -> bool:
-    """Whether a voice has something to say: a letter or digit of any script, or a sign that has a name in speech."""
-    return any(
-        character.isalnum()
-        or character in "%‰&@°"
-        or unicodedata.category(character) == "Sc"
-        or _EMOJI.match(character)
-        for character in text
-    )
 
 
 # --- Chunks ----------------------------------------------------------------------------------------------------------
 
-_OPENING_QUOTES = "\"'“‘«‹„「『¿¡"
-_OPENERS = _OPENING_QUOTES + "([{（【《*_"
-_CLOSERS = "\"'”’»›)]}」』）】》*_"
-_WIDE_STOPS = tuple("。！？｡।॥")  # end a sentence, blank or not
-_STOPS = (*"!?‽؟۔", *_WIDE_STOPS)  # end a sentence when a blank follows
-_WIDE_COMMAS = "、，；："
-_WIDE_ENDS = (*_WIDE_STOPS, *_CLOSERS)
-_NO_BEGINNING = frozenset((*_STOPS, *_CLOSERS, *_WIDE_COMMAS, "…"))  # what belongs to the sentence before it
-_CLAUSE_END = re.compile(rf"(?:[,;:،؛–][{re.escape(_CLOSERS)}]*(?=\s)|[—{_WIDE_COMMAS}][{re.escape(_CLOSERS)}]*)")
+_QUOTES_BEFORE = STRAIGHT_QUOTES + OPENING_QUOTES
+_ENDS = (*STOPS, *WIDE_STOPS)
+_WIDE_ENDS = (*WIDE_STOPS, *CLOSERS)
+_NO_BEGINNING = frozenset((*_ENDS, *CLOSERS, *WIDE_COMMAS, "…"))  # what belongs to the sentence before it
+_CLOSED = f"[{re.escape(CLOSERS)}]*"
+_CLAUSE_END = re.compile(rf"(?:[{COMMAS}–]{_CLOSED}(?=\s)|[—{WIDE_COMMAS}]{_CLOSED})")
 _LINE_END = re.compile(r"(?=\n)")
 _BLANK = re.compile(r"(?=\s)")
 
@@ -118,49 +81,49 @@ _LETTERS_WITH_POINTS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # J, U.S.A, p.m
 
 class TextChunk(Record):
     text: str  # clean, blanks single, no blank at either end; for speakable() to judge
-    start: int  # of its first character, in characters of the text as fed
-    end: int  # behind its last character
-    places: tuple[int, ...] = ()  # of each character of `text`, in characters of the text as fed
-    edits: tuple[Edit, ...] = ()  # what its writer wants said in another way
-    voice: str = ""  # that its writer wants for it; empty: the utterance's
+    start: int  # place of its first character, in characters of the text as fed
+    end: int  # after its last character
+    places: tuple[int, ...] = ()  # place of each character of `text`, in characters of the text as fed
+    edits: tuple[Edit, ...] = ()  # what the markup wants said in another way
+    voice: str = ""  # the markup's; "": the utterance's
     manner: Manner = Manner(1.0, 1.0, "")
-    pause: float = 0.0  # seconds of silence behind it
+    pause: float = 0.0  # seconds of silence after it
 
 
 class Chunker:
     """Text in, chunks out as soon as they are complete. One per utterance; for one thread; never blocks.
 
     A chunk is a sentence: it ends where a blank follows the full stop and its closing quotes, or at a blank line, or in
-    Chinese, Japanese and Hindi at the stop itself. A longer one is cut behind a comma, between lines, at a blank, or in
+    Chinese, Japanese and Hindi at the stop itself. A longer one is cut after a comma, between lines, at a blank, or in
     the word. The first one of an utterance is cut early, so that the first sound comes early. The ranges of all chunks
     cover every character that is not blank, junk or markup, in order; a chunk may have nothing to say (a row of stars).
     """
 
     def __init__(self, lang: str, markup: Reader | None = None) -> None:
-        """`markup` takes its part out of the text; without it all is text. What it raises is raised here."""
+        """`markup` takes tags and markup out of the text; without it all is text. What it raises is raised here."""
         self._markup = markup
         self._limit = _MAX_CHARACTERS.get(lang, MAX_CHUNK_CHARACTERS)
         lang = "a" if lang == "b" else lang
         self._always_short = frozenset(_ALWAYS_SHORT.get(lang, "").split())
         self._often_short = frozenset(_OFTEN_SHORT.get(lang, "").split())
-        self._raw = ""  # the end of what was fed, when it may be the beginning of a terminal sequence
+        self._raw = ""  # the end of what was fed, if it may be the beginning of a terminal sequence
         self._raw_start = 0  # its place in the text as fed
         self._body = ""  # since the last border, clean; runs of blanks are one " ", or one "\n" if they hold a newline
-        self._places: list[int] = []  # of each character of _body, in the text as fed
+        self._places: list[int] = []  # place of each character of _body, in the text as fed
         self._edits: list[Edit] = []  # in _body
         self._voice = ""
         self._manner = Manner(1.0, 1.0, "")
-        self._held = False  # by the markup, until it knows what it is
-        self._first = True  # nothing to say has left yet
+        self._held = False  # the markup holds text back until it knows what it is
+        self._first = True  # no chunk with anything to say has left yet
 
     def feed(self, text: str) -> list[TextChunk]:
         """The chunks that `text` completes."""
         raw = self._raw + text
-        unfinished = _UNFINISHED.search(raw)
+        unfinished = UNFINISHED.search(raw)
         return self._take(raw, unfinished.start() if unfinished else len(raw))
 
     def finish(self) -> list[TextChunk]:
-        """The rest. Nothing may be fed afterwards."""
+        """The last chunks. Nothing may be fed afterwards."""
         chunks = self._take(self._raw, len(self._raw))
         chunks += self._hear(self._markup.finish() if self._markup else ())
         return chunks + self._cut_off()
@@ -171,9 +134,9 @@ class Chunker:
         return bool(self._body.strip()) or self._held
 
     def flush(self, *, clauses_only: bool) -> list[TextChunk]:
-        """What can be said of an unfinished sentence when its writer has paused: the clauses that are complete, or all.
+        """The chunks of an unfinished sentence, when its writer has paused: its complete clauses, or all of it.
 
-        Only for speech: where the borders fall then depends on the writer.
+        For live speech only: the borders then depend on how the text was written.
         """
         if not clauses_only:
             held = self._hear(self._markup.give_up() if self._markup else ())
@@ -184,9 +147,9 @@ class Chunker:
         return [self._cut(ends[-1])] if ends and self._body[: ends[-1]].strip() else []
 
     def _take(self, raw: str, length: int) -> list[TextChunk]:
-        """Takes the first `length` characters and keeps the others for the next time."""
+        """Takes the first `length` characters and keeps the others for the next call."""
         chunks: list[TextChunk] = []
-        for character, place in _cleaned(raw[:length]):
+        for character, place in cleaned(raw[:length]):
             place += self._raw_start
             if self._markup is not None:
                 events = list(self._markup.take(character, place))
@@ -223,7 +186,7 @@ class Chunker:
         return self._cut(border) if border else None
 
     def _add_marked(self, marked: Marked) -> list[TextChunk]:
-        """As a whole: there is no border in it."""
+        """Adds a stretch that is said as a whole: no border falls in it."""
         text, places = zip(*_single_blanks(marked), strict=True)
         fits = len(self._body) + len(text) <= self._limit
         chunks = [] if fits and not self._ended_before(text[0]) else self._cut_off()
@@ -234,7 +197,7 @@ class Chunker:
         return chunks
 
     def _cut_off(self) -> list[TextChunk]:
-        """All that there is, as a chunk."""
+        """All text since the last border, as a chunk."""
         return [self._cut(len(self._body))] if self._body.strip() else []
 
     def _add_blank(self, character: str, place: int) -> int:
@@ -281,15 +244,15 @@ class Chunker:
         return chunk
 
     def _sentence_ended(self) -> bool | None:
-        """Whether what stands before the blank that has just come is a sentence. None: a capital after it will tell."""
-        core = self._body.rstrip().rstrip(_CLOSERS)
-        if core.endswith(_STOPS):
+        """Whether a sentence ends at the blank that has just come. None: if a capital follows."""
+        core = self._body.rstrip().rstrip(CLOSERS)
+        if core.endswith(_ENDS):
             return True
         if core.endswith(("..", "…")):
             return None
         if not core.endswith("."):
             return False
-        word = core.rsplit(None, 1)[-1][:-1].lstrip(_OPENERS)
+        word = core.rsplit(None, 1)[-1][:-1].lstrip(OPENERS)
         if word.lower() in self._always_short or (core == f"{word}." and word.isdigit()):  # "3. Stir": a list
             return False
         if word.lower() in self._often_short:
@@ -299,15 +262,15 @@ class Chunker:
         return True
 
     def _ended_before(self, character: str) -> bool:
-        """Whether a border that had to wait for this character lies before it."""
+        """Whether there is a border before this character, which only the character shows."""
         if self._body.endswith(" "):
-            return (character.isupper() or character in _OPENING_QUOTES) and self._sentence_ended() is None
+            return (character.isupper() or character in _QUOTES_BEFORE) and self._sentence_ended() is None
         if not self._body.endswith(_WIDE_ENDS) or character in _NO_BEGINNING:
             return False
-        return self._body.rstrip(_CLOSERS).endswith(_WIDE_STOPS)
+        return self._body.rstrip(CLOSERS).endswith(tuple(WIDE_STOPS))
 
     def _too_long(self) -> int:
-        """Where to cut what is too long; 0: it is not, yet."""
+        """Where to cut a body that is too long; 0: it is not, yet."""
         length = len(self._body)
         if length > self._limit:
             return self._last_break()
@@ -322,29 +285,18 @@ class Chunker:
             if ends := [end for end in ends if not _within(end, self._edits)]:
                 return ends[-1]
         border = self._limit
-        while border > self._limit // 2 and _joined(self._body[border - 1], self._body[border]):
+        while border > self._limit // 2 and _show_as_one(self._body[border - 1], self._body[border]):
             border -= 1
         return next((edit.start or edit.end for edit in self._edits if _within(border, [edit])), border)
 
 
-def _cleaned(raw: str) -> Iterator[tuple[str, int]]:
-    """The characters of `clean(raw)` with their places in `raw`."""
-    place = 0
-    for junk in _JUNK.finditer(raw):
-        yield from zip(raw[place : junk.start()], range(place, junk.start()), strict=True)
-        if replacement := _REPLACEMENT[str(junk.lastgroup)]:
-            yield replacement, junk.start()
-        place = junk.end()
-    yield from zip(raw[place:], range(place, len(raw)), strict=True)
-
-
-def _joined(before: str, after: str) -> bool:
+def _show_as_one(before: str, after: str) -> bool:
     """Whether two characters show as one: an accent on its letter, an emoji made of several."""
     return unicodedata.category(after).startswith("M") or "\u200d" in (before, after)
 
 
 def _single_blanks(marked: Marked) -> list[tuple[str, int]]:
-    """The characters with their places, without blanks at the ends and between others no more than one."""
+    """The characters with their places, without blanks at the ends, and no two blanks in a row."""
     kept: list[tuple[str, int]] = []
     for character, place in zip(marked.text.rstrip(), marked.places, strict=False):
         if not character.isspace():
@@ -355,7 +307,7 @@ def _single_blanks(marked: Marked) -> list[tuple[str, int]]:
 
 
 def _within(border: int, edits: Iterable[Edit]) -> bool:
-    """Whether it would cut what has to be said as a whole."""
+    """Whether a border would cut a stretch that is said as a whole."""
     return any(edit.start < border < edit.end for edit in edits)
 
 

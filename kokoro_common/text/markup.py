@@ -9,9 +9,9 @@
     <nick> text           "nick: text"; it, file.c:7:1: text and 2026-11-26 12:00 text have a line of their own
     NAME: text            in a dialogue: with the voice of NAME, up to the next name
 
-What stands within a line, from emphasis to numbers, is reading.py's. What a line is shows at its beginning, so there a
-few characters are held back, and a heading, a row or a tag as a whole; never more than MAX_HELD. What turns out to be
-none of these is text, all of it.
+What stands within a line, from emphasis to numbers, is the reader's. The beginning of a line shows its kind, so a few
+characters are held back there, and a heading, a row or a tag as a whole; never more than MAX_HELD. Whatever turns out
+to be none of these is text, all of it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-MAX_HELD = 2000  # characters of a line or tag; a longer one is text
-MAX_TAG = 300  # what is said of it as a whole has to fit into a chunk
-MAX_SPEAKERS = 1000  # of a dialogue; who comes after them has the utterance's own voice
-MAX_NESTED = 3  # brackets in brackets
+MAX_HELD = 2000  # characters of a line or tag that are held back; a longer one is text
+MAX_TAG = 300  # characters of a tag: what is said for it has to fit into a chunk
+MAX_SPEAKERS = 1000  # with a voice of their own in a dialogue; later ones have the utterance's
+MAX_NESTED = 3  # brackets within brackets
 CODE = {
     "a": "Code", "b": "Code", "e": "Código", "f": "Code", "h": "कोड", "i": "Codice", "j": "コード", "p": "Código",
     "z": "代码",
@@ -43,16 +43,16 @@ class Sign(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """Some text that its writer wants said in another way."""
+    """A stretch of text that its writer wants said in another way."""
 
     text: str
-    places: tuple[int, ...]  # of each character
+    places: tuple[int, ...]  # one for each character
     said: str
     phonemes: bool  # said is phonemes
 
 
 class Border(NamedTuple):
-    """What follows begins anew."""
+    """A border between chunks."""
 
 
 class Pause(NamedTuple):
@@ -61,13 +61,13 @@ class Pause(NamedTuple):
 
 
 class Speaker(NamedTuple):
-    """With this voice from here on; "": the utterance's own."""
+    """The voice from here on; "": the utterance's own."""
 
     voice: str
 
 
 class Manner(NamedTuple):
-    """How it is spoken from here on."""
+    """How the text is spoken from here on."""
 
     speed: float  # factor
     gain: float  # factor on the samples
@@ -83,7 +83,7 @@ _QUOTE = re.compile(r"\s{0,3}>")
 _NICK = re.compile(r"<[@+%~&]?([A-Za-z_][\w-]{1,30})> ")
 _LOGGED = re.compile(r"[!-~]{1,120}:\d{1,6}:(?:\d{1,6}:)? |\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 _COMMENT = re.compile(r"\s*<!--")
-_WHOLE = {  # what is judged when its line is complete
+_WHOLE = {  # kinds of line that are judged when the line is complete
     "heading": re.compile(r"\s{0,3}#{1,6}[ \t]"),
     "row": re.compile(r"\s{0,3}\|"),
     "fence": re.compile(r"\s{0,3}```"),
@@ -124,19 +124,19 @@ class Markup:
         cast: Mapping[str, str] | None = None,
         voices: Sequence[str] = (),
     ) -> None:
-        """`read_code`: code blocks are read too. `cast`: this is a dialogue, and these are voices by name; who is not
-        in it gets one of `voices`."""
+        """`read_code`: code blocks are read too. `cast`: the text is a dialogue; voices by name. A speaker who is not
+        in the cast gets one of `voices`."""
         self._block_name = CODE[lang]
         self._read_code = read_code
         self._cast = None if cast is None else {name.casefold(): voice for name, voice in cast.items()}
         self._voices = voices
-        self._take_in = self._take_beginning  # what the next character is for
+        self._take_in = self._take_beginning  # takes the next character
         self._held: Held = []
-        self._kind = ""  # of a line in _WHOLE
-        self._fence = ""  # that will end the code block
+        self._kind = ""  # key in _WHOLE of the line that is held
+        self._fence = ""  # the characters that end the code block
         self._last = ""  # character given as text
-        self._code_span = False  # between backticks, where brackets are what they are
-        self._depth = 0  # of brackets in what is held
+        self._code_span = False  # between backticks, where brackets are text
+        self._depth = 0  # of the brackets that are held
 
     def take(self, character: str, place: int) -> Iterator[Event]:
         """Newlines are \\n, and runs of blanks need not be single."""
@@ -144,7 +144,7 @@ class Markup:
 
     def finish(self) -> Iterator[Event]:
         """The end of the text. Nothing may be taken afterwards."""
-        if self._take_in == self._take_comment:  # it never ended, so it was none
+        if self._take_in == self._take_comment:  # a comment that never ends is text
             yield from self._as_plain_text()
         if self._held:
             end = self._held[-1][1]
@@ -153,7 +153,7 @@ class Markup:
                     yield event
 
     def give_up(self) -> Iterator[Event]:
-        """What is held of a line that its writer has paused in, as text; more of it may follow."""
+        """Gives up what is held of a line as text, because its writer has paused; more of the line may follow."""
         if self._take_in in (self._take_beginning, self._take_text):
             yield from self._as_text()
             yield from self._end_brackets()
@@ -199,7 +199,7 @@ class Markup:
             yield from self._as_text()
 
     def _name_in(self, begun: str) -> str:
-        """Whose part begins, casefolded; "" for a line that is none's."""
+        """The speaker whose part begins, casefolded; "" for any other line."""
         name = _NAME.fullmatch(begun) or _LONG_NAME.fullmatch(begun)
         known = self._cast or {}
         return name[1].casefold() if name and (name.re is _NAME or name[1].casefold() in known) else ""
@@ -211,11 +211,11 @@ class Markup:
         return cast.get(name, "")
 
     def _perhaps(self, begun: str) -> bool:
-        """Whether it can still become the beginning of a line that is no text."""
+        """Whether more characters could make it the beginning of a line that is no text."""
         return bool(_PERHAPS.fullmatch(begun) or (self._cast is not None and _PERHAPS_NAME.fullmatch(begun)))
 
     def _as_text(self) -> Iterator[Event]:
-        """What is held is text after all."""
+        """Takes what is held as text."""
         held, self._held = self._held, []
         self._take_in = self._take_text
         for character, place in held:
@@ -230,7 +230,7 @@ class Markup:
             yield from self._as_plain_text()
 
     def _as_plain_text(self) -> Iterator[Event]:
-        """What is held is text, whatever its lines look like: a comment that never ended was held long enough."""
+        """Gives what is held as text, whatever its lines look like: an unfinished comment was held long enough."""
         held, self._held = self._held, []
         for character, place in held:
             self._last = character
@@ -347,7 +347,7 @@ class Markup:
             yield from events
 
     def _read_tag(self) -> list[Event] | None:
-        """What the brackets that are held, complete, stand for; None: they may yet be followed by more, or are text."""
+        """The events of the complete brackets that are held; None: more may follow, or they are text."""
         text = _text(self._held)
         places = tuple(place for _, place in self._held)
         if tag := _TAG.fullmatch(text):
@@ -366,15 +366,15 @@ class Markup:
             return [Marked(shown, places[first:middle], text, False)]
         if self._last.isalnum() or not _ADDRESS.fullmatch(target):
             return None
-        return [Sign(text[at], places[at]) for at in _shown(text, first, middle)]
+        return [Sign(text[at], places[at]) for at in _label_places(text, first, middle)]
 
     def _end_brackets(self) -> Iterator[Event]:
-        """What is held is text, all of it."""
+        """Gives all that is held as text."""
         while self._held:
             yield from self._give_first()
 
     def _give_first(self) -> Iterator[Event]:
-        """The first character that is held is text; the others may begin a tag of their own."""
+        """Gives the first held character as text and takes the others again: they may begin a tag of their own."""
         (character, place), *rest = self._held
         self._held, self._last = [], character
         yield Sign(character, place)
@@ -391,8 +391,8 @@ def _stripped(held: Held) -> Held:
     return held[len(text) - len(text.lstrip()) : len(text.rstrip())]
 
 
-def _shown(text: str, first: int, last: int) -> list[int]:
-    """The places within a link's label that are shown: of links and images in it, their labels."""
+def _label_places(text: str, first: int, last: int) -> list[int]:
+    """The places of a link's label that are shown; of links and images within it, those of their labels."""
     places: list[int] = []
     for nested in _NESTED.finditer(text, first, last):
         places += (*range(first, nested.start()), *range(*nested.span(1)))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-_KANA = "\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9d"
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
-_RUN = re.compile(  # of words, with the blanks and marks between them
+from kokoro_common.text.marks import EAST_ASIAN_STOPS, HAN, KANA, WIDE_COMMAS
+
+_BETWEEN = WIDE_COMMAS + EAST_ASIAN_STOPS + "「」『』（）《》【】"
+_SCRIPT_RUN = re.compile(  # words of one script, with the blanks and marks between them
     rf"(?P<h>[\u0900-\u0963\u0966-\u097f](?:[\u0900-\u097f\u200c\u200d,.!?\s-]*[\u0900-\u097f])?)"
-    rf"|(?P<wide>[{_KANA}{_HAN}](?:[{_KANA}{_HAN}々〆、。！？「」『』（）\s]*[{_KANA}{_HAN}。！？])?)"
+    rf"|(?P<wide>[{KANA}{HAN}](?:[{KANA}{HAN}{_BETWEEN}\s]*[{KANA}{HAN}{EAST_ASIAN_STOPS}])?)"
 )
-_IS_KANA = re.compile(f"[{_KANA}]")
-_IN_MANDARIN = re.compile(rf"(?P<h>[\u0900-\u0963\u0966-\u097f]+)|[{_KANA}]+")
+_IS_KANA = re.compile(f"[{KANA}]")
+_IN_MANDARIN = re.compile(rf"(?P<h>[\u0900-\u0963\u0966-\u097f]+)|[{KANA}]+")
 
 
 def runs(text: str, lang: str) -> list[tuple[int, int, str]]:
@@ -22,7 +23,7 @@ def runs(text: str, lang: str) -> list[tuple[int, int, str]]:
     """
     stretches: list[tuple[int, int, str]] = []
     place = 0
-    for run in (_IN_MANDARIN if lang == "z" else _RUN).finditer(text):
+    for run in (_IN_MANDARIN if lang == "z" else _SCRIPT_RUN).finditer(text):
         its_lang = "h" if run["h"] else "j" if lang == "j" or _IS_KANA.search(run[0]) else "z"
         if its_lang != lang:
             stretches += [(place, run.start(), lang)] if place < run.start() else []

@@ -1,9 +1,9 @@
-"""SSML 1.1 to what markup.py gives, while it arrives, a character at a time.
+"""SSML 1.1 to the events of markup.py, while it arrives, a character at a time.
 
 Spoken as it says: speak, p, s, break, prosody (rate, volume), phoneme (ipa), sub, say-as (characters, digits, ordinal),
-voice, lang, emphasis, token, w. What is in other elements is read, and a notice says so once for each; what is in
-metadata, desc and the like is for no ear. Nothing outside of the document is ever asked for, and no entity is declared
-in it. Source: W3C Recommendation "Speech Synthesis Markup Language (SSML) Version 1.1", 7 September 2010.
+voice, lang, emphasis, token, w. The text in other elements is read, and a notice names each of them once; metadata,
+desc and the like are not spoken. Nothing outside of the document is fetched, and a document that declares an entity is
+refused. Source: W3C Recommendation "Speech Synthesis Markup Language (SSML) Version 1.1", 7 September 2010.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from kokoro_common.text.markup import Event, Markup
 
-MAX_DEPTH = 100  # of elements in elements
+MAX_DEPTH = 100  # elements within elements
 MAX_MARKED = 300  # characters that are said as a whole
-MAX_TOKEN = 4000  # characters of a tag or comment
+MAX_TOKEN = 4000  # characters of a tag or comment; the parser looks at an unfinished one again with each character
 BREAKS = {"none": 0.0, "x-weak": 0.1, "weak": 0.25, "medium": 0.5, "strong": 0.8, "x-strong": 1.2}  # seconds
 RATES = {"x-slow": 0.5, "slow": 0.75, "medium": 1.0, "default": 1.0, "fast": 1.3, "x-fast": 1.7}
 VOLUMES = {"silent": 0.0, "x-soft": 0.25, "soft": 0.5, "medium": 1.0, "default": 1.0, "loud": 1.4, "x-loud": 2.0}
@@ -42,38 +42,38 @@ _ORDINALS = {1: "st", 2: "nd", 3: "rd"}
 
 class _Element(NamedTuple):
     name: str
-    manner: Manner  # of what is in it
+    manner: Manner  # of the text in it
     voice: str
-    said: str | None = None  # instead of what is in it
-    phonemes: bool = False
+    said: str | None = None  # in place of the text in it
+    phonemes: bool = False  # said is phonemes
     stress: str = ""
-    spelled: str = ""  # interpret-as of a say-as
+    spelled: str = ""  # a say-as's interpret-as
 
 
 class Ssml:
     """One per utterance, for one thread. `take` and `finish` raise UsageError for what is no XML, with its place."""
 
     def __init__(self) -> None:
-        self.notices: deque[str] = deque()  # about what is not spoken as it says
-        self._parser = expat.ParserCreate("utf-8", " ")  # whatever the declaration says of the file it was in
+        self.notices: deque[str] = deque()  # one line for each kind of markup that is not obeyed
+        self._parser = expat.ParserCreate("utf-8", " ")  # overrides the encoding that the declaration names
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._text
         self._parser.EntityDeclHandler = self._entity
         if hasattr(self._parser, "SetReparseDeferralEnabled"):
-            self._parser.SetReparseDeferralEnabled(False)  # what a character completes is told at once
+            self._parser.SetReparseDeferralEnabled(False)  # report an element with the character that completes it
         self._open = [_Element("", Manner(1.0, 1.0, ""), "")]
         self._events: list[Event] = []
         self._place = 0  # of the character that is being taken
-        self._marked: list[tuple[str, int]] = []  # of an element that is said as a whole
-        self._quiet = 0  # depth of elements for no ear
+        self._marked: list[tuple[str, int]] = []  # characters and places of an element that is said as a whole
+        self._quiet = 0  # depth within elements that are not spoken
         self._begun = False
-        self._unfinished = 0  # characters of a tag or comment, which the parser looks at again and again
-        self._heard = False  # whether the parser had something to tell of the last character
+        self._unfinished = 0  # characters of the tag or comment that the parser has not completed
+        self._heard = False  # the parser has reported something for the last character
         self._told: set[str] = set()
 
     def take(self, character: str, place: int) -> Iterator[Event]:
-        """One at a time, or the parser would not tell at which place of the text it is."""
+        """Parses a single character: only then is the place of each event in the text known."""
         if character.isspace() and not self._begun:
             return  # in XML nothing may stand before its declaration
         self._begun = True
@@ -148,7 +148,7 @@ class Ssml:
         self._open.append(element)
 
     def _said(self, name: str, given: dict[str, str], element: _Element) -> _Element:
-        """With what is said instead of what is in the element."""
+        """The element with what is said in place of its text."""
         if name == "sub":
             return element._replace(said=given.get("alias") or None)
         if name == "phoneme" and given.get("alphabet", "ipa") == "ipa":
@@ -194,7 +194,7 @@ class Ssml:
             if element.spelled and len(self._marked) >= MAX_MARKED // 3:  # three characters are said for each
                 self._spell(element.spelled)
         elif element.stress and not text.isspace():
-            # A character at a time, so a word is gathered until a blank ends it.
+            # Text comes a character at a time: gather a word until a blank ends it.
             if len(self._marked) >= MAX_MARKED:
                 self._flush_stress(element)
             self._marked += ((character, self._place) for character in text)
@@ -203,7 +203,7 @@ class Ssml:
             self._events += (Sign(" " if character == "\n" else character, self._place) for character in text)
 
     def _flush_stress(self, element: _Element) -> None:
-        """The word that has been gathered, with its stress."""
+        """Gives the word that has been gathered, with its stress."""
         if self._marked and element.stress and element.said is None and not element.spelled:
             word = "".join(character for character, _ in self._marked)
             self._give(f"[{word}]({element.stress})")
@@ -215,7 +215,7 @@ class Ssml:
             self._events.append(Marked(text, tuple(place for _, place in marked), said[:MAX_MARKED], phonemes))
 
     def _spell(self, kind: str) -> None:
-        """What a say-as asks for. Dates, times, money and numbers are read as they are anywhere."""
+        """Gives the text of a say-as. Dates, times, money and numbers are read as they are anywhere."""
         text = "".join(character for character, _ in self._marked)
         if kind in ("characters", "spell-out", "verbatim", "letters"):
             self._give(", ".join(each for each in text if not each.isspace()))
@@ -272,7 +272,7 @@ class Ssml:
 
 
 class Unknown:
-    """Decides by its beginning whether a text is SSML or Markdown, and is one of them from then on."""
+    """Decides by the beginning of a text whether it is SSML or Markdown, and is one of these from then on."""
 
     def __init__(self, markup: Markup, ssml: Ssml) -> None:
         self._markup, self._ssml = markup, ssml
@@ -284,7 +284,7 @@ class Unknown:
             yield from self._reader.take(character, place)
             return
         if not self._held and character.isspace():
-            return  # nobody misses it
+            return
         self._held.append((character, place))
         begun = "".join(character for character, _ in self._held).lstrip("\ufeff")
         if begun.startswith("<?xml ") and len(begun) < 200:
@@ -301,7 +301,7 @@ class Unknown:
         yield from self._reader.finish()
 
     def give_up(self) -> Iterator[Event]:
-        """What is held of a line that its writer has paused in, as text; more of it may follow."""
+        """Gives up what is held of a line as text, because its writer has paused; more of the line may follow."""
         if self._reader is None:
             yield from self._decide(self._markup)
         assert self._reader is not None

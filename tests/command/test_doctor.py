@@ -26,7 +26,7 @@ from kokoro_common.client import client
 from kokoro_common.command import doctor
 from kokoro_common.command.doctor import CHECKS, Check, Finding, examine, judged, outcome
 from kokoro_common.errors import NoAudioDevice
-from kokoro_common.phonemes import g2p
+from kokoro_common.phonemes import g2p, spoken
 from kokoro_common.settings import Settings
 from kokoro_common.text.speech import Speech
 from kokoro_common.wire.messages import Finished, Route
@@ -420,8 +420,8 @@ def test_a_directory_that_cannot_be_read_is_said(settings: Settings, case: Unrea
 
 
 def test_languages_without_phonemes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(self: g2p.G2P, text: str, lang: str) -> g2p.Spoken:
-        return g2p.Spoken(phonemes="", words=())
+    def nothing(self: g2p.G2P, text: str, lang: str) -> spoken.Spoken:
+        return spoken.Spoken(phonemes="", words=())
 
     monkeypatch.setattr(g2p.G2P, "spoken", nothing)
     assert told("languages", settings) == (1, "a Spanish sentence has 0 phonemes; install espeakng-loader anew")

@@ -25,7 +25,8 @@ from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError
 from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P
 from kokoro_common.settings import resolve
-from kokoro_common.text.chunker import Chunker, TextChunk, speakable
+from kokoro_common.text.chunker import Chunker, TextChunk
+from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
 from kokoro_common.text.speech import Speech
 from kokoro_common.text.ssml import Ssml, Unknown

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import model_server
 from kokoro_common.daemon import starter as daemon
 from kokoro_common.engine.tuning import Choice
-from kokoro_common.phonemes.g2p import Spoken
+from kokoro_common.phonemes.spoken import Spoken
 from kokoro_common.sound.samples import Sound
 from kokoro_common.synthesis import loader
 from kokoro_common.synthesis.scheduler import Scheduler

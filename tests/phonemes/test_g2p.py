@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import random
 import re
@@ -20,18 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kokoro_common.errors import ModelUnavailable, UsageError
-from kokoro_common.phonemes.g2p import (
-    ESPEAK_LANGUAGES,
-    G2P,
-    Spoken,
-    Word,
-    _aligned,
-    _Part,
-    _runs,
-    _speakable,
-    split_spoken,
-    word_frames,
-)
+from kokoro_common.phonemes import lean_imports
+from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P, _speakable
+from kokoro_common.phonemes.spoken import Part, Spoken
+from tests.phonemes.test_spoken import joined, split_phonemes
 
 ENGLISH = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of misaki, spaCy and torch, when they are imported
 LIMIT = 510  # phonemes, the model's
@@ -92,41 +83,6 @@ def g2p(tmp_path_factory: pytest.TempPathFactory) -> Iterator[G2P]:
     yield G2P(None, str(tmp_path_factory.mktemp("g2p")))
 
 
-def split_phonemes(phonemes: str, limit: int) -> list[str]:
-    return [piece.phonemes for piece in split_spoken(Spoken(phonemes=phonemes, words=()), limit)]
-
-
-def joined(pieces: list[str]) -> str:
-    return "".join("".join(pieces).split())
-
-
-@given(st.text(alphabet="aɪˈː .,!?;:—…”)\n\t", max_size=400), st.integers(1, 60))
-def test_splitting_loses_nothing_and_keeps_the_limit(phonemes: str, limit: int) -> None:
-    pieces = split_phonemes(phonemes, limit)
-    assert all(0 < len(piece) <= limit and piece == piece.strip() for piece in pieces)
-    assert joined(pieces) == joined([phonemes])
-
-
-def test_a_cut_prefers_a_sentence_then_a_clause_then_a_blank() -> None:
-    assert split_phonemes("aaaa bb. cc, dd ee", 14) == ["aaaa bb.", "cc, dd ee"]
-    assert split_phonemes("aaaa bb, cc dd ee", 14) == ["aaaa bb,", "cc dd ee"]
-    assert split_phonemes("a. aaa bbbb ccc dd", 14) == ["a. aaa bbbb", "ccc dd"]  # no scrap of a piece for a full stop
-    assert split_phonemes("aaaaa bbb.” cccccc", 12) == ["aaaaa bbb.”", "cccccc"]
-    assert split_phonemes(" \n", 5) == []
-
-
-def test_a_cut_inside_a_word_is_logged_without_the_word(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "kokoro.g2p"):
-        assert split_phonemes("ab" * 4, 3) == ["aba", "bab", "ab"]
-    assert "cut" in caplog.text
-    assert "aba" not in caplog.text
-
-
-def test_a_limit_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="limit"):
-        split_phonemes("a", 0)
-
-
 @pytest.mark.parametrize("lang", [pytest.param("a", marks=[pytest.mark.model, ENGLISH]), *ESPEAK_LANGUAGES])
 def test_600_words_without_punctuation_are_all_there(g2p: G2P, lang: str) -> None:
     chooser = random.Random(5)
@@ -175,7 +131,7 @@ def test_a_misaki_that_wants_more_of_phonemizer_speaks_too(
         raise ImportError("phonemizer is not a package")
         yield
 
-    monkeypatch.setattr(sys.modules["kokoro_common.phonemes.g2p"], "_standing_in", not_enough)
+    monkeypatch.setattr(lean_imports, "standing_in", not_enough)
     other = G2P(None, str(tmp_path))
     assert other.spoken("hola", "e") == g2p.spoken("hola", "e")
     assert other._espeak._worker is not None  # not in this process
@@ -259,71 +215,6 @@ def test_words_beside_fused_ones_are_exact(g2p: G2P) -> None:
     assert spoken["ville"] == "vˈil"
 
 
-def test_a_long_stretch_that_differs_is_shared_out_by_length() -> None:
-    text = "abcd efgh ij"
-    parts = _aligned("wwwwxxxx zz", text, _runs(text), alone=str)
-    assert [(part.phonemes, text[part.start : part.end]) for part in parts if part.end] == [
-        ("wwww", "abcd"),
-        ("xxxx", "efgh"),
-        (" zz", "ij"),
-    ]
-
-
-def test_a_text_too_long_to_compare_is_shared_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["kokoro_common.phonemes.g2p"], "_MOST_COMPARED", 2)
-    test_a_long_stretch_that_differs_is_shared_out_by_length()
-
-
-@given(
-    st.lists(st.tuples(st.text("aɪˈ", min_size=1, max_size=9), st.sampled_from([" ", ", ", ". ", "—", "  "]))),
-    st.integers(1, 40),
-)
-def test_splitting_keeps_every_word_with_its_phonemes(sounds: list[tuple[str, str]], limit: int) -> None:
-    phonemes, words = "", []
-    for sound, gap in sounds:
-        words.append(Word(start=len(words), end=len(words) + 1, first=len(phonemes), last=len(phonemes) + len(sound)))
-        phonemes += sound + gap
-    pieces = split_spoken(Spoken(phonemes=phonemes, words=tuple(words)), limit)
-    for piece in pieces:
-        spans = [place for word in piece.words for place in (word.first, word.last)]
-        assert spans == sorted(spans)
-        assert not spans or spans[-1] <= len(piece.phonemes)
-    found = [(piece.phonemes[word.first : word.last], word.start) for piece in pieces for word in piece.words]
-    assert [start for _, start in found] == list(range(len(sounds)))
-    for (sound, _), (part, _) in zip(sounds, found, strict=True):
-        assert part == sound or (part and sound.startswith(part) and len(sound) > 1)
-        assert part == sound or limit < len(sound) + 2 or "—" in phonemes
-
-
-def test_a_word_that_is_cut_is_where_it_begins() -> None:
-    spoken = Spoken(phonemes="aa bbbbbb", words=(word(0, 0, 2), word(1, 3, 9)))
-    assert split_spoken(spoken, 4) == [
-        Spoken(phonemes="aa", words=(word(0, 0, 2),)),
-        Spoken(phonemes="bbbb", words=(word(1, 0, 4),)),
-        Spoken(phonemes="bb", words=()),
-    ]
-
-
-def word(place: int, first: int, last: int) -> Word:
-    return Word(start=place, end=place + 1, first=first, last=last)
-
-
-def test_the_frames_of_words_are_those_of_their_phonemes_in_the_vocabulary() -> None:
-    spoken = Spoken(phonemes="a-b, cd.", words=(word(0, 0, 3), word(1, 5, 7)))
-    durations = [9, 1, 2, 3, 4, 5, 6, 7, 8]  # at the ends, and of a b , blank c d .
-    assert word_frames(spoken, durations, set("abcd, .")) == [(9 * 600, 12 * 600), (19 * 600, 30 * 600)]
-    assert word_frames(spoken, durations[:-1], set("abcd ,"), 1) == [(9, 12), (19, 30)]
-    assert word_frames(spoken, [1, 1, 1, 1], set("ad"), 1) == [(1, 2), (2, 3)]
-    assert word_frames(spoken, [], set("x")) == [(0, 0), (0, 0)]
-
-
-def test_durations_of_other_phonemes_are_refused() -> None:
-    spoken = Spoken(phonemes="ab", words=())
-    for durations in ([], [1, 1, 1], [1] * 5):
-        with pytest.raises(ValueError, match="durations"):
-            word_frames(spoken, durations, set("ab"))
-
-
 def test_copies_of_the_espeak_library_go_to_the_given_directory(tmp_path: Path) -> None:
     elsewhere = tempfile.gettempdir()
     before = set(os.listdir(elsewhere))
@@ -405,12 +296,12 @@ def test_blank_text_has_no_phonemes(g2p: G2P) -> None:
 
 
 def test_a_word_that_crashes_misaki_is_left_out_alone(g2p: G2P, caplog: pytest.LogCaptureFixture) -> None:
-    def fragile(text: str) -> list[_Part]:
+    def fragile(text: str) -> list[Part]:
         if "crash" in text:
             raise IndexError(text)
-        return [_Part(text.upper() + "❓", 0, len(text))]
+        return [Part(text.upper() + "❓", 0, len(text))]
 
-    g2p._backends["test"] = fragile
+    g2p._front_ends["test"] = fragile
     text = " one  two crash three"
     spoken = g2p.spoken(text, "test")
     assert spoken.phonemes == "ONE TWO THREE"
@@ -504,7 +395,7 @@ class TestEnglish:
         g2p = G2P(None, str(tmp_path))
         g2p.warm("a")
         assert g2p._espeak._worker is not None
-        assert list(g2p._backends) == ["a"]
+        assert list(g2p._front_ends) == ["a"]
 
     def test_the_built_in_tagger_is_named_and_nothing_is_downloaded(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -549,7 +440,7 @@ class TestEnglish:
         g2p = G2P(str(tmp_path / "model"), str(tmp_path))
         assert g2p.spoken("live", "a").phonemes == "lˈɪv"  # this model knows no tag but VB
         assert g2p.quality == {"en": "spacy en_toy 1.2.3"}
-        assert cast(Any, g2p._analyse).component_names == ["tagger"]  # nothing that misaki does not ask for
+        assert cast(Any, g2p._english._analyse).component_names == ["tagger"]  # nothing that misaki does not ask for
 
     @pytest.mark.parametrize("content", [None, "", "[nlp]\nlang = 5\n"])
     def test_a_broken_spacy_model_means_the_built_in_tagger(

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P, split_spoken
+from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P
+from kokoro_common.phonemes.spoken import split_spoken
 from kokoro_common.reading.reader import read
-from kokoro_common.text.chunker import Chunker, speakable
+from kokoro_common.text.chunker import Chunker
 from kokoro_common.text.edits import merged, spelled
+from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
 from kokoro_common.text.ssml import Ssml, Unknown
 from kokoro_common.voices.catalogue import LANGUAGES

@@ -95,6 +95,16 @@ def test_an_unknown_language_is_left_alone() -> None:
     assert read("5 km", "x") == [] and read("", "a") == []
 
 
+def test_a_mark_of_any_script_at_its_end_is_not_the_urls() -> None:
+    for mark in "。，！？」』》،؟":
+        assert said(f"https://kokoro.io/say{mark}", "a") == f"kokoro dot I O slash say{mark}"
+
+
+def test_a_range_of_grouped_numbers_is_read() -> None:
+    assert said("de 10 555-20 000 euros", "f") == "de dix mille cinq cent cinquante-cinq à vingt mille euros"
+    assert said("5 555-1234", "f") == "5 555-1234"  # may be a code; raised ValueError once
+
+
 def test_numbers_are_not_longer_than_their_library_can_say() -> None:
     assert said("9" * 400, "a") == " ".join(["nine"] * 400)
     for lang in LANGUAGES:

@@ -117,7 +117,8 @@ def test_every_character_is_in_one_word_and_times_go_forward(
 ) -> None:
     taken: list[TimedWord] = []
     for start, length, first, last in sorted(spoken):
-        if (not taken or start >= taken[-1].end) and start + length <= len(text):
+        free = not taken or start >= taken[-1].end
+        if free and start + length <= len(text) and text[start] != " ":  # a spoken word begins with a character
             taken.append(TimedWord(start=start, end=start + length, first_frame=first, last_frame=last))
     words = words_of(chunk(text).replace(words=tuple(taken)), 50)
     assert "".join(word.text for word in words).replace(" ", "") in ("", text.replace(" ", ""))
@@ -190,6 +191,13 @@ def test_two_lines_are_about_as_long() -> None:
     ]
     assert lines("x" * 60) == ["x" * 60]  # no place to break it
     assert lines("今日は晴れです。" * 4) == ["今日は晴れです。" * 2] * 2
+
+
+def test_korean_is_broken_at_its_blanks_and_nothing_within_an_emoji() -> None:
+    korean = "한국어 문장은 낱말 사이를 띄어 쓰므로 빈칸에서 줄을 바꾼다"
+    assert " ".join(lines(korean)) == korean and len(lines(korean)) == 2
+    assert lines("x" * 40 + "👨\u200d👩\u200d👧") == ["x" * 40 + "👨\u200d👩\u200d👧"]
+    assert lines("か\u3099" * 30) == ["か\u3099" * 15] * 2
 
 
 @given(st.lists(st.text(alphabet="abcdefg,.", min_size=1, max_size=50), min_size=1, max_size=30).map(" ".join))

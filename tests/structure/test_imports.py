@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 LAYERS = [
-    {"record", "files", "worker"},
+    {"record", "files", "worker", "text.marks", "text.clean"},
     {
         "engine.checkpoint",
         "errors",
@@ -21,6 +21,7 @@ LAYERS = [
         "phonemes.tagger",
         "command.status",
         "daemon.isolation",
+        "reading.language",
         "text.edits",
         "text.markup",
         "text.scripts",
@@ -39,11 +40,12 @@ LAYERS = [
         "text.chunker",
         "engine.espeak",
         "phonemes.espeak_process",
+        "phonemes.spoken",
     }
     | {
         "sound.player",
         "daemon.process",
-        "reading.reader",
+        "reading.rule",
         "text.ssml",
         "recording.encoders",
         "recording.journal",
@@ -55,27 +57,45 @@ LAYERS = [
         "daemon.starter",
         "daemon.logs",
         "synthesis.scheduler",
+        "reading.numbers",
         "engine.engine",
         "synthesis.floor",
         "text.lexicon",
         "voices.user_voices",
         "speaking.speaker_thread",
-        "phonemes.g2p",
+        "phonemes.lean_imports",
+        "phonemes.alignment",
         "recording.captions",
         "documents.epub",
     },
-    {"client.client", "engine.tuning", "speaking.utterance", "recording.rendering", "documents.load"},
-    {"speaking.turn"},
-    {"synthesis.loader"},
+    {
+        "text.lexicon_file",
+        "client.client",
+        "engine.tuning",
+        "speaking.utterance",
+        "recording.rendering",
+        "documents.load",
+    }
+    | {
+        "phonemes.english",
+        "phonemes.east_asian",
+        "reading.measures",
+        "reading.money",
+        "reading.times",
+        "reading.names",
+        "reading.abbreviations",
+    },
+    {"speaking.turn", "reading.signs", "phonemes.g2p"},
+    {"synthesis.loader", "reading.reader"},
     {"synthesis.synthesis", "command.follower", "speaking.link", "command.doctor"},
 ]
 OWNERS = {
     "torch": {"engine.engine", "engine.checkpoint", "engine.network", "engine.kernel"},
     "kokoro": set(),
     "transformers": set(),
-    "misaki": {"phonemes.g2p"},
-    "spacy": {"phonemes.g2p"},
-    "phonemizer": {"phonemes.g2p", "phonemes.espeak_process"},
+    "misaki": {"phonemes.english", "phonemes.east_asian"},
+    "spacy": {"phonemes.lean_imports"},
+    "phonemizer": {"phonemes.espeak_process"},
     "sounddevice": {"sound.player"},
     "huggingface_hub": {"hub.cache"},
     "soundfile": {"recording.encoders"},
@@ -85,7 +105,7 @@ OWNERS = {
     "soxr": {"sound.samples"},
     "espeakng_loader": {"engine.espeak", "phonemes.espeak_process"},
     "msgspec": {"wire.messages"},
-    "num2words": {"reading.reader"},
+    "num2words": {"reading.numbers"},
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 PACKAGE = ROOT / "kokoro_common"

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
-import string
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS, Chunker, TextChunk, clean, parted, speakable
+from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS, Chunker, TextChunk, parted
+from kokoro_common.text.clean import clean
+from kokoro_common.text.marks import speakable
 
 HOSTILE = [
     "a" * 100_000,
@@ -224,46 +225,6 @@ def test_ranges_count_the_characters_that_were_fed_junk_included() -> None:
     (one, two) = chunks_of(text)
     assert (one.text, text[one.start : one.end]) == ("One.", "One\x1b[0m.")
     assert (two.text, text[two.start : two.end]) == ("Two three.", "Two\x00three.")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a\0b", "a b"),
-        ("a\x07b\x9cc\x7fd", "a b c d"),
-        ("\x1b[1;31mred\x1b[0m", "red"),
-        ("\x9b1mbold", "bold"),
-        ("10%\x1b[2K20%", "10% 20%"),
-        ("\x1b]8;;http://x.y\x1b\\link\x1b]8;;\x07", "link"),
-        ("\x1b(Bplain", " plain"),
-        ("l\udce9ger", "l ger"),
-        ("a\u202eb\u202cc\ufeffd\u00ade", "abcde"),
-        ("a\r\nb\rc\x0bd\u2028e\u0085f", "a\nb\nc\nd\ne\nf"),
-        ("tab\tnewline\n", "tab\tnewline\n"),
-        ("👩\u200d👧 नमस्\u200dते می\u200cخواهم ❤\ufe0f", "👩\u200d👧 नमस्\u200dते می\u200cخواهم ❤\ufe0f"),
-    ],
-)
-def test_clean(text: str, expected: str) -> None:
-    assert clean(text) == expected
-
-
-@given(st.text())
-def test_cleaning_leaves_no_control_character_and_changes_nothing_the_second_time(text: str) -> None:
-    once = clean(text)
-    assert clean(once) == once
-    assert not {character for character in once if character in "\r\0\x1b\x7f" or 0xD800 <= ord(character) < 0xE000}
-
-
-@pytest.mark.parametrize(
-    "text", ["a", "7", "é", "中", "न", "٣", "½", "50 %", "$", "€", "&", "@", "-x-", "🎉👍🏽", *string.ascii_letters]
-)
-def test_speakable(text: str) -> None:
-    assert speakable(text)
-
-
-@pytest.mark.parametrize("text", ["", " \n", "...", "?!", "—", "()", "***", "====", "#", "\u200d", "。", "\ufffd"])
-def test_not_speakable(text: str) -> None:
-    assert not speakable(text)
 
 
 def test_text_without_anything_has_no_chunks() -> None:

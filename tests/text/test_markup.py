@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS, Chunker, TextChunk, parted, speakable
+from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS, Chunker, TextChunk, parted
 from kokoro_common.text.edits import Edit
+from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import MAX_HELD, Markup
 
 PIECES = [

@@ -21,6 +21,9 @@ from kokoro_common.text.scripts import runs
         ("नमस्ते world", "h", [("नमस्ते world", "h")]),
         ("Привет", "a", [("Привет", "a")]),
         ("。。。", "a", [("。。。", "a")]),
+        ("They said 你好，世界！ twice", "a", [("They said ", "a"), ("你好，世界！", "z"), (" twice", "a")]),
+        ("of 人々 and ｶﾞｷ", "a", [("of ", "a"), ("人々", "z"), (" and ", "a"), ("ｶﾞｷ", "j")]),
+        ("豈 is old", "a", [("豈", "z"), (" is old", "a")]),
     ],
 )
 def test_the_script_tells_the_language_where_that_is_certain(

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kokoro_common.errors import UsageError
-from kokoro_common.text.chunker import Chunker, TextChunk, speakable
+from kokoro_common.text.chunker import Chunker, TextChunk
 from kokoro_common.text.edits import Edit
+from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
 from kokoro_common.text.ssml import MAX_DEPTH, Ssml, Unknown
 
