@@ -36,8 +36,10 @@ from collections import deque
 
 import numpy as np
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
+from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
 from kokoro_common.daemon.logs import Forwarding, start_log
+from kokoro_common.daemon.record import is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
 from kokoro_common.record import Record
@@ -105,9 +107,7 @@ RECORD_SECONDS = 10.0  # between two looks whether the record is still there
 
 
 class VoiceServer:
-    def __init__(
-        self, settings: Settings, runtime: RuntimeDirectory, voice: str, link: Connection, life: daemon.Life
-    ) -> None:
+    def __init__(self, settings: Settings, runtime: RuntimeDirectory, voice: str, link: Connection, life: Life) -> None:
         self.voice = voice
         self._life = life
         self._runtime = runtime
@@ -270,7 +270,7 @@ class VoiceServer:
             return
         if peer is not None and peer.role == "client":
             self._clients.add(peer)
-            if not self._outdated and daemon.is_newer(peer.version):
+            if not self._outdated and is_newer(peer.version):
                 self._outdated = True
                 self._link.post(Outdated())
         if peer is self._link.peer:
@@ -449,7 +449,7 @@ class VoiceServer:
             peer.post(ShuttingDown(pid=os.getpid()))
         self._leaving = True
         if message.drain > 0:
-            self._cancel_by = time.monotonic() + min(message.drain, daemon.DRAIN_SECONDS)
+            self._cancel_by = time.monotonic() + min(message.drain, DRAIN_SECONDS)
         else:
             self._cancel_all(list(self._places.values()))
 
@@ -737,13 +737,13 @@ def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceSe
     if not re.fullmatch("[a-z]{2}_[a-z0-9]{1,32}", options.voice):
         parser.error(f"{options.voice[:48]!r} is no name of a voice")
 
-    def make(settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> VoiceServer:
-        link = daemon.connect(runtime, "model", "voice")
+    def make(settings: Settings, runtime: RuntimeDirectory, life: Life) -> VoiceServer:
+        link = starter.connect(runtime, "model", "voice")
         if link is None:
             raise ServersUnreachable("there is no model server to register with", "start it with say.py")
         return server(settings, runtime, options.voice, link, life)
 
-    return daemon.serve(f"voice-{options.voice}", options.inherited, make)
+    return run_server(f"voice-{options.voice}", options.inherited, make)
 
 
 if __name__ == "__main__":

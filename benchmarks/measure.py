@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
+from kokoro_common.daemon.model_server import ENVIRONMENT
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.engine.engine import ENVIRONMENT
 from kokoro_common.hub.cache import Hub, load_manifest
 from kokoro_common.settings import resolve
 from tests.conftest import World
@@ -125,13 +125,13 @@ def new_world(environment: dict[str, str] | None = None) -> Iterator[World]:
 
 def start_model_server(world: World, program: Path) -> None:
     """Starts a variant of the model server in the way say.py starts the real one. Returns when it listens."""
-    started = daemon.Program(
+    started = starter.Program(
         name="model",
         path=str(program),
         environment={**ENVIRONMENT, **world.environment},
         stderr_path=str(world.cache / "logs" / "model_server.stderr"),
     )
-    daemon.ensure(RuntimeDirectory(str(world.runtime)), started).close()
+    starter.ensure(RuntimeDirectory(str(world.runtime)), started).close()
 
 
 class Model:

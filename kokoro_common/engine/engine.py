@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import os
 import platform
-import sys
 import warnings
 
 from kokoro_common.errors import KokoroError, ModelUnavailable
@@ -26,27 +24,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SAMPLES_PER_DURATION = 600  # 24 kHz / 40 per second
-
-_BEFORE_TORCH = {
-    # oneDNN and torch keep compiled kernels for each input shape, 21 MB a length, without end unless they are bounded.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8",
-    "LRU_CACHE_CAPACITY": "8",
-    # Threads that wait for the next operation sleep instead of spinning: beside other work a forward takes half of the
-    # time and of the processor. The samples are the same.
-    "OMP_WAIT_POLICY": "passive",
-    "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # the CPU does what Metal has no kernel for
-}
-# What the process that runs the engine is to be started with.
-ENVIRONMENT = {
-    **_BEFORE_TORCH,
-    # One heap for all threads. Else each has several that never shrink, the synthesis thread does not find what the
-    # loader's has freed, half a gigabyte, and the holes that one length of speech leaves are too small for the next.
-    "MALLOC_ARENA_MAX": "1",
-    # glibc gives large blocks back to the system after each forward and faults them in again: 5 to 20 % of the time.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 _MODEL_REMEDY = "name another model with KOKORO_MANIFEST, or use --engine espeak"
 
@@ -101,7 +78,6 @@ def choose_device(requested: str) -> tuple[str, str]:
 
 def _trial(device: str) -> str:
     """Why the device does not run what Kokoro is made of, or ""."""
-    prepare_environment()
     import torch
 
     with warnings.catch_warnings(action="ignore"):
@@ -130,7 +106,6 @@ class OutOfMemory(KokoroError):
 
 def versions(device: str) -> list[str]:
     """What the speed depends on beside the processor. Imports torch."""
-    prepare_environment()
     import torch
 
     from kokoro_common.engine import kernel
@@ -171,7 +146,6 @@ class KokoroEngine:
 
     def _load(self, device: str, precisions: Sequence[str]) -> None:
         """Anew, for a device, with a decoder of each precision; the first is used."""
-        prepare_environment()
         with warnings.catch_warnings(action="ignore"):  # torch's, which are not the user's concern
             from kokoro_common.engine.network import Network
 
@@ -280,26 +254,6 @@ class KokoroEngine:
         return KokoroError(f"the model failed on {what}: {_first_line(error)}")
 
 
-def begin_with_environment() -> None:
-    """For the first line of a program that was started by hand: the same program again, unless ENVIRONMENT is there.
-
-    Returns, or does not: glibc reads its variables once, when a process begins. What the user has set stays.
-    """
-    if missing := {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
-
-
-def without_engine(environment: Mapping[str, str]) -> dict[str, str]:
-    """The same for a process that runs no engine: its heaps may shrink."""
-    return {name: value for name, value in environment.items() if ENVIRONMENT.get(name) != value}
-
-
-def prepare_environment() -> None:
-    """To be called before torch is imported, for a process that was started without ENVIRONMENT."""
-    for name, value in _BEFORE_TORCH.items():
-        os.environ.setdefault(name, value)
-
-
 def _read_config(path: str) -> dict[str, Any]:
     """config.json, with a vocabulary that stays within the embeddings. KModel finds out about the rest."""
     try:
@@ -313,7 +267,7 @@ def _read_config(path: str) -> dict[str, Any]:
 
 
 def _give_back_memory() -> None:
-    """What loading has left free, to the system: ENVIRONMENT makes the heap keep all it ever had."""
+    """Returns to the system what loading has freed: with the servers' ENVIRONMENT the heap keeps all it ever had."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)

@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kokoro_common.engine.engine import choose_device, prepare_environment
+from kokoro_common.daemon.model_server import prepare_environment
+from kokoro_common.engine.engine import choose_device
 from kokoro_common.engine.tuning import Choice, make_engine
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.hub.cache import Hub, load_manifest
@@ -187,6 +188,7 @@ class Loader:
             self.spacy_path = self.hub.spacy_path(self._show_download)
             self._set_state("loading")
             began = time.monotonic()
+            prepare_environment()
             self.device, self.device_reason = self._choose_device()
             self.engine, choice = self._make_engine(files)
             self.precision, self.precision_reason = choice.precision, choice.reason

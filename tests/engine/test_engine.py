@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -17,7 +16,6 @@ from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.voices.pack import read_voice_pack, style_row
 from tests.helpers.toy_kokoro import VOCABULARY, make_broken_kokoro
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PHONEMES = "həlˈO"
 
 UPSTREAM = """
@@ -227,7 +225,7 @@ def test_a_configuration_of_another_network_is_refused(key, toy_kokoro, tmp_path
     ],
 )
 def test_a_damaged_configuration_is_refused_before_anything_is_imported(content, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "prepare_environment", lambda: pytest.fail("imported"))
+    monkeypatch.setitem(sys.modules, "kokoro_common.engine.network", None)  # its import fails
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(ModelUnavailable, match="is no configuration") as caught:
@@ -319,54 +317,3 @@ engine.device_problem("cuda"), engine.device_problem("mps"), engine.choose_devic
 assert not sys.modules.keys() & {"torch", "kokoro", "numpy", "transformers", "loguru"}
 """
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_the_kernel_caches_are_bounded_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-    monkeypatch.setenv("LRU_CACHE_CAPACITY", "99")
-    room.prepare_environment()
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == room.ENVIRONMENT["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "8"
-    assert os.environ["LRU_CACHE_CAPACITY"] == "99"
-
-
-BY_HAND = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from kokoro_common.engine import engine
-print("begun", flush=True)
-engine.begin_with_environment()
-import os
-print(os.getpid(), sys.argv[2:], {name: os.environ.get(name) for name in engine.ENVIRONMENT})
-assert "torch" not in sys.modules
-"""
-
-
-def run_by_hand(tmp_path, **environment):
-    program = tmp_path / "program.py"
-    program.write_text(BY_HAND)
-    clean = {name: value for name, value in os.environ.items() if name not in room.ENVIRONMENT}
-    started = subprocess.Popen(
-        [sys.executable, "-W", "error", str(program), str(ROOT), "an argument", "-x"],
-        env={**clean, **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return started.communicate(timeout=30)[0].splitlines(), started.pid
-
-
-def test_a_program_started_by_hand_begins_again_with_the_environment(tmp_path):
-    (*begun, last), pid = run_by_hand(tmp_path)
-    assert begun == ["begun", "begun"]
-    assert last == f"{pid} {['an argument', '-x']} {room.ENVIRONMENT}"
-
-
-def test_what_the_user_has_set_stays_and_nothing_begins_twice_without_need(tmp_path):
-    own = {**room.ENVIRONMENT, "MALLOC_ARENA_MAX": "3"}
-    (*begun, last), pid = run_by_hand(tmp_path, **own)
-    assert begun == ["begun"]
-    assert last == f"{pid} {['an argument', '-x']} {own}"
-
-
-def test_processes_without_an_engine_do_without_its_environment():
-    environment = {**room.ENVIRONMENT, "MALLOC_ARENA_MAX": "3", "HOME": "/"}
-    assert room.without_engine(environment) == {"MALLOC_ARENA_MAX": "3", "HOME": "/"}

@@ -29,7 +29,7 @@ import psutil
 import pytest
 
 from kokoro_common.client.client import Client
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.engine.engine import KokoroEngine
 from kokoro_common.engine.tuning import Choice
@@ -490,9 +490,9 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
     assert world.say("-o", "x.wav", "warm up").returncode == 0
     runtime = RuntimeDirectory(str(world.runtime))
     speaker, model, voice = (
-        daemon.connect(runtime, "voice-af_heart"),
-        daemon.connect(runtime, "model"),
-        daemon.connect(runtime, "model", "voice"),
+        starter.connect(runtime, "voice-af_heart"),
+        starter.connect(runtime, "model"),
+        starter.connect(runtime, "model", "voice"),
     )
     assert speaker is not None and model is not None and voice is not None
     client = Client(resolve(environ=world.environment))
@@ -1108,20 +1108,20 @@ def test_c15_copies_of_killed_servers_are_swept(world: World, shown: Shown) -> N
     runtime = RuntimeDirectory(str(world.runtime))
     held = most = 0
     for _ in range(times(100)):
-        server = daemon.Program(
+        server = starter.Program(
             name="model", path=str(program), environment=world.environment,
             stderr_path=str(world.cache / "logs" / "stderr"),
         )  # fmt: skip
-        daemon.ensure(runtime, server).close()
+        starter.ensure(runtime, server).close()
         copies = len(os.listdir(world.runtime / "espeak"))
         most = max(most, copies)
         held += 1 <= copies <= 4
         for process in world.servers():
             process.kill()
             process.wait(10)
-        assert daemon.clear_away(runtime, "model")  # five deaths in a minute would be too many
+        assert starter.clear_away(runtime, "model")  # five deaths in a minute would be too many
     shown("C15", "directories of killed servers", held, of=times(100), most=most)
-    daemon.ensure(runtime, server).close()
+    starter.ensure(runtime, server).close()
     assert world.say("--shutdown", "-q").returncode == 0
     assert not (world.runtime / "espeak").exists()
 

@@ -18,14 +18,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import numpy as np
 
 import voice_server
-from kokoro_common.client import client
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import life, model_server
 from kokoro_common.sound.player import Player
 from kokoro_common.speaking.turn import Place
 from tests.helpers.recorder import Recorder, RecorderStream
 from tests.helpers.stage import reached
 
-client.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
+model_server.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
 
 
 class StagedRecorder(Recorder):
@@ -76,7 +75,7 @@ class RecordedVoiceServer(voice_server.VoiceServer):
         np.save(folder / f"spans-{self.voice}.npy", np.array(spans))
 
 
-class StagedLife(daemon.Life):
+class StagedLife(life.Life):
     def leave(self) -> None:
         super().leave()
         reached("V7")
@@ -84,5 +83,5 @@ class StagedLife(daemon.Life):
 
 if __name__ == "__main__":
     reached("V1")
-    daemon.Life = StagedLife  # type: ignore[misc]
+    life.Life = StagedLife  # type: ignore[misc]
     sys.exit(voice_server.main(server=RecordedVoiceServer))
