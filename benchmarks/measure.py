@@ -21,7 +21,8 @@ from pathlib import Path
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.model_server import ENVIRONMENT
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.hub.cache import Hub, load_manifest
+from kokoro_common.hub.cache import Cache
+from kokoro_common.hub.manifest import load_manifest
 from kokoro_common.settings import resolve
 from tests.conftest import World
 
@@ -140,9 +141,9 @@ class Model:
     def __init__(self) -> None:
         settings = resolve()
         manifest = load_manifest(settings.manifest)
-        hub = Hub(manifest, settings.cache_dir, offline=True)
+        cache = Cache(manifest, settings.cache_dir)
         names = (manifest.config, manifest.model, f"voices/{VOICE}.pt")
-        self.files = [path for path in map(hub.cached, names) if path]  # configuration, weights, voice pack
+        self.files = [path for path in map(cache.cached, names) if path]  # configuration, weights, voice pack
         if len(self.files) < len(names):
             sys.exit(f"{', '.join(names)}: not all are in {settings.cache_dir}; see benchmarks/README.md")
         self.environment = {  # of the servers that speak with it

@@ -18,6 +18,14 @@ def private_directory(path: str) -> str:
     return path
 
 
+def private_opener(path: str, flags: int) -> int:
+    """For `open(..., opener=private_opener)`: the file is the owner's alone, whatever the umask. Raises OSError."""
+    fd = os.open(path, flags, 0o600)
+    if path != os.devnull:
+        os.fchmod(fd, 0o600)  # the umask may have taken away the owner's own bits
+    return fd
+
+
 def write_private(path: str, data: bytes) -> None:
     """At once, in the place of what is there, for the owner alone. Raises OSError."""
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"

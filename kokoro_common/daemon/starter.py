@@ -27,7 +27,7 @@ from kokoro_common.daemon.record import (
 )
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import ServersBusy, ServersUnreachable, error_for
-from kokoro_common.files import private_directory
+from kokoro_common.files import private_directory, private_opener
 from kokoro_common.record import Record
 from kokoro_common.wire.connection import (
     HANDSHAKE_SECONDS,
@@ -286,7 +286,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     ready_read, ready_write = os.pipe()
     fds = (start_lock, life_lock, ready_write)
     try:
-        with open(stderr_path, "ab", opener=_private) as stderr:
+        with open(stderr_path, "ab", opener=private_opener) as stderr:
             if stderr.tell() > MAX_STDERR_BYTES:
                 stderr.truncate(0)
             child = subprocess.Popen(
@@ -318,13 +318,6 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
         raise
     finally:
         os.close(ready_read)
-
-
-def _private(path: str, flags: int) -> int:
-    fd = os.open(path, flags, 0o600)
-    if path != os.devnull:
-        os.fchmod(fd, 0o600)  # the umask of the starter may have taken away the owner's own bits
-    return fd
 
 
 def _ready_port(program: Program, ready: int) -> int:

@@ -34,7 +34,8 @@ from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.engine.engine import KokoroEngine
 from kokoro_common.engine.tuning import Choice
 from kokoro_common.errors import ModelUnavailable, UnknownVoice
-from kokoro_common.hub.cache import Hub, Manifest, load_manifest
+from kokoro_common.hub.download import Hub
+from kokoro_common.hub.manifest import Manifest, load_manifest
 from kokoro_common.settings import Settings, resolve
 from kokoro_common.synthesis import loader as loader_module
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded
@@ -59,11 +60,11 @@ from kokoro_common.wire.messages import (
 )
 from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
+from tests.helpers.hub_setting import BELLA, CONFIG, HEART, MODEL, Setting, contents
 from tests.helpers.kokoro_world import connect_to_hub, hub_of
 from tests.helpers.local_hub import LocalHub
 from tests.helpers.small_disk import fill, small_disk
 from tests.helpers.toy_kokoro import ToyKokoro
-from tests.hub.test_cache import BELLA, CONFIG, HEART, MODEL, Setting, contents
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -721,11 +722,11 @@ def test_c5_no_bad_file_is_ever_visible_under_its_name(
 # One process that has imported everything forks those that fetch: hundreds of starts would be minutes of imports.
 FETCHERS = """
 import errno, os, signal, sys
-from kokoro_common.hub import cache as hub_module
 from kokoro_common.errors import ModelUnavailable
-from kokoro_common.hub.cache import Hub, load_manifest
+from kokoro_common.hub.download import Hub, quieten_huggingface_hub
+from kokoro_common.hub.manifest import load_manifest
 manifest, cache, *names = sys.argv[1:]
-Hub(load_manifest(manifest), cache, False)  # tells huggingface_hub, not yet imported, to ask nothing of its own
+quieten_huggingface_hub()
 import huggingface_hub.errors, huggingface_hub.utils, httpx2
 # Without the certificates of the world, which each process would read for a third of a second.
 huggingface_hub.set_client_factory(lambda: httpx2.Client(verify=False, follow_redirects=True))
