@@ -1007,7 +1007,7 @@ def test_c14_no_language_fetches_anything_when_it_is_first_spoken(tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     spoken, lacking, calls = json.loads(done.stdout.splitlines()[-1])
-    own = ("ldconfig", "uname", "espeak_g2p.serve()")  # of ctypes, platform and our own worker
+    own = ("ldconfig", "uname", "phonemes.espeak_process")  # of ctypes, platform and our own worker
     foreign = [call for call in calls if not any(name in call for name in own)]
     wanted = rounds * (9 - len(lacking))
     shown("C14", "spoken without a process or a connection", spoken - len(foreign), of=wanted, lacking=lacking,
