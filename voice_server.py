@@ -45,6 +45,7 @@ from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.sound.player import Player
+from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.speaking.link import Link, Linked, LinkFailed
 from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Mouth, MouthFailed, Sounding, Starting
@@ -138,7 +139,7 @@ class VoiceServer:
 
     def make_player(self) -> Player:
         """The seam at which tests put their recorder."""
-        return Player(lead_in=self._settings.lead_in)
+        return Player(PortAudioStream, lead_in=self._settings.lead_in)
 
     def _new_mouth(self) -> Mouth:
         return Mouth(self._runtime, self.make_player(), self._inbox.report)

@@ -34,7 +34,7 @@ from kokoro_common.client.client import Client, TextSource
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.settings import Settings
-from kokoro_common.sound.player import LATENCY
+from kokoro_common.sound.portaudio import LATENCY
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.text.speech import Speech
 from kokoro_common.wire.codec import encode

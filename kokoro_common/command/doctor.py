@@ -225,11 +225,12 @@ def _sound(_: Settings) -> str:
         raise NoAudioDevice("PortAudio is missing", "install libportaudio2")
     import numpy as np
 
-    from kokoro_common.sound.player import Player, devices
+    from kokoro_common.sound.player import Player
+    from kokoro_common.sound.portaudio import PortAudioStream, devices
     from kokoro_common.sound.samples import SAMPLE_RATE
 
     names = devices()
-    player = Player()
+    player = Player(PortAudioStream)
     player.begin()
     player.feed(np.zeros(SAMPLE_RATE // 20, np.float32))
     player.finish()
