@@ -38,9 +38,9 @@ from kokoro_common.daemon import starter
 from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
 from kokoro_common.daemon.logs import is_line, log_file, start_log
 from kokoro_common.daemon.model_server import begin_with_environment, without_engine
-from kokoro_common.daemon.record import is_newer
+from kokoro_common.daemon.record import deaths, is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.engine.engine import device_problem
+from kokoro_common.engine.device import device_problem
 from kokoro_common.errors import (
     KokoroError,
     ModelUnavailable,

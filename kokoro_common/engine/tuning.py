@@ -15,7 +15,8 @@ import statistics
 import tempfile
 import time
 
-from kokoro_common.engine.engine import KokoroEngine, Phrase, bf16_problem, versions
+from kokoro_common.engine.device import bf16_problem, versions
+from kokoro_common.engine.engine import KokoroEngine, Phrase
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.record import Record
 from kokoro_common.voices.pack import style_row

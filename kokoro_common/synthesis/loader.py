@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kokoro_common.daemon.model_server import prepare_environment
-from kokoro_common.engine.engine import choose_device
+from kokoro_common.engine.device import choose_device
 from kokoro_common.engine.tuning import Choice, make_engine
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.hub.download import Hub, quieten_huggingface_hub
