@@ -58,8 +58,8 @@ class Program(Record):
 
     name: str  # of its record and locks: "model" or "voice-af_heart"
     path: str  # of the Python file
+    environment: dict[str, str]  # all of it: nothing is inherited
     arguments: tuple[str, ...] = ()
-    environment: dict[str, str] = {}  # noqa: RUF012 - records are frozen
     stderr_path: str = os.devnull  # what the interpreter itself says, crashes above all
     on_exit: Callable[[int], None] | None = None  # called on a thread of its own with the return code
 

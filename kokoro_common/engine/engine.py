@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from kokoro_common.engine.decoder import TorchDecoder
     from kokoro_common.engine.kernel_decoder import KernelDecoder
 
-SAMPLES_PER_DURATION = 600  # 24 kHz / 40 per second
 
 _MODEL_REMEDY = "name another model with KOKORO_MANIFEST, or use --engine espeak"
 
@@ -45,7 +44,7 @@ class Waveform(Record):
     """The audio of one phrase."""
 
     samples: npt.NDArray[np.float32]  # (frames,), 24 kHz, mono
-    durations: npt.NDArray[np.int64]  # (token ids,), units of 600 samples; the first and last are the 0 at both ends
+    durations: npt.NDArray[np.int64]  # (token ids,), units of SAMPLES_PER_DURATION; first and last of the 0 at each end
 
 
 class KokoroEngine:

@@ -27,12 +27,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from kokoro_common.engine.checkpoint import ALBERT_LAYER, HARMONICS, LSTM_WEIGHTS, SOURCE_LINEAR, read_weights
+from kokoro_common.sound.samples import SAMPLE_RATE, SAMPLES_PER_DURATION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SAMPLE_RATE = 24_000
-SAMPLES_PER_UNIT = 600
 STYLE = 128  # the first 128 numbers of a style are for the decoder, the last for prosody
 SINE_AMPLITUDE = 0.1
 VOICED_NOISE = 0.003  # amplitude; unvoiced it is a third of SINE_AMPLITUDE
@@ -84,8 +83,8 @@ class Network:
         self._text_padding: int = config["text_encoder_kernel_size"] // 2
         self._n_fft: int = generator["gen_istft_n_fft"]
         self._hop: int = generator["gen_istft_hop_size"]  # samples
-        if 2 * math.prod(generator["upsample_rates"]) * self._hop != SAMPLES_PER_UNIT:
-            raise ValueError(f"the rates of the configuration do not make {SAMPLES_PER_UNIT} samples")
+        if 2 * math.prod(generator["upsample_rates"]) * self._hop != SAMPLES_PER_DURATION:
+            raise ValueError(f"the rates of the configuration do not make {SAMPLES_PER_DURATION} samples")
 
     # ---- prosody
 
@@ -222,7 +221,7 @@ class Network:
         # Upstream draws initial phases, and then interpolates so that they have no effect: the pitch is constant over
         # `step` samples, of which it takes the two in the middle, and the phases are added to the first.
         torch.rand(1, HARMONICS, generator=generator)
-        step = SAMPLES_PER_UNIT // 2
+        step = SAMPLES_PER_DURATION // 2
         overtones = torch.arange(1.0, HARMONICS + 1, device=f0.device)[:, None]
         cycles = f0[:, None] * overtones / SAMPLE_RATE % 1  # (1, 9, 2 * units), per sample
         phase = torch.cumsum(cycles, 2) * 2 * torch.pi * step
@@ -250,7 +249,7 @@ class Network:
         """What `decode` returned to audio: (600 * units,) for each item, 24 kHz, on the CPU."""
         waves = []
         for item, length in zip(spectrum, units, strict=True):
-            steps = SAMPLES_PER_UNIT * length // self._hop + 1
+            steps = SAMPLES_PER_DURATION * length // self._hop + 1
             magnitude, phase = item[:, :steps].split(self._n_fft // 2 + 1)
             complex_spectrum = torch.exp(magnitude) * torch.exp(torch.sin(phase) * 1j)
             waves.append(torch.istft(complex_spectrum, self._n_fft, self._hop, self._n_fft, self._window).cpu())

@@ -34,6 +34,7 @@ from kokoro_common.errors import ModelUnavailable, UsageError
 from kokoro_common.phonemes.espeak_process import EspeakCrashed, EspeakProcess
 from kokoro_common.phonemes.tagger import tag
 from kokoro_common.record import Record
+from kokoro_common.sound.samples import SAMPLES_PER_DURATION
 from kokoro_common.text.edits import STRESSED, Edit, applied
 
 if TYPE_CHECKING:
@@ -254,7 +255,10 @@ def _piece(spoken: Spoken, begin: int, end: int) -> Spoken:
 
 
 def word_frames(
-    spoken: Spoken, durations: Collection[int], vocabulary: Container[str], samples_per_duration: int = 600
+    spoken: Spoken,
+    durations: Collection[int],
+    vocabulary: Container[str],
+    samples_per_duration: int = SAMPLES_PER_DURATION,
 ) -> list[tuple[int, int]]:
     """For each word of a piece the frames, begin and end, that its phonemes take in the audio of the piece.
 

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from kokoro_common.engine import engine as room
 from kokoro_common.engine.device import DeviceLost
 from kokoro_common.engine.engine import KokoroEngine, Phrase
 from kokoro_common.engine.tuning import signal_to_noise
 from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.sound.samples import SAMPLES_PER_DURATION
 from kokoro_common.voices.pack import read_voice_pack, style_row
 from tests.helpers.toy_kokoro import VOCABULARY, make_broken_kokoro
 
@@ -73,7 +73,7 @@ def test_a_phrase_sounds_the_same_whatever_was_spoken_before(engine, phrase):
 def test_durations_count_600_samples_for_each_token_id(engine, phrase):
     (waveform,) = engine.synthesize([phrase])
     assert waveform.durations.shape == (len(PHONEMES) + 2,)
-    assert waveform.durations.sum() * room.SAMPLES_PER_DURATION == len(waveform.samples)
+    assert waveform.durations.sum() * SAMPLES_PER_DURATION == len(waveform.samples)
     assert len(samples(engine, phrase.replace(speed=0.5))) > 2 * len(waveform.samples)
 
 
