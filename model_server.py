@@ -34,10 +34,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common import __version__
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
+from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
 from kokoro_common.daemon.logs import is_line, log_file, start_log
+from kokoro_common.daemon.model_server import begin_with_environment, without_engine
+from kokoro_common.daemon.record import deaths, is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.engine.engine import begin_with_environment, device_problem, without_engine
+from kokoro_common.engine.device import device_problem
 from kokoro_common.errors import (
     KokoroError,
     ModelUnavailable,
@@ -85,6 +88,7 @@ from kokoro_common.wire.messages import (
 )
 from kokoro_common.wire.reports import ModelServerReport, VoiceServerReport
 from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard, handler_name
+from kokoro_common.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -109,14 +113,14 @@ class VoiceStarted(Record):
 
 
 class ModelServer:
-    voice_program = os.path.join(daemon.PROGRAMS, "voice_server.py")
+    voice_program = os.path.join(ROOT, "voice_server.py")
     make_synthesis = Synthesis  # with the above, the seams at which tests put stub engine and recorder
 
     def __init__(
         self,
         settings: Settings,
         runtime: RuntimeDirectory,
-        life: daemon.Life,
+        life: Life,
         *,
         warm: bool = False,
         lost: str = "",
@@ -229,7 +233,7 @@ class ModelServer:
         unused = now - self._last_used
         if idle and self._outdated:
             self._log.info("a newer program has called: leaving")
-            self._begin_leaving(daemon.DRAIN_SECONDS)
+            self._begin_leaving(DRAIN_SECONDS)
         elif not self.roster and 0 <= self._settings.keep_alive < unused:
             self._log.info("idle: leaving")
             self._begin_leaving()
@@ -267,7 +271,7 @@ class ModelServer:
                 raise ProtocolError(f"{type(message).__name__} is not for the model server")
             if not isinstance(message, (Ping, StatusRequest, LogLine)):
                 self._last_used = self._clock()
-            self._outdated |= peer is not None and daemon.is_newer(peer.version)
+            self._outdated |= peer is not None and is_newer(peer.version)
             getattr(self, handler_name(message))(peer, message)
         except (KokoroError, ProtocolError) as error:
             self._log.warning("refused", extra={"message_type": type(message).__name__, "reason": str(error)})
@@ -339,7 +343,7 @@ class ModelServer:
             peer.post(ShuttingDown(pid=os.getpid()))
             self._shutdown_asked.append(peer)
         if not self._leave_by:
-            self._begin_leaving(min(max(0.0, message.drain), daemon.DRAIN_SECONDS))
+            self._begin_leaving(min(max(0.0, message.drain), DRAIN_SECONDS))
 
     # --- voice servers -----------------------------------------------------------------------------------------------
 
@@ -354,7 +358,7 @@ class ModelServer:
 
     def _start_voice(self, name: str, environment: dict[str, str]) -> None:
         """On a thread of its own: returns when the voice server listens; it registers by itself."""
-        program = daemon.Program(
+        program = starter.Program(
             name=f"voice-{name}",
             path=self.voice_program,
             arguments=(name,),
@@ -363,7 +367,7 @@ class ModelServer:
             on_exit=lambda code: self._voice_exited(name, code),
         )
         try:
-            daemon.ensure(self._runtime, program).close()
+            starter.ensure(self._runtime, program).close()
             self._inbox.report(VoiceStarted(voice=name))
         except KokoroError as error:
             self._inbox.report(VoiceStartFailed(voice=name, error=error))
@@ -376,7 +380,7 @@ class ModelServer:
         log = self._log.info if code == 0 else self._log.error
         log("voice server exited", extra={"voice": name, "code": code})
         if code:
-            daemon.remove_stale_record(self._runtime, f"voice-{name}")
+            starter.remove_stale_record(self._runtime, f"voice-{name}")
 
     def handle_voice_started(self, _: None, message: VoiceStarted) -> None:
         self.roster.started(message.voice, self._clock())
@@ -522,7 +526,7 @@ class ModelServer:
                 first_audio_ms_p50=percentile([seconds * 1000 for seconds in self._first_audio], 50),
                 first_audio_ms_p95=percentile([seconds * 1000 for seconds in self._first_audio], 95),
                 underflows=self._underflows,
-                restarts=daemon.deaths(self._runtime),
+                restarts=deaths(self._runtime),
             ),
             voice_servers=tuple(
                 VoiceServerReport(
@@ -580,10 +584,10 @@ def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelSe
     parser.add_argument("--lost", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
 
-    def make(settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> ModelServer:
+    def make(settings: Settings, runtime: RuntimeDirectory, life: Life) -> ModelServer:
         return server(settings, runtime, life, warm=options.warm, lost=options.lost)
 
-    return daemon.serve("model", options.inherited, make)
+    return run_server("model", options.inherited, make)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"kokoro-say {__version__}")
         return 0
     if options.audio_device == "?":
-        from kokoro_common.sound.player import devices
+        from kokoro_common.sound.portaudio import devices
 
         print("\n".join(devices()))
         return 0

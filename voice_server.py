@@ -35,13 +35,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
+from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
 from kokoro_common.daemon.logs import Forwarding, start_log
+from kokoro_common.daemon.record import is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.sound.player import Player
+from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.speaking.link import Link, Linked, LinkFailed
 from kokoro_common.speaking.ports import Model, Waits
 from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Sounding, SpeakersFailed, SpeakerThread, Starting
@@ -100,7 +103,7 @@ class VoiceServer:
         runtime: RuntimeDirectory,
         voice: str,
         connection: Connection,
-        life: daemon.Life,
+        life: Life,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`connection`: to the model server. `clock`: seconds."""
@@ -134,7 +137,7 @@ class VoiceServer:
 
     def make_player(self) -> Player:
         """With the two beside it the seams at which tests put a recorder, or a world without I/O."""
-        return Player(lead_in=self._settings.lead_in)
+        return Player(PortAudioStream, lead_in=self._settings.lead_in)
 
     def make_speakers(self, *, needs_floor: bool) -> Speakers:
         """What plays one utterance after the other; one that overlaps the others has its own."""
@@ -252,7 +255,7 @@ class VoiceServer:
             return
         if peer is not None and peer.role == "client":
             self._clients.add(peer)
-            if not self._outdated and daemon.is_newer(peer.version):
+            if not self._outdated and is_newer(peer.version):
                 self._outdated = True
                 self._link.post(Outdated())
         if peer is self._link.peer:
@@ -368,7 +371,7 @@ class VoiceServer:
             peer.post(ShuttingDown(pid=os.getpid()))
         self._leaving = True
         if message.drain > 0:
-            self._cancel_by = self._clock() + min(message.drain, daemon.DRAIN_SECONDS)
+            self._cancel_by = self._clock() + min(message.drain, DRAIN_SECONDS)
         else:
             self.turns.cancel_all()
 
@@ -475,13 +478,13 @@ def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceSe
     if not re.fullmatch("[a-z]{2}_[a-z0-9]{1,32}", options.voice):
         parser.error(f"{options.voice[:48]!r} is no name of a voice")
 
-    def make(settings: Settings, runtime: RuntimeDirectory, life: daemon.Life) -> VoiceServer:
-        link = daemon.connect(runtime, "model", "voice")
+    def make(settings: Settings, runtime: RuntimeDirectory, life: Life) -> VoiceServer:
+        link = starter.connect(runtime, "model", "voice")
         if link is None:
             raise ServersUnreachable("there is no model server to register with", "start it with say.py")
         return server(settings, runtime, options.voice, link, life)
 
-    return daemon.serve(f"voice-{options.voice}", options.inherited, make)
+    return run_server(f"voice-{options.voice}", options.inherited, make)
 
 
 if __name__ == "__main__":

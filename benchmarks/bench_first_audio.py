@@ -31,7 +31,8 @@ from benchmarks.measure import (
     start_model_server,
     take_turns,
 )
-from kokoro_common.engine.engine import ENVIRONMENT, KokoroEngine, Phrase
+from kokoro_common.daemon.model_server import ENVIRONMENT
+from kokoro_common.engine.engine import KokoroEngine, Phrase
 from kokoro_common.engine.espeak import EspeakEngine
 from kokoro_common.phonemes.g2p import G2P
 from kokoro_common.voices.catalogue import parse_voice

@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from benchmarks.measure import ROOT, VOICE, new_world, print_machine, start_model_server
 from benchmarks.noting_servers import CARD, FORWARD, FORWARD_SECONDS, RECORDER_SPEED
 from kokoro_common.client.client import Client, TextSource
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.settings import Settings
-from kokoro_common.sound.player import LATENCY
+from kokoro_common.sound.portaudio import LATENCY
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.text.speech import Speech
 from kokoro_common.wire.codec import encode
@@ -106,7 +106,7 @@ class Servers:
         self.voice = psutil.Process(report["voice_servers"][0]["pid"])
 
     def _start_voice(self) -> int:
-        model = daemon.connect(self._runtime, "model")
+        model = starter.connect(self._runtime, "model")
         assert model is not None
         with contextlib.closing(model):
             model.send(VoiceServerFor(voice=VOICE, engine="espeak", environment=self.world.environment))

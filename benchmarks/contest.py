@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from benchmarks.measure import ROOT, Model, Round, machine, model_if_named, quartiles, take_turns
-from kokoro_common.engine.engine import ENVIRONMENT, without_engine
+from kokoro_common.daemon.model_server import ENVIRONMENT, without_engine
 
 # Of the vocabulary, and with the stresses and pauses of speech.
 PHONEMES = "ðə tɹˈAn tə ðə nˈɔɹθ lˈivz æt sˈɛvən fɹʌm ðə lˈæst plˈætfɔɹm, ænd tˈi ɪz ɹˈɛdi ɪn ðə kˈɪʧən. "

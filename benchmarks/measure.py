@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
+from kokoro_common.daemon.model_server import ENVIRONMENT
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.engine.engine import ENVIRONMENT
-from kokoro_common.hub.cache import Hub, load_manifest
+from kokoro_common.hub.cache import Cache
+from kokoro_common.hub.manifest import load_manifest
 from kokoro_common.settings import resolve
 from tests.conftest import World
 
@@ -125,13 +126,13 @@ def new_world(environment: dict[str, str] | None = None) -> Iterator[World]:
 
 def start_model_server(world: World, program: Path) -> None:
     """Starts a variant of the model server in the way say.py starts the real one. Returns when it listens."""
-    started = daemon.Program(
+    started = starter.Program(
         name="model",
         path=str(program),
         environment={**ENVIRONMENT, **world.environment},
         stderr_path=str(world.cache / "logs" / "model_server.stderr"),
     )
-    daemon.ensure(RuntimeDirectory(str(world.runtime)), started).close()
+    starter.ensure(RuntimeDirectory(str(world.runtime)), started).close()
 
 
 class Model:
@@ -140,9 +141,9 @@ class Model:
     def __init__(self) -> None:
         settings = resolve()
         manifest = load_manifest(settings.manifest)
-        hub = Hub(manifest, settings.cache_dir, offline=True)
+        cache = Cache(manifest, settings.cache_dir)
         names = (manifest.config, manifest.model, f"voices/{VOICE}.pt")
-        self.files = [path for path in map(hub.cached, names) if path]  # configuration, weights, voice pack
+        self.files = [path for path in map(cache.cached, names) if path]  # configuration, weights, voice pack
         if len(self.files) < len(names):
             sys.exit(f"{', '.join(names)}: not all are in {settings.cache_dir}; see benchmarks/README.md")
         self.environment = {  # of the servers that speak with it

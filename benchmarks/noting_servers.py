@@ -19,8 +19,8 @@ import numpy as np
 
 import model_server
 import voice_server
-from kokoro_common.sound import player as playback
 from kokoro_common.sound.player import Player
+from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.wire.messages import Cancel, Speak, Stop
 from kokoro_common.wire.server import Peer
@@ -97,7 +97,7 @@ def noting(open_stream: OpenStream, notes: Notes) -> OpenStream:
             notes.blocks.append((time.monotonic(), bytes(block)))
 
         stream = open_stream(fill_and_note, finished, device)
-        if isinstance(stream, playback._PortAudioStream):
+        if isinstance(stream, PortAudioStream):
             notes.latency = stream._stream.latency
         return stream
 
@@ -114,7 +114,7 @@ class NotingVoiceServer(voice_server.VoiceServer):
 
     def make_player(self) -> Player:
         if os.environ.get(CARD):
-            return Player(noting(playback._PortAudioStream, self._notes))
+            return Player(noting(PortAudioStream, self._notes))
         return Player(noting(ForgetfulRecorder(speed=RECORDER_SPEED), self._notes))
 
     def handle_ping(self, peer: Peer, message: Ping, payload: bytes) -> None:

@@ -18,8 +18,20 @@ def private_directory(path: str) -> str:
     return path
 
 
+def private_opener(path: str, flags: int) -> int:
+    """For `open(..., opener=private_opener)`: the file is the owner's alone, whatever the umask. Raises OSError."""
+    fd = os.open(path, flags, 0o600)
+    if path != os.devnull:
+        os.fchmod(fd, 0o600)  # the umask may have taken away the owner's own bits
+    return fd
+
+
 def write_private(path: str, data: bytes) -> None:
-    """At once, in the place of what is there, for the owner alone. Raises OSError."""
+    """Replaces a small file in one step, readable by the owner alone: a reader sees the old or the new one, whole.
+
+    Files with other needs have their own way: the runtime directory goes by a descriptor, downloads and outputs are
+    streamed, a render's identity is synced to the disk. Raises OSError.
+    """
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -31,4 +43,4 @@ def write_private(path: str, data: bytes) -> None:
         try:
             os.unlink(temporary)
         except FileNotFoundError:
-            pass  # it has the other name
+            pass  # it has its final name

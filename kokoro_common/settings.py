@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "kokoro", "espeak")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
-LOOPBACK = "127.0.0.1"  # the only address that the servers listen on
-NEVER = -1.0  # for what happens after a time
+LOOPBACK = "127.0.0.1"  # the only address that servers listen on; literally, for "localhost" may resolve to another
+NEVER = -1.0  # seconds, for things that would happen after a time
 
 _CHOICES = {"engine": ENGINES, "device": DEVICES, "precision": PRECISIONS}
-_LEAST = {  # of each setting in seconds
+_LEAST = {  # smallest value of each setting in seconds
     "idle_timeout": NEVER,
     "keep_alive": NEVER,
     "unload_after": NEVER,
@@ -36,7 +36,7 @@ _LEAST = {  # of each setting in seconds
 
 
 class Settings(Record):
-    runtime_dir: str = ""  # empty: chosen and checked by paths.RuntimeDirectory
+    runtime_dir: str = ""  # empty: chosen and checked by RuntimeDirectory
     cache_dir: str = ""
     config_dir: str = ""
     log_dir: str = ""

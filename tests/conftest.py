@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 
 ROOT = Path(__file__).parent.parent
@@ -90,14 +90,14 @@ class World:
         """
         self.program = PROGRAMS / "stub_say.py"
         (self.cache / "logs").mkdir(parents=True, exist_ok=True)
-        program = daemon.Program(
+        program = starter.Program(
             name="model",
             path=str(program),
             environment=self.environment,
             stderr_path=str(self.cache / "logs" / "model_server.stderr"),
             on_exit=on_exit,
         )
-        daemon.ensure(RuntimeDirectory(str(self.runtime)), program).close()
+        starter.ensure(RuntimeDirectory(str(self.runtime)), program).close()
 
     def spans(self, voice: str) -> list[tuple[float, float]]:
         """After a shutdown: when the voice's recorder was open, in time.monotonic()."""

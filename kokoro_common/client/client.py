@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from kokoro_common.daemon import process
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import process, starter
+from kokoro_common.daemon.model_server import ensure_model_server
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError, UtteranceCancelled
-from kokoro_common.files import private_directory
 from kokoro_common.record import Record
 from kokoro_common.text.speech import Speech
 from kokoro_common.voices.catalogue import parse_voice, server_name
@@ -68,7 +67,6 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer", bound=Message)
 
-MODEL_PROGRAM = os.path.join(daemon.PROGRAMS, "model_server.py")
 PING_SECONDS = 1.0
 # Waits before another attempt while nothing was accepted; what was accepted and not begun gets one more attempt.
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -252,7 +250,7 @@ class Client:
     def _voice_connection(self, speech: Speech, device: str, precision: str) -> Connection:
         """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
         name = server_name(parse_voice(speech.voice, own_voices(self._settings.config_dir)))
-        if not (device or precision) and (connection := daemon.connect(self._runtime, f"voice-{name}", patient=True)):
+        if not (device or precision) and (connection := starter.connect(self._runtime, f"voice-{name}", patient=True)):
             return connection
         sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
         model = self._model_server()
@@ -270,7 +268,7 @@ class Client:
         except Busy as error:
             raise ServersBusy(error.retry_after) from error
         except NoAnswer:
-            daemon.end_hung(self._runtime, f"voice-{name}")
+            starter.end_hung(self._runtime, f"voice-{name}")
             raise
         finally:
             model.close()
@@ -330,7 +328,7 @@ class Client:
             until = time.monotonic() + CONTROL_SECONDS
             while True:
                 try:
-                    return daemon.connect(self._runtime, name)
+                    return starter.connect(self._runtime, name)
                 except ServersBusy as error:
                     wait = max(error.retry_after, RETRY_SECONDS[0])
                     if time.monotonic() + wait > until:
@@ -362,13 +360,13 @@ class Client:
         for _ in range(SHUTDOWN_ATTEMPTS):  # one that was being started while we looked is told the next time
             servers = ["model", *self._voice_server_names()]
             found += sum(self._tell_to_end(name) for name in servers)
-            if all(daemon.clear_away(self._runtime, name) for name in servers):
+            if all(starter.clear_away(self._runtime, name) for name in servers):
                 return found
         raise ServersUnreachable("the servers are started again and again", "end who does that")
 
     def _tell_to_end(self, name: str) -> bool:
         """Whether it was there. Blocks until it has closed the connection, which is when it ends."""
-        connection = daemon.connect(self._runtime, name)
+        connection = starter.connect(self._runtime, name)
         if connection is None:
             return False
         try:
@@ -381,7 +379,7 @@ class Client:
             connection.close()
 
     def _model_server(self) -> Connection:
-        running = daemon.connect(self._runtime, "model", patient=True)
+        running = starter.connect(self._runtime, "model", patient=True)
         return running or ensure_model_server(self._runtime, self._settings)
 
     def _answer(self, model: Connection, kind: type[Answer]) -> Answer:
@@ -400,26 +398,6 @@ def _oldest_first(answers: Iterable[Message]) -> tuple[UtteranceReport, ...]:
     """The utterances of all answers that are a Status."""
     found = [each for answer in answers if isinstance(answer, Status) for each in answer.utterances]
     return tuple(sorted(found, key=lambda each: -each.age_s))
-
-
-def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connection:
-    """A connection to the model server, which is started if it does not run. Blocks as daemon.ensure does."""
-    from kokoro_common.engine.engine import ENVIRONMENT
-
-    try:
-        private_directory(settings.log_dir)
-    except OSError as error:
-        raise ServersUnreachable(
-            f"{settings.log_dir} cannot be made: {error.strerror}", "set KOKORO_CACHE_DIR or KOKORO_LOG_DIR"
-        ) from error
-    program = daemon.Program(
-        name="model",
-        path=MODEL_PROGRAM,
-        # The runtime directory may not be the usual one; a child would choose again.
-        environment={**ENVIRONMENT, **os.environ, **settings.environment(), "KOKORO_RUNTIME_DIR": runtime.path},
-        stderr_path=os.path.join(settings.log_dir, "model_server.stderr"),
-    )
-    return daemon.ensure(runtime, program)
 
 
 class _Watched:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, NoReturn
 
-    from kokoro_common.hub.cache import Manifest
+    from kokoro_common.hub.manifest import Manifest
 
 PYTHON = ">=3.11"
 REQUIRED = (  # the dependencies of pyproject.toml, which is not there once the project is installed
@@ -225,11 +225,12 @@ def _sound(_: Settings) -> str:
         raise NoAudioDevice("PortAudio is missing", "install libportaudio2")
     import numpy as np
 
-    from kokoro_common.sound.player import Player, devices
+    from kokoro_common.sound.player import Player
+    from kokoro_common.sound.portaudio import PortAudioStream, devices
     from kokoro_common.sound.samples import SAMPLE_RATE
 
     names = devices()
-    player = Player()
+    player = Player(PortAudioStream)
     player.begin()
     player.feed(np.zeros(SAMPLE_RATE // 20, np.float32))
     player.finish()
@@ -283,7 +284,7 @@ def _room(settings: Settings) -> str:
 
 
 def _manifest(settings: Settings) -> Manifest:
-    from kokoro_common.hub.cache import load_manifest
+    from kokoro_common.hub.manifest import load_manifest
 
     return load_manifest(settings.manifest)
 
@@ -295,17 +296,17 @@ def _cache_path(settings: Settings, manifest: Manifest, name: str) -> str:
 
 
 def _state(settings: Settings, manifest: Manifest, name: str) -> str:
-    """right, damaged or missing. Hub.cached would set a damaged file aside, and the next look would find it missing."""
+    """right, damaged or missing. Cache.cached would set a damaged file aside, and the next look find it missing."""
     import hashlib
 
-    from kokoro_common.hub.cache import Hub
+    from kokoro_common.hub.cache import Cache
 
     path = _cache_path(settings, manifest, name)
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError):
-        shared = Hub(manifest, settings.cache_dir, offline=True).cached(name)  # in the machine's Hugging Face cache
+        shared = Cache(manifest, settings.cache_dir).cached(name)  # in the machine's Hugging Face cache
         return "right" if shared else "missing"
     except OSError as error:
         raise ModelUnavailable(f"{path} cannot be read: {error.strerror}", "make it readable or remove it") from error
@@ -449,10 +450,11 @@ def _judge_directory(path: str, error: type[KokoroError], variable: str) -> None
 
 
 def _english(settings: Settings) -> str:
-    from kokoro_common.hub.cache import Hub
+    from kokoro_common.hub.download import Hub
+    from kokoro_common.hub.spacy import spacy_path
     from kokoro_common.phonemes.g2p import G2P
 
-    path = Hub(_manifest(settings), settings.cache_dir, offline=True).spacy_path(lambda *_: None)
+    path = spacy_path(Hub(_manifest(settings), settings.cache_dir, offline=True), lambda *_: None)
     g2p = G2P(path, tempfile.gettempdir())
     phonemes = g2p.spoken(_SENTENCE, "a").phonemes
     if len(phonemes) < 20:

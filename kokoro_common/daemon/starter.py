@@ -1,4 +1,4 @@
-"""A daemon's life: found by its record, started once under locks, ready by a signal, ended by signals, started again.
+"""Finds a server by its record, starts it once under locks, waits for its ready signal, replaces it when it hangs.
 
 Each server NAME has a record NAME.json ("listening on this port") and two locks in the runtime directory:
 
@@ -11,20 +11,24 @@ Truth is the lock and the handshake, never the pid in the record.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import signal
 import sys
 import time
 
-from kokoro_common import __version__
 from kokoro_common.daemon import process
+from kokoro_common.daemon.record import (
+    DEATH_SECONDS,
+    MAX_DEATHS,
+    ServerRecord,
+    note_of,
+    record_of,
+    write_note,
+)
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable, error_for
-from kokoro_common.files import private_directory
+from kokoro_common.errors import ServersBusy, ServersUnreachable, error_for
+from kokoro_common.files import private_directory, private_opener
 from kokoro_common.record import Record
-from kokoro_common.settings import Settings, resolve
 from kokoro_common.wire.connection import (
     HANDSHAKE_SECONDS,
     Busy,
@@ -36,53 +40,17 @@ from kokoro_common.wire.connection import (
     readable,
 )
 from kokoro_common.wire.messages import PROTOCOL
-from kokoro_common.worker import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn, Protocol
-
-    class Server(Protocol):
-        def run(self) -> None: ...  # until it has ended
-        def shut_down(self, drain: float) -> None: ...  # asks it to end within so many seconds; for a signal handler
-
 
 READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light imports lie between
 MAX_STDERR_BYTES = 1 << 20  # of earlier servers, kept because the last words of a crash stand there
-DRAIN_SECONDS = 5.0  # for what is being spoken when a server is told to end politely
 LEAVING_SECONDS = 15.0  # from the record's removal to the end of the process
 BUSY_RETRY_SECONDS = 2.0
 BUSY_SECONDS = 30.0  # for a server that does not answer, yet works
-MAX_DEATHS, DEATH_SECONDS = 5, 60.0  # so many in so long, and the next starter gives up
-BACKOFF_SECONDS = (0.0, 1.0, 1.0, 2.0, 3.0)  # before a start, by the number of those deaths
-PROGRAMS = ROOT  # where the programs lie, installed or not
-
-
-class ServerRecord(Record):
-    """What NAME.json says. A hint where to call: the handshake decides."""
-
-    pid: int
-    port: int  # 0 in a Note: it does not listen yet
-    started: str = ""  # process.start_of(pid)
-    version: str = __version__
-    protocol: int = PROTOCOL
-
-
-class Note(Record):
-    """What NAME.lock says of the last server, whoever asks; written by who holds the lock."""
-
-    record: ServerRecord | None = None  # None: it has left as it should
-    leaving: bool = False  # it answers nobody new
-    stderr_bytes: int = 0  # of its stderr file at its start: what follows are its own last words
-    deaths: tuple[
-        tuple[float, str], ...
-    ] = ()  # (time.monotonic(), reason) of those that did not leave, last MAX_DEATHS
-    died: int = 0  # such deaths in all
-
-    def recent_deaths(self) -> int:
-        now = time.monotonic()
-        return sum(now - DEATH_SECONDS < when <= now for when, _ in self.deaths)
+BACKOFF_SECONDS = (0.0, 1.0, 1.0, 2.0, 3.0)  # pause before a start, by the number of recent deaths
 
 
 class Program(Record):
@@ -90,13 +58,10 @@ class Program(Record):
 
     name: str  # of its record and locks: "model" or "voice-af_heart"
     path: str  # of the Python file
+    environment: dict[str, str]  # all of it: nothing is inherited
     arguments: tuple[str, ...] = ()
-    environment: dict[str, str] = {}  # noqa: RUF012 - records are frozen
     stderr_path: str = os.devnull  # what the interpreter itself says, crashes above all
     on_exit: Callable[[int], None] | None = None  # called on a thread of its own with the return code
-
-
-# --- The starter's side ----------------------------------------------------------------------------------------------
 
 
 def connect(
@@ -108,7 +73,7 @@ def connect(
     `patient` a server that works and does not answer in time gets twice as long, and is called busy then.
     """
     tried = None
-    for record in (_parsed_record(_parsed(runtime.read(f"{name}.json"))), note_of(runtime, name).record):
+    for record in (record_of(runtime, name), note_of(runtime, name).record):
         if record is None or not record.port or record.port == tried:
             continue
         tried = record.port
@@ -151,40 +116,6 @@ def _runs(runtime: RuntimeDirectory, name: str) -> bool:
     return life_lock is None
 
 
-def note_of(runtime: RuntimeDirectory, name: str) -> Note:
-    """What NAME.lock says; an empty Note when that is nothing one could read."""
-    fields = _parsed(runtime.read(f"{name}.lock"))
-    try:
-        deaths = tuple((float(when), str(reason)) for when, reason in fields.pop("deaths", ()))
-        return Note(**{**fields, "record": _parsed_record(fields.get("record")), "deaths": deaths})
-    except (TypeError, ValueError):
-        return Note()
-
-
-def _parsed(data: bytes | None) -> dict[str, Any]:
-    try:
-        fields = json.loads(data) if data else {}
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _parsed_record(fields: object) -> ServerRecord | None:
-    try:
-        record = ServerRecord(**fields) if isinstance(fields, dict) and fields else None
-    except TypeError:
-        return None
-    if record is None or type(record.port) is not int or not 0 <= record.port < 65536 or type(record.pid) is not int:
-        return None
-    return record
-
-
-def _write_note(runtime: RuntimeDirectory, life_lock: int, note: Note) -> None:
-    """By the lock's holder. Raises ServersUnreachable when the disk is full."""
-    fields = note.as_dict() | {"record": note.record and note.record.as_dict()}
-    runtime.overwrite(life_lock, json.dumps(fields).encode())
-
-
 def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
     """A connection to the server, which is started if it does not run. Many may call at once: one of them starts it.
 
@@ -224,7 +155,7 @@ def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lo
         note = note.replace(record=None, deaths=deaths[-MAX_DEATHS:], died=note.died + 1)
     recent = note.recent_deaths()
     if recent >= MAX_DEATHS:
-        _write_note(runtime, life_lock, note)
+        write_note(runtime, life_lock, note)
         raise ServersUnreachable(
             f"{program.name} died {recent} times within {DEATH_SECONDS:.0f} s, the last time: {note.deaths[-1][1]}",
             f"see {program.stderr_path}, then try again in a minute or after say.py --shutdown",
@@ -232,7 +163,7 @@ def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lo
     if not (had_listened and recent == 1):  # the first death of one that worked: no reason to keep anybody waiting
         time.sleep(BACKOFF_SECONDS[recent])
     child = ServerRecord(pid=0, port=0)  # until it has noted itself
-    _write_note(runtime, life_lock, note.replace(record=child, leaving=False, stderr_bytes=_size(program.stderr_path)))
+    write_note(runtime, life_lock, note.replace(record=child, leaving=False, stderr_bytes=_size(program.stderr_path)))
     return _spawn(program, start_lock, life_lock)
 
 
@@ -312,20 +243,6 @@ def remove_stale_record(runtime: RuntimeDirectory, name: str) -> None:
         os.close(life_lock)
 
 
-def is_newer(version: str) -> bool:
-    """Whether that is the version of a newer program than this one."""
-    try:
-        return [int(part) for part in version.split(".")] > [int(part) for part in __version__.split(".")]
-    except ValueError:
-        return False
-
-
-def deaths(runtime: RuntimeDirectory) -> int:
-    """How often servers of this directory had to be replaced because they had died."""
-    names = (name.removesuffix(".lock") for name in runtime.names() if name.endswith(".lock"))
-    return sum(note_of(runtime, name).died for name in names)
-
-
 def _lock_within(runtime: RuntimeDirectory, name: str, seconds: float) -> int:
     """The lock, at once or after its holder has left. flock knows no deadline, so a thread waits in our place."""
     fd = runtime.lock(name, wait=False)
@@ -369,7 +286,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     ready_read, ready_write = os.pipe()
     fds = (start_lock, life_lock, ready_write)
     try:
-        with open(stderr_path, "ab", opener=_private) as stderr:
+        with open(stderr_path, "ab", opener=private_opener) as stderr:
             if stderr.tell() > MAX_STDERR_BYTES:
                 stderr.truncate(0)
             child = subprocess.Popen(
@@ -401,13 +318,6 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
         raise
     finally:
         os.close(ready_read)
-
-
-def _private(path: str, flags: int) -> int:
-    fd = os.open(path, flags, 0o600)
-    if path != os.devnull:
-        os.fchmod(fd, 0o600)  # the umask of the starter may have taken away the owner's own bits
-    return fd
 
 
 def _ready_port(program: Program, ready: int) -> int:
@@ -444,168 +354,3 @@ def _last_words(path: str, begin: int) -> str:
     except OSError:
         lines = []
     return lines[-1][:300] if lines else "it was killed, perhaps out of memory"
-
-
-# --- The server's side -----------------------------------------------------------------------------------------------
-
-
-class Life:
-    """The server's own place: its locks, its record, its ready signal. Used by the main thread alone."""
-
-    def __init__(self, runtime: RuntimeDirectory, name: str, inherited: str) -> None:
-        """`inherited`: descriptors from the starter, or empty when the program was started by hand.
-
-        Raises ServersUnreachable when started by hand while another one runs.
-        """
-        self.name = name
-        self._runtime = runtime
-        self._record = b""
-        self._token = b""
-        self._start_lock: int | None
-        self._ready: int | None = None
-        life_lock: int | None
-        if inherited:
-            fds = [int(fd) if fd else None for fd in inherited.split(",")]
-            self._start_lock, life_lock, self._ready = fds
-            for fd in fds:
-                if fd is not None:
-                    os.set_inheritable(fd, False)  # the lock must not live on in our own children
-        else:
-            self._start_lock = runtime.lock(f"{name}.start.lock", wait=True)
-            life_lock = runtime.lock(f"{name}.lock", wait=False)
-        if life_lock is None:
-            raise ServersUnreachable(f"{name} is already running", "use it, or run say.py --shutdown first")
-        self._life_lock = life_lock
-        self._own = ServerRecord(pid=os.getpid(), port=0, started=process.start_of(os.getpid()))
-        self._write_note(record=self._own, leaving=False)
-
-    def announce(self, port: int) -> None:
-        """Publishes the record and tells the starter. Call when the port listens."""
-        self._own = self._own.replace(port=port)
-        self._write_note(record=self._own)
-        self._record = json.dumps(self._own.as_dict()).encode()
-        self._token = self._runtime.token()
-        self._runtime.write(f"{self.name}.json", self._record)
-        self._tell({"port": port})
-
-    def refuse(self, error: KokoroError) -> None:
-        """Tells the starter why there will be no server."""
-        self._write_note(record=None)
-        self._tell({"error": str(error), "code": error.exit_code})
-
-    def keep(self) -> bool:
-        """Puts back the lock, the token and the record if somebody removed them.
-
-        False: they cannot be, so that no client will find us, or a successor has them.
-        """
-        try:
-            if not self._keep_lock() or self._runtime.token() != self._token:
-                return False
-            if self._runtime.read(f"{self.name}.json") != self._record:
-                self._runtime.write(f"{self.name}.json", self._record)
-        except OSError as error:  # the whole directory was removed, or the disk is full
-            return error.errno in (errno.EMFILE, errno.ENFILE)  # a want of descriptors passes
-        except ServersUnreachable:
-            return False
-        return True
-
-    def _keep_lock(self) -> bool:
-        """Takes the lock anew if its file was removed: a lock on what has no name excludes nobody."""
-        if self._runtime.is_still(f"{self.name}.lock", self._life_lock):
-            return True
-        start_lock = self._runtime.lock(f"{self.name}.start.lock", wait=False)
-        if start_lock is None:
-            return True  # somebody starts a successor: the next look tells
-        try:
-            again = self._runtime.lock(f"{self.name}.lock", wait=False)
-            if again is None:
-                return False
-            os.close(self._life_lock)
-            self._life_lock = again
-            self._write_note(record=self._own)
-        finally:
-            os.close(start_lock)
-        return True
-
-    def leave(self) -> None:
-        """Withdraws the record, so that no client calls any more. The lock goes when the process has ended."""
-        if self._runtime.read(f"{self.name}.json") == self._record:
-            self._runtime.remove(f"{self.name}.json")
-        self._write_note(leaving=True)
-
-    def end(self) -> NoReturn:
-        """Ends the process, whose work is done. Not by returning: PortAudio's and torch's exit handlers may hang."""
-        import logging
-
-        try:
-            self._write_note(record=None, leaving=False)
-        except ServersUnreachable:
-            pass  # the disk is full: the next starter will take us for dead, and so we are
-        logging.shutdown()
-        os._exit(0)
-
-    def renew(self, *flags: str) -> NoReturn:
-        """The same server in fresh memory: the program begins again in this process, with its lock, pid and record.
-
-        Connections are closed by that; whoever holds one calls again.
-        """
-        import logging
-
-        program = str(sys.modules["__main__"].__file__)
-        os.set_inheritable(self._life_lock, True)
-        logging.shutdown()
-        os.execv(sys.executable, [sys.executable, program, "--inherited", f",{self._life_lock},", *flags])
-
-    def _write_note(self, **changes: object) -> None:
-        _write_note(self._runtime, self._life_lock, note_of(self._runtime, self.name).replace(**changes))
-
-    def _tell(self, report: dict[str, object]) -> None:
-        if self._ready is not None:
-            try:
-                os.write(self._ready, json.dumps(report).encode() + b"\n")
-            except BrokenPipeError:
-                pass  # the starter was interrupted; others will find the record
-            os.close(self._ready)
-            self._ready = None
-        if self._start_lock is not None:
-            os.close(self._start_lock)
-            self._start_lock = None
-
-
-def serve(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory, Life], Server]) -> int:
-    """Main of a server program: makes it, runs it to its end. Returns an exit code when it could not be made."""
-    import logging
-
-    from kokoro_common.daemon.isolation import harden  # ctypes: not for say.py, which imports this room too
-
-    life: Life | None = None
-    try:
-        settings = resolve()
-        isolation = harden()
-        runtime = RuntimeDirectory(settings.runtime_dir)
-        life = Life(runtime, name, inherited)
-        server = make(settings, runtime, life)
-    except KokoroError as error:
-        if life is not None:
-            life.refuse(error)
-        print(f"{name}: {error}", file=sys.stderr)
-        return error.exit_code
-    logging.getLogger("kokoro").info("isolation", extra=isolation.as_dict())
-    on_signals(server.shut_down)
-    server.run()
-    return life.end()
-
-
-def on_signals(shut_down: Callable[[float], None]) -> None:
-    """SIGTERM lets what is being spoken end, for DRAIN_SECONDS; SIGINT and SIGQUIT do not; the second ends at once."""
-    asked: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        if asked:
-            os._exit(128 + number)
-        asked.append(number)
-        shut_down(DRAIN_SECONDS if number == signal.SIGTERM else 0.0)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, handle)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to fall silent

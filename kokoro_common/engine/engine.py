@@ -1,7 +1,8 @@
-"""Phonemes, style, speed and seed to audio. Owns torch, with the rooms that compute: network, checkpoint, kernel.
+"""Phonemes, style, speed and seed to audio. torch stays in this package; nothing outside imports it.
 
 The engine is used by one thread. What it speaks is what kokoro.KModel speaks, sample for sample within rounding.
-Importing this room costs nothing; torch (2 s) is imported by the first call that needs it. kokoro (7 s) is never.
+Importing this module costs nothing; torch (2 s) is imported by the first call that needs it. kokoro (7 s) is never.
+The process should have the ENVIRONMENT of daemon.model_server: without it a forward is slower and memory grows.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import os
-import platform
-import sys
 import warnings
 
-from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.engine.device import OutOfMemory, failure, first_line
+from kokoro_common.errors import ModelUnavailable
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -25,34 +24,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-SAMPLES_PER_DURATION = 600  # 24 kHz / 40 per second
+    from kokoro_common.engine.decoder import TorchDecoder
+    from kokoro_common.engine.kernel_decoder import KernelDecoder
 
-_BEFORE_TORCH = {
-    # oneDNN and torch keep compiled kernels for each input shape, 21 MB a length, without end unless they are bounded.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8",
-    "LRU_CACHE_CAPACITY": "8",
-    # Threads that wait for the next operation sleep instead of spinning: beside other work a forward takes half of the
-    # time and of the processor. The samples are the same.
-    "OMP_WAIT_POLICY": "passive",
-    "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # the CPU does what Metal has no kernel for
-}
-# What the process that runs the engine is to be started with.
-ENVIRONMENT = {
-    **_BEFORE_TORCH,
-    # One heap for all threads. Else each has several that never shrink, the synthesis thread does not find what the
-    # loader's has freed, half a gigabyte, and the holes that one length of speech leaves are too small for the next.
-    "MALLOC_ARENA_MAX": "1",
-    # glibc gives large blocks back to the system after each forward and faults them in again: 5 to 20 % of the time.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 _MODEL_REMEDY = "name another model with KOKORO_MANIFEST, or use --engine espeak"
 
 
 class Phrase(Record):
-    """What one forward speaks."""
+    """The input of the engine: one text chunk as phonemes, and how it is spoken."""
 
     phonemes: str  # 1 to 510; those outside the model's vocabulary are not spoken
     style: npt.NDArray[np.float32]  # (1, 256), a row of a voice pack
@@ -61,96 +41,10 @@ class Phrase(Record):
 
 
 class Waveform(Record):
-    """What became of a phrase."""
+    """The audio of one phrase."""
 
     samples: npt.NDArray[np.float32]  # (frames,), 24 kHz, mono
-    durations: npt.NDArray[np.int64]  # (token ids,), units of 600 samples; the first and last are the 0 at both ends
-
-
-def device_problem(requested: str) -> str:
-    """Why a device asked for cannot be here, or "" if it may be. Asks the system only: no torch, some milliseconds."""
-    if requested == "cuda":
-        try:
-            driver = ctypes.CDLL("libcuda.so.1")
-        except OSError:
-            return "there is no NVIDIA driver"
-        count = ctypes.c_int(0)
-        if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-            return "the NVIDIA driver finds no GPU"
-    if requested == "mps" and (platform.system(), platform.machine()) != ("Darwin", "arm64"):
-        return "Metal needs a Mac with Apple silicon"
-    return ""
-
-
-def choose_device(requested: str) -> tuple[str, str]:
-    """(device, why), for auto, cpu, cuda or mps. Imports torch unless cpu is asked for.
-
-    auto is CUDA if it runs a small forward, else the CPU; Metal has to be asked for. Raises ModelUnavailable for a
-    device that was asked for and does not run one.
-    """
-    if requested == "cpu":
-        return "cpu", "asked for"
-    device = "cuda" if requested == "auto" else requested
-    problem = _trial(device)
-    if not problem:
-        return device, "a trial runs on it" if requested == "auto" else "asked for"
-    if requested == "auto":
-        return "cpu", problem
-    raise ModelUnavailable(f"{requested} cannot be used: {problem}", "use --device cpu or --device auto")
-
-
-def _trial(device: str) -> str:
-    """Why the device does not run what Kokoro is made of, or ""."""
-    prepare_environment()
-    import torch
-
-    with warnings.catch_warnings(action="ignore"):
-        if device == "cuda" and not torch.cuda.is_available():
-            return "torch finds no CUDA device" if torch.version.cuda else "this torch is built without CUDA"
-        if device == "mps" and not torch.backends.mps.is_available():
-            return "torch finds no Metal device"
-        try:
-            with torch.inference_mode():
-                x = torch.nn.Conv1d(8, 8, 3, device=device)(torch.randn(1, 8, 66, device=device))  # (1, 8, 64)
-                x, _ = torch.nn.LSTM(8, 32, bidirectional=True, batch_first=True, device=device)(x.mT)  # (1, 64, 64)
-                window = torch.hann_window(20, device=device)
-                torch.stft(x.flatten(1), 20, 5, window=window, return_complex=True).angle().sum().item()  # waits for it
-        except RuntimeError as error:
-            return _first_line(error)
-    return ""
-
-
-class DeviceLost(KokoroError):
-    """The device has failed, and with it all that this process had on it: only another process can use it again."""
-
-
-class OutOfMemory(KokoroError):
-    """The device has no memory for these phrases at once."""
-
-
-def versions(device: str) -> list[str]:
-    """What the speed depends on beside the processor. Imports torch."""
-    prepare_environment()
-    import torch
-
-    from kokoro_common.engine import kernel
-
-    card = torch.cuda.get_device_name() if device == "cuda" else ""
-    return [torch.__version__, str(kernel.INTERFACE), kernel.load()[1], bf16_problem(device), device, card]
-
-
-def bf16_problem(device: str) -> str:
-    """Why bfloat16 cannot be faster than float32 on a device, or "" if it may be."""
-    from kokoro_common.engine import kernel
-
-    if device == "cuda":
-        return ""
-    if device != "cpu":
-        return f"it is not made for {device}"
-    library, problem = kernel.load()
-    if library is None:
-        return f"the compiled kernel cannot be used: {problem}"
-    return "" if kernel.has_bf16(library) else "this processor has no matrix unit"
+    durations: npt.NDArray[np.int64]  # (token ids,), units of SAMPLES_PER_DURATION; first and last of the 0 at each end
 
 
 class KokoroEngine:
@@ -170,8 +64,7 @@ class KokoroEngine:
         self._load(device, [precision, *alternatives])
 
     def _load(self, device: str, precisions: Sequence[str]) -> None:
-        """Anew, for a device, with a decoder of each precision; the first is used."""
-        prepare_environment()
+        """Loads the model again, onto a device, with a decoder of each precision; the first is used."""
         with warnings.catch_warnings(action="ignore"):  # torch's, which are not the user's concern
             from kokoro_common.engine.network import Network
 
@@ -182,17 +75,21 @@ class KokoroEngine:
                 problem = f"{self._weights_path} does not fill the model: {error}"
                 raise ModelUnavailable(problem, _MODEL_REMEDY) from error
             except Exception as error:  # a wrong file can fail anywhere in torch
-                problem = f"{self._weights_path} cannot be loaded: {_first_line(error)}"
+                problem = f"{self._weights_path} cannot be loaded: {first_line(error)}"
                 raise ModelUnavailable(problem, _MODEL_REMEDY) from error
         self._network, self._decoders = network, decoders
         self.device, self.precision = device, precisions[0]
         self.batch_limit = 1  # phrases that are worth a forward together
         _give_back_memory()
 
-    def _make_decoders(self, weights: Mapping[str, Any], device: str, precisions: Sequence[str]) -> dict[str, Any]:
+    def _make_decoders(
+        self, weights: Mapping[str, Any], device: str, precisions: Sequence[str]
+    ) -> dict[str, TorchDecoder | KernelDecoder]:
         import torch
 
-        from kokoro_common.engine import kernel, network
+        from kokoro_common.engine import kernel
+        from kokoro_common.engine.decoder import TorchDecoder
+        from kokoro_common.engine.kernel_decoder import KernelDecoder
 
         generator = self._config["istftnet"]
         self.path = f"plain torch on {device}"  # how the decoder is computed, for a person
@@ -201,10 +98,10 @@ class KokoroEngine:
             problem = problem or kernel.misfit(weights, generator)
             if library is not None and not problem:
                 self.path = "compiled kernel"
-                return {each: kernel.Decoder(library, weights, generator, each) for each in precisions}
+                return {each: KernelDecoder(library, weights, generator, each) for each in precisions}
             self.path += f"; the compiled kernel cannot be used: {problem}"
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-        return {each: network.Decoder(weights, generator, dtypes[each]) for each in precisions}
+        return {each: TorchDecoder(weights, generator, dtypes[each]) for each in precisions}
 
     @property
     def vocabulary(self) -> frozenset[str]:
@@ -212,7 +109,7 @@ class KokoroEngine:
         return frozenset(self._network.vocabulary)
 
     def use(self, precision: str) -> None:
-        """One of those that it was made with, else KeyError."""
+        """Changes to another precision that the engine was made with; raises KeyError for any other."""
         self._decoders[precision]
         self.precision = precision
 
@@ -244,7 +141,7 @@ class KokoroEngine:
             torch.accelerator.empty_cache()
 
     def forward(self, phrases: Sequence[Phrase]) -> list[Waveform]:
-        """As synthesize, in one forward, come what may. Raises OutOfMemory, DeviceLost, KokoroError."""
+        """As synthesize, always in one forward. Raises OutOfMemory, DeviceLost, KokoroError."""
         import numpy as np
         import torch
 
@@ -266,38 +163,11 @@ class KokoroEngine:
             )
             audio = network.waveform(spectrum, prosody.units)
         except (RuntimeError, MemoryError) as error:
-            raise self._failure(error, phrases) from error
+            text = " and ".join(f"{len(phrase.phonemes)} phonemes at speed {phrase.speed:g}" for phrase in phrases)
+            raise failure(error, self.device, text) from error
         for number, samples, durations in zip(spoken, audio, prosody.durations, strict=True):
             waves[number] = Waveform(samples=samples.numpy(), durations=durations.numpy())
         return waves
-
-    def _failure(self, error: Exception, phrases: Sequence[Phrase]) -> KokoroError:
-        if self.device != "cpu" and "out of memory" in str(error):  # MPS has no type of its own for it
-            return OutOfMemory(_first_line(error))
-        if self.device == "cuda" and ("CUDA" in str(error) or type(error).__name__ == "AcceleratorError"):
-            return DeviceLost(f"{self.device} has failed: {_first_line(error)}")
-        what = " and ".join(f"{len(phrase.phonemes)} phonemes at speed {phrase.speed:g}" for phrase in phrases)
-        return KokoroError(f"the model failed on {what}: {_first_line(error)}")
-
-
-def begin_with_environment() -> None:
-    """For the first line of a program that was started by hand: the same program again, unless ENVIRONMENT is there.
-
-    Returns, or does not: glibc reads its variables once, when a process begins. What the user has set stays.
-    """
-    if missing := {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
-
-
-def without_engine(environment: Mapping[str, str]) -> dict[str, str]:
-    """The same for a process that runs no engine: its heaps may shrink."""
-    return {name: value for name, value in environment.items() if ENVIRONMENT.get(name) != value}
-
-
-def prepare_environment() -> None:
-    """To be called before torch is imported, for a process that was started without ENVIRONMENT."""
-    for name, value in _BEFORE_TORCH.items():
-        os.environ.setdefault(name, value)
 
 
 def _read_config(path: str) -> dict[str, Any]:
@@ -313,13 +183,7 @@ def _read_config(path: str) -> dict[str, Any]:
 
 
 def _give_back_memory() -> None:
-    """What loading has left free, to the system: ENVIRONMENT makes the heap keep all it ever had."""
+    """Returns to the system what loading has freed: with the servers' ENVIRONMENT the heap keeps all it ever had."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)
-
-
-def _first_line(error: BaseException) -> str:
-    """The kind of error and the first line of its message: torch's run to pages."""
-    line = next((line for line in str(error).splitlines() if line.strip()), "no message")
-    return f"{type(error).__name__}: {line}"

@@ -14,12 +14,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
-import os
 import re
 import signal
-import struct
-import sys
 
+from kokoro_common.engine import espeak_worker
+from kokoro_common.engine.espeak_worker import CHILD_SECONDS, CLAUSE_ENDS, EVENT, REPLY
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.record import Record
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
@@ -28,10 +27,8 @@ from kokoro_common.worker import command as worker_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ctypes
     import subprocess
     from collections.abc import Iterator
-    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
@@ -52,11 +49,6 @@ _TAGS = {  # language letter (voices.LANGUAGES): espeak-ng's tag
 
 WORDS_PER_MINUTE = 175  # at speed 1.0: espeak-ng's own default
 _SLOWEST = 80  # words per minute; the library knows nothing slower. Up to 450 it synthesizes faster, above it skips
-
-_REPLY = struct.Struct("<iII")  # exit status of the child, negative if a signal ended it; bytes of PCM, of events
-_EVENT = struct.Struct("<ii")  # where a word begins in the text, in characters, or _CLAUSE_ENDS; and in the PCM
-_CLAUSE_ENDS = -1
-_SECONDS = 15  # that a child may take; 400 characters take 0.01 to 0.1
 
 # What the library would not take as text: its embedded commands begin with a control character.
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -132,18 +124,20 @@ class EspeakEngine:
         """PCM and events of a text; of its two halves, if the library crashes on the whole."""
         status, pcm, events = self._answer({"text": text, "tag": tag, "rate": rate, "female": female})
         if status == 0:
-            return pcm, list(_EVENT.iter_unpack(events))
+            return pcm, list(EVENT.iter_unpack(events))
         if status > 0:
             raise ModelUnavailable(f"espeak-ng cannot speak {tag}", "reinstall espeakng-loader")
         if status == -signal.SIGALRM:
-            raise KokoroError(f"espeak-ng took more than {_SECONDS} s over {len(text)} characters", "leave them out")
+            raise KokoroError(
+                f"espeak-ng took more than {CHILD_SECONDS} s over {len(text)} characters", "leave them out"
+            )
         if len(text) < 2:
             raise KokoroError(f"espeak-ng crashes on {text!r}", "leave it out")
         blank = text.find(" ", len(text) // 2, -1)
         middle = len(text) // 2 if blank < 0 else blank
         left, left_events = self._spoken(text[:middle], tag, rate, female)
         right, right_events = self._spoken(text[middle:], tag, rate, female)
-        moved = ((at if at == _CLAUSE_ENDS else at + middle, sample + len(left) // 2) for at, sample in right_events)
+        moved = ((at if at == CLAUSE_ENDS else at + middle, sample + len(left) // 2) for at, sample in right_events)
         return left + right, [*left_events, *moved]
 
     def _answer(self, request: dict[str, object]) -> tuple[int, bytes, bytes]:
@@ -197,17 +191,17 @@ def _words(line: str, events: list[tuple[int, int]], frames: int) -> Iterator[tu
     latest = -1
     for at, sample in events:
         run = bisect.bisect_right(starts, at) - 1
-        if at == _CLAUSE_ENDS:
+        if at == CLAUSE_ENDS:
             borders.append((at, sample))
         elif run > latest:
             latest = run
             borders.append((starts[run], sample))
-        elif borders and borders[-1][0] == _CLAUSE_ENDS:  # the word goes on behind it
+        elif borders and borders[-1][0] == CLAUSE_ENDS:  # the word goes on behind it
             borders.pop()
-    borders.append((_CLAUSE_ENDS, frames))
+    borders.append((CLAUSE_ENDS, frames))
     samples = [*itertools.accumulate((sample for _, sample in reversed(borders)), min)][::-1]
     borders = [(at, sample) for (at, _), sample in zip(borders, samples, strict=True)]
-    words = [(at, begins, ends) for (at, begins), (_, ends) in itertools.pairwise(borders) if at != _CLAUSE_ENDS]
+    words = [(at, begins, ends) for (at, begins), (_, ends) in itertools.pairwise(borders) if at != CLAUSE_ENDS]
     for (start, begins, ends), (following, _, _) in itertools.pairwise([*words, (len(line), 0, 0)]):
         word = line[start:following].strip(_AROUND_WORDS) or line[start]
         start = line.index(word, start)
@@ -232,7 +226,7 @@ def _started_worker() -> tuple[subprocess.Popen[bytes], int]:
         library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except (ImportError, RuntimeError) as error:
         raise ModelUnavailable(f"espeak-ng is not installed: {error}", "reinstall espeakng-loader") from error
-    command = worker_command(__name__, library, data, options=("-I", "-S"))
+    command = worker_command(espeak_worker.__name__, library, data, options=("-I", "-S"))
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert worker.stdout is not None
     greeting = json.loads(worker.stdout.readline() or '{"error": "its process ended"}')
@@ -248,10 +242,10 @@ def _exchange(worker: subprocess.Popen[bytes], line: bytes) -> tuple[int, bytes,
     assert worker.stdin is not None and worker.stdout is not None
     worker.stdin.write(line)
     worker.stdin.flush()
-    head = worker.stdout.read(_REPLY.size)
-    if len(head) < _REPLY.size:
+    head = worker.stdout.read(REPLY.size)
+    if len(head) < REPLY.size:
         raise EOFError
-    status, pcm_bytes, event_bytes = _REPLY.unpack(head)
+    status, pcm_bytes, event_bytes = REPLY.unpack(head)
     body = worker.stdout.read(pcm_bytes + event_bytes)
     if len(body) < pcm_bytes + event_bytes:
         raise EOFError
@@ -266,146 +260,3 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.stdin.close()
     worker.stdout.close()
     worker.wait()
-
-
-# --- In the worker ---------------------------------------------------------------------------------------------------
-
-
-def serve(library_path: str, data_path: str) -> None:
-    """Main of the worker: greets, then answers each line of its standard input, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
-    try:
-        library = _Library(library_path, data_path)
-    except OSError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
-        return
-    print(json.dumps({"rate": library.rate}), flush=True)
-    for line in sys.stdin.buffer:
-        child = os.fork()
-        if child == 0:
-            _speak_and_exit(library, json.loads(line))
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status != 0:
-            _write(_REPLY.pack(status, 0, 0))
-
-
-def _speak_and_exit(library: _Library, request: dict[str, Any]) -> None:
-    """The child: one answer on the standard output, if the library survives the text. Never returns."""
-    import resource
-    import traceback
-
-    try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(_SECONDS)  # ends this process, whatever the library is at
-        library.choose_voice(request["tag"], request["rate"], request["female"])
-        pcm, events = library.speak(request["text"])
-        signal.alarm(0)
-        _write(_REPLY.pack(0, len(pcm), len(events)) + pcm + events)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-
-
-class _Library:
-    """The functions of espeak-ng that are needed, see its speak_lib.h. Raises OSError when it cannot be loaded."""
-
-    _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: audio goes to the callback, on the calling thread
-    _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: an error code instead of exit() when data files are missing
-    _RATE = 1  # espeakRATE
-    _MALE, _FEMALE = 1, 2
-    _LAST_EVENT, _WORD, _END = 0, 1, 5  # espeakEVENT_LIST_TERMINATED, _WORD, _END
-    _UTF_8, _END_PAUSE = 1, 0x1000  # espeakCHARS_UTF8, espeakENDPAUSE; without espeakSSML and espeakPHONEMES
-
-    def __init__(self, library_path: str, data_path: str) -> None:
-        import ctypes
-
-        self._espeak = ctypes.CDLL(library_path)
-        self.rate: int = self._espeak.espeak_Initialize(self._SYNCHRONOUS, 0, os.fsencode(data_path), self._DONT_EXIT)
-        if self.rate <= 0:
-            raise OSError(f"no usable data in {data_path}")
-        self._espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the time of day is the seed
-        self._pcm: list[bytes] = []
-        self._events: list[bytes] = []
-
-        def take(samples: int | None, count: int, events: Any) -> int:
-            if samples:
-                self._pcm.append(ctypes.string_at(samples, 2 * count))
-            for event in itertools.takewhile(lambda event: event.type != self._LAST_EVENT, events):
-                if event.type == self._WORD:
-                    self._events.append(_EVENT.pack(event.text_position - 1, event.sample))
-                elif event.type == self._END:
-                    self._events.append(_EVENT.pack(_CLAUSE_ENDS, event.sample))
-            return 0  # go on
-
-        pointer = ctypes.POINTER(_event_type())
-        signature = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, pointer)
-        self._callback = signature(take)  # held: the library keeps only a pointer
-        self._espeak.espeak_SetSynthCallback(self._callback)
-
-    def choose_voice(self, tag: str, rate: int, female: bool) -> None:
-        """`rate` in words per minute. Raises LookupError without such a voice: the old one would stay, silently."""
-        import ctypes
-
-        voice = _voice_type()
-        self._espeak.espeak_GetCurrentVoice.restype = ctypes.POINTER(voice)
-        wanted = voice(languages=tag.encode(), gender=self._FEMALE if female else self._MALE)
-        self._espeak.espeak_SetVoiceByProperties(ctypes.byref(wanted))
-        current = self._espeak.espeak_GetCurrentVoice().contents.languages
-        if current[1:] != tag.encode():  # the first byte is a priority
-            raise LookupError(tag)
-        self._espeak.espeak_SetParameter(self._RATE, rate, 0)
-
-    def speak(self, text: str) -> tuple[bytes, bytes]:
-        """int16 PCM in the byte order of the machine, and _EVENTs."""
-        data = text.encode()
-        flags = self._UTF_8 | self._END_PAUSE
-        if error := self._espeak.espeak_Synth(data, len(data) + 1, 0, 1, 0, flags, None, None):
-            raise OSError(f"espeak_Synth gives {error}")
-        return b"".join(self._pcm), b"".join(self._events)
-
-
-def _voice_type() -> type[ctypes.Structure]:
-    import ctypes
-
-    class Voice(ctypes.Structure):
-        """espeak_VOICE of speak_lib.h."""
-
-        _fields_ = (
-            ("name", ctypes.c_char_p),
-            ("languages", ctypes.c_char_p),
-            ("identifier", ctypes.c_char_p),
-            ("gender", ctypes.c_ubyte),
-            ("age", ctypes.c_ubyte),
-            ("variant", ctypes.c_ubyte),
-            ("unused", ctypes.c_ubyte),
-            ("score", ctypes.c_int),
-            ("spare", ctypes.c_void_p),
-        )
-
-    return Voice
-
-
-def _event_type() -> type[ctypes.Structure]:
-    import ctypes
-
-    class Event(ctypes.Structure):
-        """espeak_EVENT of speak_lib.h."""
-
-        _fields_ = (
-            ("type", ctypes.c_int),
-            ("unique_identifier", ctypes.c_uint),
-            ("text_position", ctypes.c_int),  # in characters, from 1
-            ("length", ctypes.c_int),  # of the word; wrong for numbers
-            ("audio_position", ctypes.c_int),  # in ms
-            ("sample", ctypes.c_int),  # in samples since the beginning of the text
-            ("user_data", ctypes.c_void_p),
-            ("id", ctypes.c_char * 8),  # a union
-        )
-
-    return Event

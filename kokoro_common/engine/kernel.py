@@ -1,7 +1,6 @@
-"""Kokoro's decoder on a CPU, as a list of steps for kernel.c. Nine tenths of a forward are spent here.
+"""kernel.c: its library, the steps that it runs, and a decoder's weights in the order in which it reads them.
 
-kernel.c is compiled when the package is installed, if there is a compiler; `load()` says whether it can be used. What
-it computes equals network.Network.decode: in float32 to 100 dB and more, in bfloat16 to about 40.
+kernel.c is compiled when the package is installed, if there is a compiler; `load()` says whether it can be used.
 
     in (rows, channels) -> norm and activation -> taps x dilation @ weights -> + bias, residuals -> out, its moments
 
@@ -14,29 +13,23 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
-import itertools
-import math
 from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from torch import Tensor
 
 INTERFACE = 2  # of kernel.c; a library that was built from another one is not used
+STYLES_KEPT = 32  # styles whose terms are remembered, 150 KB each
+PLAIN = ("F0_conv", "N_conv", "asr_res", "generator.noise_convs")  # convolutions that torch does
 BLOCK = 32  # rows and channels; channels are padded to a multiple of it
 CONVOLUTION, SUM, POOL = range(3)
 NO_ACTIVATION, LEAKY, SNAKE = range(3)
-PLAIN = ("F0_conv", "N_conv", "asr_res", "generator.noise_convs")
-DECODE_BLOCKS = 4  # kokoro's Decoder has so many
-NOISE_DILATIONS = (1, 3, 5)  # not in the configuration
-STYLE = 128  # numbers of a style that are for the decoder
-STYLES_KEPT = 32  # 150 KB each
 WEIGHT_PARTS = {1: 1, 3: 2}  # two are 17 bits: over 100 dB, of memory no more than float32 takes
 WIDE = 256  # input channels beyond which all rows are activated before any is multiplied
-ROOT_HALF = math.sqrt(0.5)
 
 
 class Step(ctypes.Structure):
@@ -123,18 +116,45 @@ class Norm(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What goes from step to step."""
+    """The output of one step and input of others."""
 
     rows: Tensor  # (rows, channels), each row contiguous
     moments: Tensor | None = None  # (blocks, 2, channels)
 
 
-class Program:
-    """The steps of one forward, and the memory that they use until it has run."""
+class Before(NamedTuple):
+    """What a step does to its input before the product: norm or scale, then leaky ReLU or snake."""
 
-    def __init__(self, decoder: Decoder, style_terms: Tensor) -> None:
-        self._decoder = decoder
-        self._style_terms = style_terms
+    norm: str = ""  # name of an instance norm
+    scale: float = 1.0
+    slope: float | None = None  # of a leaky ReLU
+    alpha: str = ""  # name of a snake's alphas
+
+
+class After(NamedTuple):
+    """What a step does to its product: adds `first` and `second`, multiplies by `scale`, writes the result to `out`."""
+
+    out: Tensor | None = None  # None: new memory
+    first: Tensor | None = None  # its row t >> shift is added to row t
+    shift: int = 0
+    second: Tensor | None = None
+    scale: float = 1.0
+    moments: bool = True  # whether a normalisation follows
+
+
+NOTHING_BEFORE, NOTHING_AFTER = Before(), After()
+
+
+class Steps:
+    """The steps of one forward, and the memory that they use until they have run."""
+
+    def __init__(self, weights: KernelWeights, style: bytes) -> None:
+        """`style`: the decoder's numbers of a style, float32."""
+        import torch
+
+        self._new = torch.empty
+        self._weights = weights
+        self._style_terms = weights.terms_of(style)
         self._steps: list[Step] = []
         self._kept: list[Tensor] = []
 
@@ -150,36 +170,24 @@ class Program:
         self,
         name: str,
         x: Signal,
+        before: Before = NOTHING_BEFORE,
+        after: After = NOTHING_AFTER,
         *,
-        norm: str = "",
-        slope: float | None = None,
-        alpha: str = "",
         dilation: int = 1,
         padding: int | None = None,
-        scale: float = 1.0,
         more_rows: int = 0,
-        out: Tensor | None = None,
-        first: Tensor | None = None,
-        first_shift: int = 0,
-        second: Tensor | None = None,
-        out_scale: float = 1.0,
-        moments: bool = True,
     ) -> Signal:
-        """Appends the step; its result is there when the program has run.
-
-        Before the product: instance norm `norm` or a factor `scale`, then leaky ReLU of `slope` or snake of `alpha`.
-        After it: `first` (row t >> first_shift) and `second` are added, then all is multiplied by `out_scale`.
-        """
-        packed = self._decoder.packed[name]
+        """Appends a convolution, whose result is there when the steps have run. Without `padding` x keeps its rows."""
+        packed = self._weights.packed[name]
         assert packed.channels == x.rows.shape[1]
         rows = x.rows.shape[0] + more_rows
-        out = self.empty(rows, packed.out_channels) if out is None else out
-        step = Step(kind=CONVOLUTION, parts=packed.parts, scale=scale, out_scale=out_scale, out_rows=rows)
-        self._take(step, x, norm)
-        if alpha:
-            step.activation, step.alpha = SNAKE, self._keep(self._decoder.alphas[alpha])
-        elif slope is not None:
-            step.activation, step.slope = LEAKY, slope
+        out = self.empty(rows, packed.out_channels) if after.out is None else after.out
+        step = Step(kind=CONVOLUTION, parts=packed.parts, scale=before.scale, out_scale=after.scale, out_rows=rows)
+        self._take(step, x, before.norm)
+        if before.alpha:
+            step.activation, step.alpha = SNAKE, self._keep(self._weights.alphas[before.alpha])
+        elif before.slope is not None:
+            step.activation, step.slope = LEAKY, before.slope
         step.taps, step.dilation, step.out_channels = packed.taps, dilation, packed.out_channels
         step.padding = (packed.taps - 1) * dilation // 2 if padding is None else padding
         step.weights = self._keep(packed.weights)
@@ -188,12 +196,12 @@ class Program:
             step.activated = self._keep(
                 self.empty(rows + BLOCK + packed.taps * dilation + 8, packed.channels * max(2, packed.parts) // 2)
             )
-        step.first, step.first_stride, step.first_shift = *self._rows(first), first_shift
-        step.second, step.second_stride = self._rows(second)
-        return self._give(step, out, moments)
+        step.first, step.first_stride, step.first_shift = *self._rows(after.first), after.shift
+        step.second, step.second_stride = self._rows(after.second)
+        return self._give(step, out, after.moments)
 
     def add(self, x: Signal, other: Tensor | None = None) -> Signal:
-        """x + other in the place of x, and its moments."""
+        """x + other in the memory of x, and its moments."""
         step = Step(kind=SUM, out_scale=1.0, out_rows=x.rows.shape[0], out_channels=x.rows.shape[1])
         self._take(step, x, "")
         step.first, step.first_stride = self._rows(other)
@@ -206,14 +214,14 @@ class Program:
 
     def pool(self, name: str, x: Signal, norm: str, slope: float) -> Signal:
         """Twice as many rows: norm, leaky ReLU, and a transposed convolution of each channel by itself."""
-        taps, bias = self._decoder.pools[name]
+        taps, bias = self._weights.pools[name]
         step = Step(kind=POOL, activation=LEAKY, slope=slope)
         self._take(step, x, norm)
         step.weights, step.bias = self._keep(taps), self._keep(bias)
         return self._give(step, self.empty(2 * x.rows.shape[0], x.rows.shape[1]), moments=False)
 
     def empty(self, rows: int, channels: int) -> Tensor:
-        empty: Tensor = self._decoder.torch.empty(rows, channels)
+        empty: Tensor = self._new(rows, channels)
         return empty
 
     def _take(self, step: Step, x: Signal, norm: str) -> None:
@@ -221,7 +229,7 @@ class Program:
         step.rows, step.channels = x.rows.shape
         if norm:
             assert x.moments is not None
-            at, channels = self._decoder.norms[norm]
+            at, channels = self._weights.norms[norm]
             step.in_moments = self._keep(x.moments)
             step.gain = self._keep(self._style_terms[at : at + channels])
             step.offset = self._keep(self._style_terms[at + channels : at + 2 * channels])
@@ -231,7 +239,7 @@ class Program:
         sums = None
         if moments:
             blocks = -(-step.out_rows // BLOCK)
-            sums = self._decoder.torch.empty(blocks, 2, step.out_channels)
+            sums = self._new(blocks, 2, step.out_channels)
             step.out_moments = self._keep(sums)
         self._steps.append(step)
         return Signal(out, sums)
@@ -246,34 +254,24 @@ class Program:
         return tensor.data_ptr()
 
 
-class Decoder:
-    """network.Network.decode for one phrase on the CPU. One thread at a time may use it."""
+class KernelWeights:
+    """A decoder's weights as the steps read them: a copy, after which the originals are needed no more."""
 
-    def __init__(
-        self, library: ctypes.CDLL, weights: Mapping[str, Tensor], generator: Mapping[str, Any], precision: str
-    ) -> None:
-        """Packs the decoder's weights: a copy of them, after which the originals are needed no more.
-
-        `weights`: from network.Network.take_decoder_weights. `generator`: the configuration's "istftnet".
-        `precision`: fp32, or bf16. Raises ValueError for bf16 where has_bf16() does not say so. The model must not be a
-        misfit().
-        """
+    def __init__(self, library: ctypes.CDLL, weights: Mapping[str, Tensor], precision: str) -> None:
+        """Raises ValueError for bf16 where has_bf16() does not say so."""
         import torch
 
         tiles = has_bf16(library)
         if precision == "bf16" and not tiles:
             raise ValueError("this processor has no matrix unit for bf16")
-        self.torch = torch
-        self._library = library
-        self._dilations = generator["resblock_dilation_sizes"]
-        self._kernels = len(self._dilations)
+        self._panel = library.kokoro_panel()
         self._exact = 3 if tiles else 0  # three bfloat16 are a float32
         self._parts = 1 if precision == "bf16" else self._exact
         self.packed: dict[str, Packed] = {}
         self.norms: dict[str, Norm] = {}
         self.alphas: dict[str, Tensor] = {}
         self.pools: dict[str, tuple[Tensor, Tensor]] = {}
-        self._plain: dict[str, Tensor] = {}  # what torch does: a hundredth of the work
+        self.plain: dict[str, Tensor] = {}  # for what torch does: a hundredth of the work
         terms = []
         for name, weight in weights.items():
             stem = name.removesuffix(".weight")
@@ -288,15 +286,15 @@ class Decoder:
             elif weight.dim() == 3 and not stem.startswith(PLAIN):
                 self.packed[stem] = self._pack(stem, weight, weights.get(f"{stem}.bias"))
             elif stem.removesuffix(".bias").startswith(PLAIN):
-                self._plain[name] = weight
+                self.plain[name] = weight
         self._term_weights = torch.cat([weight for weight, _ in terms])  # (terms, style)
         self._term_biases = torch.cat([bias for _, bias in terms])  # (terms,)
-        self._ups = [self.packed[name].out_channels for name in self.packed if name.startswith("generator.ups.")]
-        self._terms: dict[bytes, Tensor] = {}  # of styles met of late, the latest last
+        self._terms: dict[bytes, Tensor] = {}  # of styles used recently, the latest last
 
     def _norm_terms(self, name: str, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Weights (2 * channels, style) and biases that make gains and offsets of a style."""
-        torch = self.torch
+        import torch
+
         gamma, beta = given[f"{name}.fc.weight"].chunk(2)  # (channels, style)
         gamma_bias, beta_bias = given[f"{name}.fc.bias"].chunk(2)
         count = gamma.shape[0]
@@ -321,138 +319,22 @@ class Decoder:
         parts = self._exact if name == "generator.conv_post" else self._parts  # its exponential is taken
         taps = _pad(taps, taps.shape[0], _padded(taps.shape[1]), _padded(taps.shape[2]))
         count, channels, out_channels = taps.shape
-        packed = _tiles(taps, WEIGHT_PARTS[parts]) if parts else _panels(taps, self._library.kokoro_panel())
+        packed = _tiles(taps, WEIGHT_PARTS[parts]) if parts else _panels(taps, self._panel)
         bias = None if bias is None else _pad(bias, out_channels)
         return Packed(packed, bias, count, channels, out_channels, parts)
 
-    def _terms_of(self, style: bytes) -> Tensor:
+    def terms_of(self, style: bytes) -> Tensor:
         """(terms,): gains and offsets of all norms, for the numbers of a style."""
+        import torch
+
         terms = self._terms.pop(style, None)
         if terms is None:
-            numbers = self.torch.frombuffer(bytearray(style), dtype=self.torch.float32)
-            terms = self.torch.addmv(self._term_biases, self._term_weights, numbers)
+            numbers = torch.frombuffer(bytearray(style), dtype=torch.float32)
+            terms = torch.addmv(self._term_biases, self._term_weights, numbers)
         self._terms[style] = terms
         if len(self._terms) > STYLES_KEPT:
             del self._terms[next(iter(self._terms))]
         return terms
-
-    def decode(
-        self, asr: Tensor, f0: Tensor, energy: Tensor, styles: Tensor, source: Tensor, units: Sequence[int]
-    ) -> Tensor:
-        """As network.Decoder.decode, one item after the other: together they would not be faster here. Blocks."""
-        rows = source.shape[2] // max(units)  # of a spectrogram, per unit
-        with self.torch.inference_mode():
-            items = [
-                self._decode(
-                    asr[i, :, :count],
-                    f0[i, : 2 * count],
-                    energy[i, : 2 * count],
-                    styles[i, :STYLE],
-                    source[i, :, : rows * count + 1],
-                )
-                for i, count in enumerate(units)
-            ]  # (rows, 22) each
-        return self.torch.nn.utils.rnn.pad_sequence(items, batch_first=True).mT
-
-    def _decode(self, asr: Tensor, f0: Tensor, energy: Tensor, style: Tensor, source: Tensor) -> Tensor:
-        program = Program(self, self._terms_of(style.numpy().tobytes()))
-        x = self._encode(program, asr.T, f0, energy)
-        for stage in range(len(self._ups)):
-            x = self._generate(program, stage, x, source[None])
-        x = program.convolve("generator.conv_post", x, slope=0.01, scale=1 / self._kernels, moments=False)
-        program.run(self._library, self.torch.get_num_threads())
-        return x.rows[:, : len(source)]
-
-    def _encode(self, program: Program, text: Tensor, f0: Tensor, energy: Tensor) -> Signal:
-        """text (units, 512), curves (2 * units,) to (2 * units, 512): what the generator starts with."""
-        torch, plain = self.torch, self._plain
-        curves = [
-            torch.conv1d(each[None, None], plain[f"{name}.weight"], plain[f"{name}.bias"], stride=2, padding=1)[0].T
-            for name, each in (("F0_conv", f0), ("N_conv", energy))
-        ]  # 2 of (units, 1)
-        beside = torch.addmm(plain["asr_res.0.bias"], text, plain["asr_res.0.weight"][:, :, 0].T)  # (units, 64)
-        x = program.add(Signal(_columns(self.packed["encode.conv1"].channels, text, *curves)))
-        names = ["encode", *(f"decode.{number}" for number in range(DECODE_BLOCKS))]
-        for name, following in itertools.pairwise(names):
-            channels = self.packed[f"{name}.conv2"].out_channels
-            room = text.new_empty(len(text), channels)  # for what the block gives
-            out = _columns(self.packed[f"{following}.conv1"].channels, room, beside, *curves)
-            self._residual_block(program, name, x, out)
-            x = program.add(Signal(out))
-        return self._residual_block(program, names[-1], x, None)
-
-    def _residual_block(self, program: Program, name: str, x: Signal, out: Tensor | None) -> Signal:
-        up = f"{name}.pool" in self.pools
-        if up:
-            pooled = program.pool(f"{name}.pool", x, f"{name}.norm1", 0.2)
-            inner = program.convolve(f"{name}.conv1", pooled)
-        else:
-            inner = program.convolve(f"{name}.conv1", x, norm=f"{name}.norm1", slope=0.2)
-        straight = x
-        if f"{name}.conv1x1" in self.packed:
-            straight = program.convolve(f"{name}.conv1x1", x, moments=False)
-        return program.convolve(
-            f"{name}.conv2", inner, norm=f"{name}.norm2", slope=0.2,
-            out=out, first=straight.rows, first_shift=int(up), out_scale=ROOT_HALF, moments=False,
-        )  # fmt: skip
-
-    def _generate(self, program: Program, stage: int, x: Signal, har: Tensor) -> Signal:
-        """One upsampling with its source, and the sum of its residual blocks, yet to be divided by their number."""
-        noise = program.add(Signal(self._noise(stage, har)))
-        scratch = [program.empty(*noise.rows.shape) for _ in range(3)]  # each as large as all else of a forward
-        total = scratch.pop()
-        noise = self._snake_block(
-            program, f"generator.noise_res.{stage}", noise, NOISE_DILATIONS, scratch, total, more=False
-        )
-        scale = 1.0 if stage == 0 else 1 / self._kernels
-        rows, channels = noise.rows.shape
-        up = self._ups[stage] // channels
-        wide = program.convolve(
-            f"generator.ups.{stage}", x, slope=0.1, scale=scale, padding=1, more_rows=1, moments=False
-        )
-        risen = wide.rows.view(-1, channels)[up // 2 :]  # the transposed convolution's own padding
-        if stage == len(self._ups) - 1:  # reflection at the left: row 1 comes before row 0
-            risen = wide.rows.view(-1, channels)[up // 2 - 1 :]
-            program.copy_row(risen, 2, 0)
-        x = program.add(Signal(risen[:rows]), noise.rows)
-        for number, dilations in enumerate(self._dilations):
-            name = f"generator.resblocks.{stage * self._kernels + number}"
-            self._snake_block(program, name, x, dilations, scratch, total, more=number > 0)
-        return Signal(total)
-
-    def _snake_block(
-        self,
-        program: Program,
-        name: str,
-        x: Signal,
-        dilations: Sequence[int],
-        scratch: Sequence[Tensor],
-        out: Tensor,
-        *,
-        more: bool,
-    ) -> Signal:
-        """Three times two convolutions around a residual, into `out`; added to what is there if there is `more`."""
-        inner, middle = scratch
-        for number, dilation in enumerate(dilations):
-            half = program.convolve(
-                f"{name}.convs1.{number}", x, norm=f"{name}.adain1.{number}", alpha=f"{name}.alpha1.{number}",
-                dilation=dilation, out=inner,
-            )  # fmt: skip
-            last = number == len(dilations) - 1
-            x = program.convolve(
-                f"{name}.convs2.{number}", half, norm=f"{name}.adain2.{number}", alpha=f"{name}.alpha2.{number}",
-                out=out if last else middle, first=x.rows, second=out if last and more else None, moments=not last,
-            )  # fmt: skip
-        return x
-
-    def _noise(self, stage: int, har: Tensor) -> Tensor:
-        """(rows, channels) of the source, by a strided convolution."""
-        name = f"generator.noise_convs.{stage}"
-        weight, bias = self._plain[f"{name}.weight"], self._plain[f"{name}.bias"]
-        if weight.shape[2] == 1:
-            return self.torch.addmm(bias, har[0].T, weight[:, :, 0].T)
-        stride = weight.shape[2] // 2
-        return self.torch.conv1d(har, weight, bias, stride, (stride + 1) // 2)[0].T.contiguous()
 
 
 def _padded(channels: int) -> int:
@@ -464,16 +346,6 @@ def _pad(tensor: Tensor, *shape: int) -> Tensor:
     padded = tensor.new_zeros(shape)
     padded[tuple(slice(size) for size in tensor.shape)] = tensor
     return padded
-
-
-def _columns(width: int, *parts: Tensor) -> Tensor:
-    """(rows, width): the parts side by side, then zeros."""
-    rows = parts[0].new_zeros(len(parts[0]), width)
-    at = 0
-    for part in parts:
-        rows[:, at : at + part.shape[1]] = part
-        at += part.shape[1]
-    return rows
 
 
 def _panels(taps: Tensor, panel: int) -> Tensor:

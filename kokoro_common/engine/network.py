@@ -4,7 +4,7 @@ Four stages, so that one of them can be done by other means:
 
     prosody   token ids, styles, speeds -> durations; what is said, pitch and energy along time
     source    pitch -> spectrogram of the excitation, sines and noise
-    decode    all of that -> spectrogram of the speech: nine tenths of the time, by Decoder or kernel.Decoder
+    decode    all of that -> spectrogram of the speech: nine tenths of the time, by TorchDecoder or KernelDecoder
     waveform  spectrogram -> audio
 
 For a batch of one on the CPU `prosody` and `source` do upstream's operations in upstream's order and agree with KModel
@@ -27,23 +27,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from kokoro_common.engine.checkpoint import ALBERT_LAYER, HARMONICS, LSTM_WEIGHTS, SOURCE_LINEAR, read_weights
+from kokoro_common.sound.samples import SAMPLE_RATE, SAMPLES_PER_DURATION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-SAMPLE_RATE = 24_000
-SAMPLES_PER_UNIT = 600
 STYLE = 128  # the first 128 numbers of a style are for the decoder, the last for prosody
 SINE_AMPLITUDE = 0.1
 VOICED_NOISE = 0.003  # amplitude; unvoiced it is a third of SINE_AMPLITUDE
 VOICED_ABOVE = 10  # Hz
-NOISE_DILATIONS = (1, 3, 5)  # of the resblocks for the source; not in the configuration
 EPSILON = 1e-5  # of all normalisations but ALBERT's
 ALBERT_EPSILON = 1e-12
-HALF_POWER = float(torch.rsqrt(torch.tensor(2)))  # of the sum of two paths, as upstream computes it
-STYLES_KEPT = 32  # 150 KB each
-LONG = 8192  # steps, above which the sums of a normalisation want care
-STREAMS = 32  # in which they are then taken
+HALF_POWER = float(torch.rsqrt(torch.tensor(2)))  # factor for the sum of two paths, as upstream computes it
 
 
 class Prosody(NamedTuple):
@@ -88,8 +83,8 @@ class Network:
         self._text_padding: int = config["text_encoder_kernel_size"] // 2
         self._n_fft: int = generator["gen_istft_n_fft"]
         self._hop: int = generator["gen_istft_hop_size"]  # samples
-        if 2 * math.prod(generator["upsample_rates"]) * self._hop != SAMPLES_PER_UNIT:
-            raise ValueError(f"the rates of the configuration do not make {SAMPLES_PER_UNIT} samples")
+        if 2 * math.prod(generator["upsample_rates"]) * self._hop != SAMPLES_PER_DURATION:
+            raise ValueError(f"the rates of the configuration do not make {SAMPLES_PER_DURATION} samples")
 
     # ---- prosody
 
@@ -98,7 +93,7 @@ class Network:
         """For each item its token ids, with the 0 at both ends, a style (of (batch, 256)) and a rate multiplier."""
         style = styles[:, STYLE:].to(self._device)
         lengths = [len(item) for item in ids]
-        mask = _mask(lengths, self._device)  # (batch, 1, tokens)
+        mask = padding_mask(lengths, self._device)  # (batch, 1, tokens)
         tokens = pad_sequence([torch.tensor(item) for item in ids], batch_first=True).to(self._device)
         hidden = self._linear("bert_encoder", self._albert(tokens, mask))  # (batch, tokens, 512)
         encoded = self._encode_durations(hidden, style, lengths)  # (batch, tokens, 640)
@@ -113,7 +108,7 @@ class Network:
         spoken = _spread(durations, self._device)  # (batch, units)
         f0, energy = self._curves(_take(encoded, spoken), style, units)
         asr = _take(self._encode_text(tokens, mask, lengths), spoken)  # (batch, units, 512)
-        return Prosody(durations, units, _masked(asr.mT, _mask(units, self._device)).contiguous(), f0, energy)
+        return Prosody(durations, units, masked(asr.mT, padding_mask(units, self._device)).contiguous(), f0, energy)
 
     def _albert(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """(batch, tokens) to (batch, tokens, 768)."""
@@ -151,34 +146,34 @@ class Network:
     def _curves(self, x: Tensor, style: Tensor, units: list[int]) -> tuple[Tensor, Tensor]:
         """(batch, units, 640) to pitch and energy, (batch, 2 * units)."""
         x = self._lstm("predictor.shared", x, units if len(units) > 1 else None).mT  # (batch, 512, units)
-        masks = _mask(units, self._device), _mask([2 * each for each in units], self._device)
+        masks = padding_mask(units, self._device), padding_mask([2 * each for each in units], self._device)
         curves = []
         for kind in ("F0", "N"):
             y = self._residual(f"predictor.{kind}.0", x, style, masks[0], masks[0])
             y = self._residual(f"predictor.{kind}.1", y, style, *masks)  # (batch, 256, 2 * units)
             y = self._residual(f"predictor.{kind}.2", y, style, masks[1], masks[1])
-            curves.append(_masked(self._conv(f"predictor.{kind}_proj", y), masks[1]).squeeze(1))
+            curves.append(masked(self._conv(f"predictor.{kind}_proj", y), masks[1]).squeeze(1))
         return curves[0], curves[1]
 
     def _encode_text(self, tokens: Tensor, mask: Tensor | None, lengths: list[int]) -> Tensor:
         """(batch, tokens) to (batch, tokens, 512)."""
-        x = _masked(F.embedding(tokens, self.weights["text_encoder.embedding.weight"]).mT, mask)
+        x = masked(F.embedding(tokens, self.weights["text_encoder.embedding.weight"]).mT, mask)
         for i in range(self._layers):
             x = self._conv(f"text_encoder.cnn.{i}.0", x, padding=self._text_padding)
             gain, shift = self.weights[f"text_encoder.cnn.{i}.1.gamma"], self.weights[f"text_encoder.cnn.{i}.1.beta"]
             x = F.layer_norm(x.mT, gain.shape, gain, shift, EPSILON).mT
-            x = _masked(F.leaky_relu(x, 0.2), mask)
+            x = masked(F.leaky_relu(x, 0.2), mask)
         return self._lstm("text_encoder.lstm", x.mT, lengths)
 
     def _residual(self, name: str, x: Tensor, style: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
         """(batch, channels, time) to the same, or twice the time: the masks are those before and after."""
-        y = _masked(F.leaky_relu(self._adain(f"{name}.norm1", x, style, before), 0.2), before)
+        y = masked(F.leaky_relu(self._adain(f"{name}.norm1", x, style, before), 0.2), before)
         if f"{name}.pool.weight" in self.weights:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             weight, bias = self.weights[f"{name}.pool.weight"], self.weights[f"{name}.pool.bias"]
             y = F.conv_transpose1d(y, weight, bias, stride=2, padding=1, output_padding=1, groups=len(weight))
-        y = self._conv(f"{name}.conv1", _masked(y, after), padding=1)
-        y = _masked(F.leaky_relu(self._adain(f"{name}.norm2", y, style, after), 0.2), after)
+        y = self._conv(f"{name}.conv1", masked(y, after), padding=1)
+        y = masked(F.leaky_relu(self._adain(f"{name}.norm2", y, style, after), 0.2), after)
         y = self._conv(f"{name}.conv2", y, padding=1)
         if f"{name}.conv1x1.weight" in self.weights:
             x = self._conv(f"{name}.conv1x1", x)
@@ -186,7 +181,7 @@ class Network:
 
     def _adain(self, name: str, x: Tensor, style: Tensor, mask: Tensor | None) -> Tensor:
         gain, shift = self._linear(f"{name}.fc", style)[:, :, None].chunk(2, 1)
-        return (1 + gain) * (F.instance_norm(x) if mask is None else _normalise(x, mask)) + shift
+        return (1 + gain) * (F.instance_norm(x) if mask is None else normalise(x, mask)) + shift
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
@@ -226,7 +221,7 @@ class Network:
         # Upstream draws initial phases, and then interpolates so that they have no effect: the pitch is constant over
         # `step` samples, of which it takes the two in the middle, and the phases are added to the first.
         torch.rand(1, HARMONICS, generator=generator)
-        step = SAMPLES_PER_UNIT // 2
+        step = SAMPLES_PER_DURATION // 2
         overtones = torch.arange(1.0, HARMONICS + 1, device=f0.device)[:, None]
         cycles = f0[:, None] * overtones / SAMPLE_RATE % 1  # (1, 9, 2 * units), per sample
         phase = torch.cumsum(cycles, 2) * 2 * torch.pi * step
@@ -243,7 +238,7 @@ class Network:
     # ---- decode
 
     def take_decoder_weights(self) -> dict[str, Tensor]:
-        """For a decoder, this room's or another, which makes of prosody and source what `waveform` takes. Once."""
+        """The weights of the decoder, for TorchDecoder or KernelDecoder, no longer held here. Call once."""
         mine = [name for name in self.weights if name.startswith("decoder.") and not name.startswith(SOURCE_LINEAR)]
         return {name.removeprefix("decoder."): self.weights.pop(name) for name in mine}
 
@@ -254,148 +249,11 @@ class Network:
         """What `decode` returned to audio: (600 * units,) for each item, 24 kHz, on the CPU."""
         waves = []
         for item, length in zip(spectrum, units, strict=True):
-            steps = SAMPLES_PER_UNIT * length // self._hop + 1
+            steps = SAMPLES_PER_DURATION * length // self._hop + 1
             magnitude, phase = item[:, :steps].split(self._n_fft // 2 + 1)
             complex_spectrum = torch.exp(magnitude) * torch.exp(torch.sin(phase) * 1j)
             waves.append(torch.istft(complex_spectrum, self._n_fft, self._hop, self._n_fft, self._window).cpu())
         return waves
-
-
-class Decoder:
-    """The decoder, arranged for speed.
-
-    Tensors are (batch, channels, 1, time) with the channels last in memory: so oneDNN's convolutions read and write
-    them without a copy. Normalisation, style and the alpha of the snake that follows are one batch_norm. With
-    w = alpha * adain(x) the snake, adain(x) + sin(w)² / alpha, is (w + sin(w)²) / alpha, and that division is in the
-    weights of the convolution after it.
-    """
-
-    def __init__(self, weights: Mapping[str, Tensor], generator: dict[str, Any], dtype: torch.dtype) -> None:
-        """`weights`: from Network.take_decoder_weights. `dtype`: of the convolutions; all else is float32."""
-        self._rates: list[int] = generator["upsample_rates"]
-        self._dilations: list[Sequence[int]] = generator["resblock_dilation_sizes"]
-        given = dict(weights)
-        self._take_styles(given)
-        self._convs: dict[str, tuple[Tensor, Tensor | None]] = {}
-        for name in [name.removesuffix(".weight") for name in given if name.endswith(".weight")]:
-            weight = given.pop(f"{name}.weight")[:, :, None]  # (out, in, 1, width)
-            bias = given.pop(f"{name}.bias", None)
-            if ".convs" in name:
-                weight = weight / given.pop(name.replace(".convs", ".alpha"))[..., None]
-            # Pitch, energy and phases are what some take in and one gives out: there a rounded bit would be heard.
-            exact = any(part in name for part in ("F0_conv", "N_conv", "noise_convs", "conv_post", "pool"))
-            number = torch.float32 if exact else dtype
-            weight = weight.to(number, memory_format=torch.channels_last)
-            self._convs[name] = weight, None if bias is None else bias.to(number)
-
-    def _take_styles(self, given: dict[str, Tensor]) -> None:
-        """The linear layers that make gain and shift of all normalisations of a style, as one."""
-        names = [name.removesuffix(".fc.weight") for name in given if name.endswith(".fc.weight")]
-        sizes = [len(given[f"{name}.fc.bias"]) for name in names]
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        self._places = {
-            name: slice(start, start + size) for name, start, size in zip(names, starts, sizes, strict=True)
-        }
-        like = given[f"{names[0]}.fc.weight"]
-        self._style_weights = like.new_empty(sum(sizes), like.shape[1])  # (terms, 128)
-        self._style_biases = like.new_empty(sum(sizes))
-        for name, place in self._places.items():
-            weight, bias = given.pop(f"{name}.fc.weight"), given.pop(f"{name}.fc.bias")
-            bias = bias + (torch.arange(len(bias), device=bias.device) < len(bias) // 2)  # the gain is 1 + what it says
-            alpha = given[name.replace(".adain", ".alpha")].view(1, -1) if ".adain" in name else bias.new_ones(1, 1)
-            self._style_weights[place] = (weight.view(2, -1, weight.shape[1]) * alpha[..., None]).flatten(0, 1)
-            self._style_biases[place] = (bias.view(2, -1) * alpha).flatten()
-        self._known: dict[bytes, Tensor] = {}  # the terms of styles met of late, the latest last
-
-    def _terms(self, style: Tensor) -> Tensor:
-        """(128,) to gain and shift of every normalisation, (terms,)."""
-        key = style.cpu().numpy().tobytes()
-        terms = self._known.pop(key, None)
-        if terms is None:
-            terms = torch.addmv(self._style_biases, self._style_weights, style.to(self._style_weights.device))
-        self._known[key] = terms
-        if len(self._known) > STYLES_KEPT:
-            del self._known[next(iter(self._known))]
-        return terms
-
-    @torch.inference_mode()
-    def decode(
-        self, asr: Tensor, f0: Tensor, energy: Tensor, styles: Tensor, source: Tensor, units: Sequence[int]
-    ) -> Tensor:
-        """Prosody, styles (batch, 256) and source to the spectrogram of the speech, (batch, 22, 120 * units + 1).
-
-        It is what Network.waveform takes: logarithms of magnitudes, and phases before their sine.
-        """
-        terms = torch.stack([self._terms(row) for row in styles[:, :STYLE]])  # (batch, terms)
-        f0 = self._conv("F0_conv", f0[:, None, None], stride=2)  # (batch, 1, 1, units)
-        energy = self._conv("N_conv", energy[:, None, None], stride=2)
-        masks = [_wide_mask([count * each for each in units], f0.device) for count in (1, 2)]
-        asr = asr[:, :, None]  # (batch, 512, 1, units)
-        x = self._residual("encode", _join(asr, f0, energy), terms, masks[0], masks[0])
-        words = self._conv("asr_res.0", asr)
-        for i in range(4):
-            x = self._residual(f"decode.{i}", _join(x, words, f0, energy), terms, masks[0], masks[i == 3])
-        source, mask, steps = _join(source[:, :, None]), masks[1], 2  # steps of x per unit
-        for i, rate in enumerate(self._rates):
-            stride, last = math.prod(self._rates[i + 1 :]), i + 1 == len(self._rates)
-            steps *= rate
-            after = _wide_mask([steps * each + last for each in units], x.device)
-            y = self._conv(f"generator.noise_convs.{i}", source, stride, padding=(stride + 1) // 2 * (not last))
-            y = self._resblock(f"generator.noise_res.{i}", y, terms, after, NOISE_DILATIONS)
-            x = self._upsample(f"generator.ups.{i}", _masked(F.leaky_relu_(x, 0.1), mask), rate)
-            x = y.add_(torch.cat([x[..., 1:2], x], 3) if last else x)  # reflected at the beginning
-            total = torch.zeros_like(x)
-            for j, dilations in enumerate(self._dilations, i * len(self._dilations)):
-                total += self._resblock(f"generator.resblocks.{j}", x, terms, after, dilations)
-            x, mask = total.div_(len(self._dilations)), after
-        return self._conv("generator.conv_post", _masked(F.leaky_relu_(x), mask))[:, :, 0]
-
-    def _residual(self, name: str, x: Tensor, terms: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
-        """Network._residual, in this layout."""
-        y = _masked(F.leaky_relu_(self._adain(f"{name}.norm1", x, terms, before), 0.2), before)
-        if f"{name}.pool" in self._convs:
-            x = F.interpolate(x, scale_factor=(1.0, 2.0), mode="nearest")
-            y = self._upsample(f"{name}.pool", y, 2)
-        y = self._conv(f"{name}.conv1", _masked(y, after))
-        y = _masked(F.leaky_relu_(self._adain(f"{name}.norm2", y, terms, after), 0.2), after)
-        y = self._conv(f"{name}.conv2", y)
-        return y.add_(self._conv(f"{name}.conv1x1", x) if f"{name}.conv1x1" in self._convs else x).mul_(HALF_POWER)
-
-    def _resblock(self, name: str, x: Tensor, terms: Tensor, mask: Tensor | None, dilations: Sequence[int]) -> Tensor:
-        for j, dilation in enumerate(dilations):
-            y = x
-            for half, step in ((1, dilation), (2, 1)):
-                y = self._adain(f"{name}.adain{half}.{j}", y, terms, mask)
-                sine = torch.sin(y)
-                y = _masked(torch.addcmul(y, sine, sine, out=y), mask)
-                del sine  # an item of a minute has 120 MB in each
-                y = self._conv(f"{name}.convs{half}.{j}", y, dilation=step)
-            x = y.add_(x)
-        return x
-
-    def _adain(self, name: str, x: Tensor, terms: Tensor, mask: Tensor | None) -> Tensor:
-        gain, shift = terms[:, self._places[name]].chunk(2, 1)
-        if mask is None and x.is_cpu and x.shape[3] > LONG:
-            return F.batch_norm(x, *_moments(x), gain[0], shift[0])
-        if mask is None:
-            return F.batch_norm(x, None, None, gain[0], shift[0], training=True)
-        return torch.addcmul(shift[..., None, None], _normalise(x, mask), gain[..., None, None])
-
-    def _conv(self, name: str, x: Tensor, stride: int = 1, dilation: int = 1, padding: int | None = None) -> Tensor:
-        """As many steps as before, unless there is a stride."""
-        weight, bias = self._convs[name]
-        if padding is None:
-            padding = dilation * (weight.shape[3] - 1) // 2
-        return F.conv2d(x.to(weight.dtype), weight, bias, (1, stride), (0, padding), (1, dilation)).float()
-
-    def _upsample(self, name: str, x: Tensor, rate: int) -> Tensor:
-        """Each step becomes `rate`."""
-        weight, bias = self._convs[name]
-        padding = (weight.shape[3] - rate + 1) // 2
-        lacking = rate - weight.shape[3] + 2 * padding
-        groups = len(weight) if weight.shape[1] == 1 else 1  # the pools are depthwise
-        y = F.conv_transpose2d(x.to(weight.dtype), weight, bias, (1, rate), (0, padding), (0, lacking), groups)
-        return y.float()
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -404,12 +262,7 @@ def _gelu(x: Tensor) -> Tensor:
     return x.mul_(0.5).mul_(curve)
 
 
-def _join(*parts: Tensor) -> Tensor:
-    """Parts with different channels, side by side; in channels-last memory."""
-    return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
-
-
-def _mask(lengths: Sequence[int], device: torch.device) -> Tensor | None:
+def padding_mask(lengths: Sequence[int], device: torch.device) -> Tensor | None:
     """1 where an item is, 0 where its padding is: (batch, 1, time). None for one item."""
     if len(lengths) == 1:
         return None
@@ -417,38 +270,15 @@ def _mask(lengths: Sequence[int], device: torch.device) -> Tensor | None:
     return (steps < torch.tensor(lengths, device=device)[:, None, None]).float()
 
 
-def _wide_mask(lengths: Sequence[int], device: torch.device) -> Tensor | None:
-    """The same for Decoder's layout: (batch, 1, 1, time)."""
-    mask = _mask(lengths, device)
-    return None if mask is None else mask[:, :, None]
-
-
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
-def _normalise(x: Tensor, mask: Tensor) -> Tensor:
-    """Instance norm of what is not padding."""
+def normalise(x: Tensor, mask: Tensor) -> Tensor:
+    """Instance norm over an item without its padding."""
     count = mask.sum(-1, keepdim=True)
     x = x - (x * mask).sum(-1, keepdim=True) / count
     return x * torch.rsqrt((x * mask).square().sum(-1, keepdim=True) / count + EPSILON)
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of (1, channels, 1, time), channels last in memory: (channels,) each.
-
-    batch_norm's own add up one step after another in float32: over a minute of speech that costs 30 dB. As many numbers
-    side by side, taken for more channels than there are, cost nothing.
-    """
-    channels, time = x.shape[1], x.shape[3]
-    rows, count = x[0, :, 0].T, time // STREAMS  # (time, channels)
-    most, rest = rows[: count * STREAMS], rows[count * STREAMS :]
-    streams = most.reshape(count, STREAMS * channels).T[None, :, None]  # (1, streams * channels, 1, count)
-    sums = torch.batch_norm_update_stats(streams, None, None, 0.0)
-    means, variances = (each.view(STREAMS, channels) for each in sums)
-    mean = (means.sum(0) * count + rest.sum(0)) / time
-    variance = ((variances + (means - mean).square()).sum(0) * count + (rest - mean).square().sum(0)) / time
-    return mean, variance
 
 
 def _spread(durations: list[Tensor], device: torch.device) -> Tensor:

@@ -1,10 +1,10 @@
-"""What pays on this machine with this model: bfloat16, and several phrases in one forward. Measured once, then noted in
-a file in the cache, by model and machine. Knows the engine, not torch.
+"""Measures what is faster on this machine with this model: bfloat16, and several phrases in one forward.
+
+Measured once, then noted in a file in the cache, by model and machine. Knows the engine, not torch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import hashlib
 import json
@@ -12,11 +12,12 @@ import logging
 import os
 import platform
 import statistics
-import tempfile
 import time
 
-from kokoro_common.engine.engine import KokoroEngine, Phrase, bf16_problem, versions
+from kokoro_common.engine.device import bf16_problem, versions
+from kokoro_common.engine.engine import KokoroEngine, Phrase
 from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.files import write_private
 from kokoro_common.record import Record
 from kokoro_common.voices.pack import style_row
 
@@ -146,7 +147,7 @@ def signal_to_noise(signal: FloatArray, other: FloatArray) -> float:
     return float(10 * np.log10(np.square(signal, dtype=np.float64).sum() / noise)) if noise else float("inf")
 
 
-# --- what was measured before ----------------------------------------------------------------------------------------
+# --- Notes of earlier measurements -----------------------------------------------------------------------------------
 
 
 def _key(model: str, device: str) -> str:
@@ -190,14 +191,6 @@ def _note(path: str, key: str, choice: Choice) -> None:
     known = {**_read(path), key: choice}
     text = json.dumps({key: value.as_dict() for key, value in known.items()}, indent=1)
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".measured-")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        write_private(path, text.encode())
     except OSError as error:
         log.warning("what was measured cannot be noted", extra={"path": path, "reason": str(error)})

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from kokoro_common.record import Record
+from kokoro_common.sound.samples import SAMPLES_PER_DURATION
 from kokoro_common.text.marks import CLOSING_BRACKETS, OPENING_BRACKETS, WIDE_COMMAS, WIDE_STOPS
 
 if TYPE_CHECKING:
@@ -137,7 +138,10 @@ def _cut_at(head: str, limit: int) -> int:
 
 
 def word_frames(
-    spoken: Spoken, durations: Collection[int], vocabulary: Container[str], samples_per_duration: int = 600
+    spoken: Spoken,
+    durations: Collection[int],
+    vocabulary: Container[str],
+    samples_per_duration: int = SAMPLES_PER_DURATION,
 ) -> list[tuple[int, int]]:
     """The frames, begin and end, that the phonemes of each word take in the audio of a piece.
 

@@ -1,4 +1,4 @@
-"""The player: begin, feed, finish, pause, resume, abort; play. The only room that knows sounddevice and PortAudio.
+"""The player: begin, feed, finish, pause, resume, abort; play. Plays to any Stream; portaudio.py has the real one.
 
 A run is what is fed between one `begin` and its end. Its stream is open only while it sounds: opening takes 1 to 2 ms
 with a sound server, and an idle stream costs up to 8 % of a core, while a stopped one keeps a card without a sound
@@ -8,26 +8,25 @@ zeros follow the last sample until the device's clock has passed it. What was ha
 passed it too: after a pause or a loss the run goes on there.
 
 Threads: the one that calls `play` makes all calls into PortAudio, which may block for half a minute with the sound
-server. The others only leave word under `_state`, held for microseconds; so does PortAudio's own, in `_fill`.
+server. The others only set fields under `_state`, held for microseconds; so does PortAudio's own, in `_fill`.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
 import functools
 import logging
 import threading
 import time
 
 from kokoro_common.errors import NoAudioDevice
-from kokoro_common.sound.samples import SAMPLE_RATE, Resampler, to_pcm16
+from kokoro_common.sound.samples import SAMPLE_RATE, to_pcm16
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from kokoro_common.sound.samples import Samples
 
@@ -52,14 +51,13 @@ if TYPE_CHECKING:
     # `finished` is called when a started stream ends, by `stop` or by itself.
     OpenStream = Callable[[Fill, Callable[[], None], str], Stream]
 
-LATENCY = 0.1  # seconds; at "low" and "high" a busy machine had underruns, at 0.1 none; abort is not slower for it
-STALL_SECONDS = 1.0  # without a callback while playing: the sound server hangs
-REOPEN_SECONDS = 5.0  # for which a lost device is tried again
+STALL_SECONDS = 1.0  # without a callback while playing, after which the sound server counts as hung
+REOPEN_SECONDS = 5.0  # during which a lost device is tried again
 RETRY_SECONDS = 0.25  # between two tries
 
-_LOST = "the audio device was lost"
-_STALLED = "the audio device hangs"
-_REMEDY = "plug one in, or write a file with -o out.wav"
+DEVICE_LOST = "the audio device was lost"
+_DEVICE_HANGS = "the audio device hangs"
+NO_DEVICE_REMEDY = "plug one in, or write a file with -o out.wav"
 
 log = logging.getLogger("kokoro.playback")
 
@@ -71,9 +69,10 @@ class Player:
     after `close`, a pause or a loss, and on another device than before.
     """
 
-    def __init__(self, open_stream: OpenStream | None = None, lead_in: float = 0.0) -> None:
+    def __init__(self, open_stream: OpenStream, lead_in: float = 0.0) -> None:
+        """Opens nothing: a device is opened by `play`, and closed before it returns."""
         self.busy_since: float | None = None  # time.monotonic() at which `play` called PortAudio, until that returns
-        self._open_stream = open_stream or _PortAudioStream
+        self._open_stream = open_stream
         self._lead_in = round(lead_in * SAMPLE_RATE)  # frames
         self._awake: str | None = None  # device that needs no lead-in; for the thread that plays
         self._stalled = False
@@ -184,12 +183,12 @@ class Player:
 
     def _open(self, run: _Run) -> Stream:
         if self._stalled:
-            raise NoAudioDevice(_STALLED, _REMEDY)
+            raise NoAudioDevice(_DEVICE_HANGS, NO_DEVICE_REMEDY)
         with self._calling():
             stream = self._open_stream(functools.partial(self._fill, run), self._finished, run.found or run.device)
             if run.found and stream.device != run.found:  # part of another one's name, too
                 stream.stop()
-                raise NoAudioDevice(_LOST, _REMEDY)
+                raise NoAudioDevice(DEVICE_LOST, NO_DEVICE_REMEDY)
         run.opened = True
         run.found = stream.device if run.device else ""
         return stream
@@ -201,7 +200,7 @@ class Player:
             return not run.over
 
     def _sound(self, run: _Run) -> None:
-        """Started with samples at hand: an earlier start would put LATENCY of silence before them."""
+        """Started with samples at hand: an earlier start would put the device's latency of silence before them."""
         lead_in = 0 if self._awake == run.device else self._lead_in
         self._awake = None
         stream = self._open(run)
@@ -237,10 +236,10 @@ class Player:
                 if reached():
                     return True
                 if not self._playing:
-                    raise NoAudioDevice(_LOST, _REMEDY)
+                    raise NoAudioDevice(DEVICE_LOST, NO_DEVICE_REMEDY)
                 idle = idle + 1 if self._blocks == blocks else 0
         self._stalled = True
-        raise NoAudioDevice(_STALLED, _REMEDY)
+        raise NoAudioDevice(_DEVICE_HANGS, NO_DEVICE_REMEDY)
 
     def _stop(self, run: _Run, stream: Stream) -> None:
         """Leaves a stalled stream alone: closing it would block."""
@@ -264,7 +263,7 @@ class Player:
             run.heard_when_lost, run.lost_at = run.heard, now
             log.info("audio device lost after %.3f s", run.heard / SAMPLE_RATE)
         elif now - run.lost_at > REOPEN_SECONDS:
-            raise NoAudioDevice(f"{_LOST} and did not come back", _REMEDY) from error
+            raise NoAudioDevice(f"{DEVICE_LOST} and did not come back", NO_DEVICE_REMEDY) from error
         else:
             with self._state:
                 self._state.wait_for(lambda: run.aborted, RETRY_SECONDS)
@@ -373,170 +372,3 @@ class _Run:
         self._handed.clear()
         self._written = 0
         self._dry = False
-
-
-def devices() -> list[str]:
-    """Names of the output devices, the default one first and marked. Blocks like `play`. Raises NoAudioDevice."""
-    sounddevice = _import_sounddevice()
-    with _PortAudioStream.lock:
-        _PortAudioStream.refresh(sounddevice)
-        try:
-            default = sounddevice.query_devices(kind="output")["name"]
-        except sounddevice.PortAudioError as error:
-            raise NoAudioDevice(f"no audio device ({error})", _REMEDY) from error
-        return [f"{default} (default)", *(name for name in _names(sounddevice) if name != default)]
-
-
-class _PortAudioStream:
-    """A sounddevice.RawOutputStream in callback mode: closing one beside a blocking write() crashes the process."""
-
-    lock = threading.Lock()  # opening, closing and listing the devices are not safe for threads; guards the two below
-    count = 0  # open streams: PortAudio cannot be initialized anew beneath them
-    stale = False  # a device was lost since the devices were listed
-
-    def __init__(self, fill: Fill, finished: Callable[[], None], device: str) -> None:
-        sounddevice = _import_sounddevice()
-        self._fill = fill
-        self._finished = finished
-        self._stopping = False
-        self._error = sounddevice.PortAudioError
-        with self.lock:
-            self._stream = self._opened(sounddevice, device)
-            _PortAudioStream.count += 1
-            self.device = _full_name(sounddevice, self._stream.device) if device else ""
-        rate = round(self._stream.samplerate)
-        if rate != SAMPLE_RATE:
-            self._fill = _Resampled(fill, rate)
-        log.debug("audio device open, %d Hz", rate)
-
-    def start(self) -> None:
-        try:
-            self._stream.start()
-        except self._error as error:
-            _PortAudioStream.stale = True
-            raise NoAudioDevice(f"{_LOST} ({error})", _REMEDY) from error
-
-    def stop(self) -> float:
-        self._stopping = True
-        try:
-            now: float = self._stream.time
-        except self._error:
-            now = float("-inf")
-        self._stream.abort()
-        with self.lock:
-            self._stream.close()
-            _PortAudioStream.count -= 1
-        return now
-
-    def _callback(self, block: Any, frames: int, times: Any, status: Any) -> None:
-        self._fill(memoryview(block), times.currentTime, times.outputBufferDacTime, status.output_underflow)
-
-    def _end(self) -> None:
-        if not self._stopping:
-            _PortAudioStream.stale = True
-        self._finished()
-
-    def _opened(self, sounddevice: Any, device: str) -> Any:
-        """A stream at SAMPLE_RATE or, where the device refuses that, at its own rate."""
-
-        def attempt(rate: int | None = SAMPLE_RATE) -> Any:
-            try:
-                return sounddevice.RawOutputStream(
-                    samplerate=rate,
-                    device=device or None,
-                    channels=1,
-                    dtype="int16",
-                    latency=LATENCY,
-                    callback=self._callback,
-                    finished_callback=self._end,
-                )
-            except sounddevice.PortAudioError:
-                if rate is None:
-                    raise
-                return attempt(None)
-
-        try:
-            if not self.stale:
-                return attempt()
-        except (sounddevice.PortAudioError, ValueError):
-            log.debug("no audio device so far; looking for new ones")
-        try:
-            self.refresh(sounddevice)
-            return attempt()
-        except sounddevice.PortAudioError as error:
-            raise NoAudioDevice(f"no audio device ({error})", _REMEDY) from error
-        except ValueError as error:  # none, or several, of that name
-            names = _names(sounddevice)
-            remedy = f"choose from: {', '.join(names)}" if names else _REMEDY
-            raise NoAudioDevice(f"{device!r} does not name one audio device", remedy) from error
-
-    @classmethod
-    def refresh(cls, sounddevice: Any) -> None:
-        """Unless a stream is open: PortAudio lists the devices once, when it is initialized (5 to 160 ms)."""
-        if cls.count:
-            return
-        if sounddevice._initialized:
-            sounddevice._terminate()
-        sounddevice._initialize()
-        cls.stale = False
-
-
-class _Resampled:
-    """The Fill of a device with another rate, made of one at SAMPLE_RATE."""
-
-    def __init__(self, fill: Fill, rate: int) -> None:
-        self._fill = fill
-        self._rate = rate
-        self._resampler = Resampler(SAMPLE_RATE, rate)
-        self._ready = bytearray()  # int16 at `rate`
-        self._taken = 0  # frames, from `fill`
-        self._given = 0  # frames, at `rate`
-
-    def __call__(self, block: memoryview, now: float, dac: float, gap: bool = False) -> None:
-        import numpy as np
-
-        while len(self._ready) < len(block):
-            source = bytearray(480)  # 10 ms of int16
-            # However late it leaves the filter, input frame n is heard at n / SAMPLE_RATE.
-            ahead = self._taken / SAMPLE_RATE - self._given / self._rate
-            self._fill(memoryview(source), now, dac + ahead, gap)
-            gap = False
-            self._taken += len(source) // 2
-            samples = np.frombuffer(source, np.int16).astype(np.float32) / np.float32(32_767)
-            self._ready += to_pcm16(self._resampler.feed(samples)).tobytes()
-        block[:] = self._ready[: len(block)]
-        del self._ready[: len(block)]
-        self._given += len(block) // 2
-
-
-def _import_sounddevice() -> Any:
-    if _alsa_is_empty():
-        raise NoAudioDevice("no audio device (ALSA knows none)", _REMEDY)
-    try:
-        import sounddevice
-    except OSError as error:  # its wheels for Linux bring no PortAudio
-        raise NoAudioDevice(f"PortAudio is missing ({error})", "install libportaudio2") from error
-    return sounddevice
-
-
-def _names(sounddevice: Any) -> list[str]:
-    return list(dict.fromkeys(each["name"] for each in sounddevice.query_devices() if each["max_output_channels"]))
-
-
-def _full_name(sounddevice: Any, device: int) -> str:
-    """As sounddevice understands it without doubt, even if it is a part of another's name."""
-    info = sounddevice.query_devices(device)
-    return f"{info['name']}, {sounddevice.query_hostapis(info['hostapi'])['name']}"
-
-
-def _alsa_is_empty() -> bool:
-    """Neither a card nor a configured device: PortAudio's start would abort the process (an assertion)."""
-    try:
-        alsa = ctypes.CDLL("libasound.so.2")
-    except OSError:
-        return False  # not Linux, or a PortAudio without ALSA
-    card, found = ctypes.c_int(-1), ctypes.c_void_p()
-    alsa.snd_card_next(ctypes.byref(card))
-    alsa.snd_config_update()
-    configuration = ctypes.c_void_p.in_dll(alsa, "snd_config")
-    return card.value < 0 and alsa.snd_config_search(configuration, b"pcm", ctypes.byref(found)) < 0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Samples = NDArray[np.float32]
 
 SAMPLE_RATE = 24_000  # Hz, Kokoro's
+SAMPLES_PER_DURATION = 600  # in one unit of Kokoro's durations, 25 ms
 
 
 class Sound(Record):

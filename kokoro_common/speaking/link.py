@@ -10,9 +10,8 @@ import random
 import threading
 import time
 
-from kokoro_common.client.client import ensure_model_server
-from kokoro_common.daemon import process
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import process, starter
+from kokoro_common.daemon.model_server import ensure_model_server
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable
 from kokoro_common.record import Record
@@ -99,7 +98,7 @@ class Link:
         event: Record | None = None
         while event is None:
             try:
-                connection = daemon.connect(self._runtime, "model", "voice")
+                connection = starter.connect(self._runtime, "model", "voice")
                 if connection is not None:
                     event = Linked(connection=connection)
                 elif self._needed.is_set():

@@ -20,10 +20,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kokoro_common.engine.engine import choose_device, prepare_environment
+from kokoro_common.daemon.model_server import prepare_environment
+from kokoro_common.engine.device import choose_device
 from kokoro_common.engine.tuning import Choice, make_engine
 from kokoro_common.errors import KokoroError, ModelUnavailable
-from kokoro_common.hub.cache import Hub, load_manifest
+from kokoro_common.hub.download import Hub, quieten_huggingface_hub
+from kokoro_common.hub.manifest import load_manifest
+from kokoro_common.hub.spacy import spacy_path
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.voices.pack import read_voice_pack
@@ -129,6 +132,7 @@ class Loader:
         self.hub.abort()
 
     def _run(self) -> None:
+        quieten_huggingface_hub()  # before any other library imports it
         while True:
             try:
                 job = self._jobs.get(timeout=self._settings.hub_retry if self._may_retry else None)
@@ -187,9 +191,10 @@ class Loader:
 
     def _start_engine(self, files: dict[str, str]) -> None:
         try:
-            self.spacy_path = self.hub.spacy_path(self._show_download)
+            self.spacy_path = spacy_path(self.hub, self._show_download)
             self._set_state("loading")
             began = time.monotonic()
+            prepare_environment()
             self.device, self.device_reason = self._choose_device()
             self.engine, choice = self._make_engine(files)
             self.precision, self.precision_reason = choice.precision, choice.reason

@@ -16,7 +16,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from kokoro_common.engine.engine import DeviceLost, Phrase
+from kokoro_common.engine.device import DeviceLost
+from kokoro_common.engine.engine import Phrase
 from kokoro_common.engine.espeak import EspeakEngine
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.phonemes.g2p import ENGLISH, G2P

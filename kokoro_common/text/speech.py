@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kokoro_common.errors import UsageError
 from kokoro_common.record import Record
+from kokoro_common.settings import ENGINES
 from kokoro_common.voices.catalogue import DEFAULT_VOICE, LANGUAGES
 
 TYPE_CHECKING = False
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_VOLUME = 2.0
-ENGINES = ("auto", "kokoro", "espeak")
 MAX_CAST = 100  # names that a dialogue gives voices to
 MAX_CHUNK_PAUSE = 60.0  # seconds of silence that one tag may ask for
 
@@ -43,7 +43,7 @@ class Speech(Record):
     speed: float = 1.0  # MIN_SPEED to MAX_SPEED
     volume: float = 1.0  # factor on the samples, 0 to MAX_VOLUME
     seed: int = 0  # another number is another take
-    engine: str = "auto"  # one of ENGINES
+    engine: str = "auto"  # one of settings.ENGINES
     plain: bool = False  # the text is no Markdown, has no tags, and is said as it is written
     ssml: bool = False  # the text is SSML even if it does not begin with <speak
     read_code: bool = False  # code blocks of Markdown are read too

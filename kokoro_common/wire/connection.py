@@ -11,6 +11,7 @@ import struct
 import time
 
 from kokoro_common import __version__
+from kokoro_common.settings import LOOPBACK
 from kokoro_common.wire.codec import Decoder, encode
 from kokoro_common.wire.messages import (
     PROTOCOL,
@@ -23,7 +24,6 @@ from kokoro_common.wire.messages import (
     Welcome,
 )
 
-LOOPBACK = "127.0.0.1"  # literally: "localhost" may resolve to something else
 CONNECT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 2.0
 FRAME_SECONDS = 10.0  # from a frame's first byte to its last

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
+from kokoro_common.settings import LOOPBACK
 from kokoro_common.wire.codec import encode
-from kokoro_common.wire.connection import LOOPBACK, Connection, ConnectionLost, answer, milliseconds_until
+from kokoro_common.wire.connection import Connection, ConnectionLost, answer, milliseconds_until
 from kokoro_common.wire.messages import Denied, Message, ProtocolError, Welcome
 
 if TYPE_CHECKING:

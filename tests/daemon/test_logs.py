@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.logs import (
     BURST,
     FILES,
@@ -372,7 +372,7 @@ def test_the_model_server_takes_lines_from_voice_servers_alone_and_only_lines(st
     runtime = RuntimeDirectory(str(stub_world.runtime))
     connections = []
     for role, lines in (("voice", ["forged\nforged", LINE]), ("client", [LINE])):
-        connection = daemon.connect(runtime, "model", role)
+        connection = starter.connect(runtime, "model", role)
         assert connection is not None
         connections.append(connection)
         for line in lines:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from kokoro_common.engine import engine as room
-from kokoro_common.engine.engine import KokoroEngine, Phrase, choose_device, device_problem
+from kokoro_common.engine.device import DeviceLost
+from kokoro_common.engine.engine import KokoroEngine, Phrase
 from kokoro_common.engine.tuning import signal_to_noise
 from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.sound.samples import SAMPLES_PER_DURATION
 from kokoro_common.voices.pack import read_voice_pack, style_row
 from tests.helpers.toy_kokoro import VOCABULARY, make_broken_kokoro
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PHONEMES = "həlˈO"
 
 UPSTREAM = """
@@ -74,7 +73,7 @@ def test_a_phrase_sounds_the_same_whatever_was_spoken_before(engine, phrase):
 def test_durations_count_600_samples_for_each_token_id(engine, phrase):
     (waveform,) = engine.synthesize([phrase])
     assert waveform.durations.shape == (len(PHONEMES) + 2,)
-    assert waveform.durations.sum() * room.SAMPLES_PER_DURATION == len(waveform.samples)
+    assert waveform.durations.sum() * SAMPLES_PER_DURATION == len(waveform.samples)
     assert len(samples(engine, phrase.replace(speed=0.5))) > 2 * len(waveform.samples)
 
 
@@ -165,14 +164,12 @@ def test_without_memory_for_half_of_it_the_cpu_speaks_and_says_so(phrase, toy_ko
 def test_a_card_that_is_lost_is_told_from_a_forward_that_fails(engine, phrase, card, monkeypatch):
     monkeypatch.setattr(engine, "device", "cuda")
     card(RuntimeError("CUDA error: unspecified launch failure\nand pages of advice"))
-    with pytest.raises(
-        room.DeviceLost, match=r"cuda has failed: RuntimeError: CUDA error: unspecified launch failure$"
-    ):
+    with pytest.raises(DeviceLost, match=r"cuda has failed: RuntimeError: CUDA error: unspecified launch failure$"):
         engine.synthesize([phrase])
     card(RuntimeError("shapes do not fit"))
     with pytest.raises(KokoroError, match=r"the model failed on 5 phonemes") as caught:
         engine.synthesize([phrase])
-    assert not isinstance(caught.value, room.DeviceLost)
+    assert not isinstance(caught.value, DeviceLost)
 
 
 @pytest.mark.model
@@ -227,146 +224,9 @@ def test_a_configuration_of_another_network_is_refused(key, toy_kokoro, tmp_path
     ],
 )
 def test_a_damaged_configuration_is_refused_before_anything_is_imported(content, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "prepare_environment", lambda: pytest.fail("imported"))
+    monkeypatch.setitem(sys.modules, "kokoro_common.engine.network", None)  # its import fails
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(ModelUnavailable, match="is no configuration") as caught:
         KokoroEngine(str(path), "nowhere.pth", "cpu")
     assert caught.value.exit_code == 4
-
-
-def test_the_cpu_is_chosen_when_asked_for():
-    assert choose_device("cpu") == ("cpu", "asked for")
-
-
-def test_auto_takes_cuda_only_if_it_runs_a_forward(monkeypatch):
-    monkeypatch.setattr(room, "_trial", {"cuda": ""}.get)
-    assert choose_device("auto") == ("cuda", "a trial runs on it")
-    monkeypatch.setattr(room, "_trial", {"cuda": "no kernel image", "mps": ""}.get)
-    assert choose_device("auto") == ("cpu", "no kernel image")
-    assert choose_device("mps") == ("mps", "asked for")
-
-
-@pytest.mark.parametrize("requested", ["cuda", "mps"])
-def test_a_device_that_is_asked_for_and_fails_is_an_error(requested, monkeypatch):
-    monkeypatch.setattr(room, "_trial", {requested: "no kernel image"}.get)
-    with pytest.raises(ModelUnavailable, match=f"{requested} cannot be used: no kernel image; use --device") as caught:
-        choose_device(requested)
-    assert caught.value.exit_code == 4
-
-
-@pytest.mark.model
-def test_the_trial_runs_a_forward():
-    assert room._trial("cpu") == ""
-    assert "meta" in room._trial("meta")  # a device on which nothing can be computed
-
-
-@pytest.mark.model
-def test_a_device_that_torch_does_not_find_is_a_reason(monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.version, "cuda", None)
-    assert room._trial("cuda") == "this torch is built without CUDA"
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert room._trial("cuda") == "torch finds no CUDA device"
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert room._trial("mps") == "torch finds no Metal device"
-
-
-class Driver:
-    """Stands in for libcuda.so.1."""
-
-    def __init__(self, init_error, devices):
-        self.init_error = init_error
-        self.devices = devices
-
-    def cuInit(self, flags):
-        return self.init_error
-
-    def cuDeviceGetCount(self, count):
-        count._obj.value = self.devices
-        return 0
-
-
-def test_the_driver_tells_whether_there_may_be_a_gpu(monkeypatch):
-    assert device_problem("auto") == device_problem("cpu") == ""
-    monkeypatch.setattr(room.ctypes, "CDLL", lambda name: Driver(0, 1))
-    assert device_problem("cuda") == ""
-    for driver in (Driver(100, 1), Driver(0, 0)):
-        monkeypatch.setattr(room.ctypes, "CDLL", lambda name, driver=driver: driver)
-        assert device_problem("cuda") == "the NVIDIA driver finds no GPU"
-
-    def absent(name):
-        raise OSError(name)
-
-    monkeypatch.setattr(room.ctypes, "CDLL", absent)
-    assert device_problem("cuda") == "there is no NVIDIA driver"
-
-
-def test_metal_needs_apple_silicon(monkeypatch):
-    for system, machine, problem in [("Darwin", "arm64", False), ("Darwin", "x86_64", True), ("Linux", "arm64", True)]:
-        monkeypatch.setattr(room.platform, "system", lambda system=system: system)
-        monkeypatch.setattr(room.platform, "machine", lambda machine=machine: machine)
-        assert bool(device_problem("mps")) is problem
-
-
-def test_the_room_and_the_cheap_checks_import_nothing_heavy():
-    program = """
-import sys
-from kokoro_common.engine import engine
-engine.device_problem("cuda"), engine.device_problem("mps"), engine.choose_device("cpu")
-assert not sys.modules.keys() & {"torch", "kokoro", "numpy", "transformers", "loguru"}
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_the_kernel_caches_are_bounded_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-    monkeypatch.setenv("LRU_CACHE_CAPACITY", "99")
-    room.prepare_environment()
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == room.ENVIRONMENT["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "8"
-    assert os.environ["LRU_CACHE_CAPACITY"] == "99"
-
-
-BY_HAND = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from kokoro_common.engine import engine
-print("begun", flush=True)
-engine.begin_with_environment()
-import os
-print(os.getpid(), sys.argv[2:], {name: os.environ.get(name) for name in engine.ENVIRONMENT})
-assert "torch" not in sys.modules
-"""
-
-
-def run_by_hand(tmp_path, **environment):
-    program = tmp_path / "program.py"
-    program.write_text(BY_HAND)
-    clean = {name: value for name, value in os.environ.items() if name not in room.ENVIRONMENT}
-    started = subprocess.Popen(
-        [sys.executable, "-W", "error", str(program), str(ROOT), "an argument", "-x"],
-        env={**clean, **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return started.communicate(timeout=30)[0].splitlines(), started.pid
-
-
-def test_a_program_started_by_hand_begins_again_with_the_environment(tmp_path):
-    (*begun, last), pid = run_by_hand(tmp_path)
-    assert begun == ["begun", "begun"]
-    assert last == f"{pid} {['an argument', '-x']} {room.ENVIRONMENT}"
-
-
-def test_what_the_user_has_set_stays_and_nothing_begins_twice_without_need(tmp_path):
-    own = {**room.ENVIRONMENT, "MALLOC_ARENA_MAX": "3"}
-    (*begun, last), pid = run_by_hand(tmp_path, **own)
-    assert begun == ["begun"]
-    assert last == f"{pid} {['an argument', '-x']} {own}"
-
-
-def test_processes_without_an_engine_do_without_its_environment():
-    environment = {**room.ENVIRONMENT, "MALLOC_ARENA_MAX": "3", "HOME": "/"}
-    assert room.without_engine(environment) == {"MALLOC_ARENA_MAX": "3", "HOME": "/"}

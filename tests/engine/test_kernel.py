@@ -66,7 +66,8 @@ class Bench:
     def __init__(self, toy):
         import torch
 
-        from kokoro_common.engine.network import Decoder, Network
+        from kokoro_common.engine.decoder import TorchDecoder
+        from kokoro_common.engine.network import Network
 
         self.config = json.loads(toy.config_path.read_text("utf-8"))
         self.network = Network(self.config, str(toy.weights_path), "cpu")
@@ -79,11 +80,13 @@ class Bench:
             prosody = self.network.prosody([[0, *(known[each] for each in text if each in known), 0]], style, [1.0])
             source = self.network.source(prosody.f0, prosody.units, [number])
             self.phrases.append((prosody.asr, prosody.f0, prosody.energy, style, source, prosody.units))
-        plain = Decoder(self.weights, self.config["istftnet"], torch.float32)
+        plain = TorchDecoder(self.weights, self.config["istftnet"], torch.float32)
         self.expected = [self.audio(plain, phrase) for phrase in self.phrases]
 
     def decoder(self, library, precision="fp32"):
-        return kernel.Decoder(library, self.weights, self.config["istftnet"], precision)
+        from kokoro_common.engine.kernel_decoder import KernelDecoder
+
+        return KernelDecoder(library, self.weights, self.config["istftnet"], precision)
 
     def audio(self, decoder, phrase):
         (audio,) = self.network.waveform(decoder.decode(*phrase), phrase[-1])

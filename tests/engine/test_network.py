@@ -35,9 +35,9 @@ def decoder_weights(network):
 def decoder(decoder_weights, config):
     import torch
 
-    from kokoro_common.engine.network import Decoder
+    from kokoro_common.engine.decoder import TorchDecoder
 
-    return Decoder(decoder_weights, config["istftnet"], torch.float32)
+    return TorchDecoder(decoder_weights, config["istftnet"], torch.float32)
 
 
 class Upstream:
@@ -188,13 +188,13 @@ def test_in_a_batch_each_phrase_is_what_it_is_alone(network, decoder, pack):
 def test_bfloat16_convolutions_are_near(network, decoder, decoder_weights, config, pack):
     import torch
 
-    from kokoro_common.engine.network import Decoder
+    from kokoro_common.engine.decoder import TorchDecoder
 
     prosody = network.prosody([ids_of(6)], pack[5], [1.0])
     source = network.source(prosody.f0, prosody.units, [0])
     arguments = (prosody.asr, prosody.f0, prosody.energy, pack[5], source, prosody.units)
     exact = decoder.decode(*arguments)
-    near = Decoder(decoder_weights, config["istftnet"], torch.bfloat16).decode(*arguments)
+    near = TorchDecoder(decoder_weights, config["istftnet"], torch.bfloat16).decode(*arguments)
     assert near.dtype == torch.float32 and not torch.equal(near, exact)
     assert noise_below_signal(near, exact) > 30
 
@@ -203,7 +203,7 @@ def test_bfloat16_convolutions_are_near(network, decoder, decoder_weights, confi
 def test_what_a_style_says_is_kept_for_the_latest(decoder):
     import torch
 
-    from kokoro_common.engine.network import STYLES_KEPT
+    from kokoro_common.engine.decoder import STYLES_KEPT
 
     styles = torch.randn(STYLES_KEPT + 5, 128)
     terms = [decoder._terms(style) for style in styles]
@@ -297,10 +297,11 @@ def test_a_file_of_something_else_is_refused(content, config, tmp_path):
 WITHOUT_KOKORO = """
 import json, sys
 import torch
-from kokoro_common.engine.network import Decoder, Network
+from kokoro_common.engine.decoder import TorchDecoder
+from kokoro_common.engine.network import Network
 config = json.load(open(sys.argv[1], encoding="utf-8"))
 network = Network(config, sys.argv[2], "cpu")
-decoder = Decoder(network.take_decoder_weights(), config["istftnet"], torch.float32)
+decoder = TorchDecoder(network.take_decoder_weights(), config["istftnet"], torch.float32)
 style = torch.zeros(1, 256)
 prosody = network.prosody([[0, 5, 0]], style, [4.0])
 source = network.source(prosody.f0, prosody.units, [0])

@@ -18,7 +18,7 @@ from collections import Counter
 import numpy as np
 
 from kokoro_common import __version__
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon.record import note_of
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.text.speech import Speech
 from kokoro_common.wire.codec import Decoder, encode
@@ -135,7 +135,7 @@ def flood(token: bytes, port: int, count: int) -> list[Client]:
 
 def main(path: str, count: int, rounds: int) -> None:
     runtime = RuntimeDirectory(path)
-    record = daemon.note_of(runtime, "voice-af_heart").record
+    record = note_of(runtime, "voice-af_heart").record
     assert record is not None
     results: list[Client] = []
     for _ in range(rounds):

@@ -9,11 +9,11 @@ if "-c" not in ARGUMENTS:
     os.execv(PYTHON, [PYTHON, *ARGUMENTS])  # another program of the server that was told to use us
 
 sys.path.insert(0, ROOT)
-from kokoro_common.engine import espeak  # noqa: E402
+from kokoro_common.engine import espeak_worker  # noqa: E402
 from kokoro_common.phonemes import espeak_process as espeak_g2p  # noqa: E402
 
-espeak._SECONDS = espeak_g2p.SECONDS = 1
-speak, phonemes = espeak._Library.speak, espeak_g2p._phonemes
+espeak_worker.CHILD_SECONDS = espeak_g2p.SECONDS = 1
+speak, phonemes = espeak_worker.EspeakLibrary.speak, espeak_g2p._phonemes
 
 
 def break_at(text):
@@ -33,7 +33,7 @@ def fragile_phonemes(backends, options, text):
     return phonemes(backends, options, text)
 
 
-espeak._Library.speak, espeak_g2p._phonemes = fragile_speak, fragile_phonemes
+espeak_worker.EspeakLibrary.speak, espeak_g2p._phonemes = fragile_speak, fragile_phonemes
 code = ARGUMENTS.index("-c") + 1
 sys.argv = ARGUMENTS[code:]
 exec(ARGUMENTS[code])

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.wire.messages import Ping, Pong
 from tests.conftest import ROOT, World
@@ -100,7 +100,7 @@ def test_a11_an_engine_that_works_is_left_alone(world: World, shown: Shown) -> N
         world.start_stub_server(ODD)
         pid = model_pid(world)
         speaking = world.popen("-o", "/dev/null", "hello")
-        connection = daemon.connect(RuntimeDirectory(str(world.runtime)), "model")
+        connection = starter.connect(RuntimeDirectory(str(world.runtime)), "model")
         assert connection is not None
         while speaking.poll() is None:
             began = time.monotonic()

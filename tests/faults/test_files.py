@@ -29,12 +29,13 @@ import psutil
 import pytest
 
 from kokoro_common.client.client import Client
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.engine.engine import KokoroEngine
 from kokoro_common.engine.tuning import Choice
 from kokoro_common.errors import ModelUnavailable, UnknownVoice
-from kokoro_common.hub.cache import Hub, Manifest, load_manifest
+from kokoro_common.hub.download import Hub
+from kokoro_common.hub.manifest import Manifest, load_manifest
 from kokoro_common.settings import Settings, resolve
 from kokoro_common.synthesis import loader as loader_module
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded
@@ -59,11 +60,11 @@ from kokoro_common.wire.messages import (
 )
 from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
+from tests.helpers.hub_setting import BELLA, CONFIG, HEART, MODEL, Setting, contents
 from tests.helpers.kokoro_world import connect_to_hub, hub_of
 from tests.helpers.local_hub import LocalHub
 from tests.helpers.small_disk import fill, small_disk
 from tests.helpers.toy_kokoro import ToyKokoro
-from tests.hub.test_cache import BELLA, CONFIG, HEART, MODEL, Setting, contents
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -491,9 +492,9 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
     assert world.say("-o", "x.wav", "warm up").returncode == 0
     runtime = RuntimeDirectory(str(world.runtime))
     speaker, model, voice = (
-        daemon.connect(runtime, "voice-af_heart"),
-        daemon.connect(runtime, "model"),
-        daemon.connect(runtime, "model", "voice"),
+        starter.connect(runtime, "voice-af_heart"),
+        starter.connect(runtime, "model"),
+        starter.connect(runtime, "model", "voice"),
     )
     assert speaker is not None and model is not None and voice is not None
     client = Client(resolve(environ=world.environment))
@@ -723,11 +724,11 @@ def test_c5_no_bad_file_is_ever_visible_under_its_name(
 # One process that has imported everything forks those that fetch: hundreds of starts would be minutes of imports.
 FETCHERS = """
 import errno, os, signal, sys
-from kokoro_common.hub import cache as hub_module
 from kokoro_common.errors import ModelUnavailable
-from kokoro_common.hub.cache import Hub, load_manifest
+from kokoro_common.hub.download import Hub, quieten_huggingface_hub
+from kokoro_common.hub.manifest import load_manifest
 manifest, cache, *names = sys.argv[1:]
-Hub(load_manifest(manifest), cache, False)  # tells huggingface_hub, not yet imported, to ask nothing of its own
+quieten_huggingface_hub()
 import huggingface_hub.errors, huggingface_hub.utils, httpx2
 # Without the certificates of the world, which each process would read for a third of a second.
 huggingface_hub.set_client_factory(lambda: httpx2.Client(verify=False, follow_redirects=True))
@@ -1008,7 +1009,7 @@ def test_c14_no_language_fetches_anything_when_it_is_first_spoken(tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     spoken, lacking, calls = json.loads(done.stdout.splitlines()[-1])
-    own = ("ldconfig", "uname", "espeak_g2p.serve()")  # of ctypes, platform and our own worker
+    own = ("ldconfig", "uname", "phonemes.espeak_process")  # of ctypes, platform and our own worker
     foreign = [call for call in calls if not any(name in call for name in own)]
     wanted = rounds * (9 - len(lacking))
     shown("C14", "spoken without a process or a connection", spoken - len(foreign), of=wanted, lacking=lacking,
@@ -1110,20 +1111,20 @@ def test_c15_copies_of_killed_servers_are_swept(world: World, shown: Shown) -> N
     runtime = RuntimeDirectory(str(world.runtime))
     held = most = 0
     for _ in range(times(100)):
-        server = daemon.Program(
+        server = starter.Program(
             name="model", path=str(program), environment=world.environment,
             stderr_path=str(world.cache / "logs" / "stderr"),
         )  # fmt: skip
-        daemon.ensure(runtime, server).close()
+        starter.ensure(runtime, server).close()
         copies = len(os.listdir(world.runtime / "espeak"))
         most = max(most, copies)
         held += 1 <= copies <= 4
         for process in world.servers():
             process.kill()
             process.wait(10)
-        assert daemon.clear_away(runtime, "model")  # five deaths in a minute would be too many
+        assert starter.clear_away(runtime, "model")  # five deaths in a minute would be too many
     shown("C15", "directories of killed servers", held, of=times(100), most=most)
-    daemon.ensure(runtime, server).close()
+    starter.ensure(runtime, server).close()
     assert world.say("--shutdown", "-q").returncode == 0
     assert not (world.runtime / "espeak").exists()
 

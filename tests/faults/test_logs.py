@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.logs import BURST, FILES, MAX_KEPT, JsonLines, LogFile, is_line
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.text.speech import Speech
@@ -211,19 +211,19 @@ def test_f3_forged_lines(tmp_path: Path, shown: Shown) -> None:
 @pytest.fixture
 def failing_world(world: World) -> World:
     (world.cache / "logs").mkdir(parents=True)
-    program = daemon.Program(
+    program = starter.Program(
         name="model",
         path=str(HERE / "failing_model_server.py"),
         environment=world.environment,
         stderr_path=str(world.cache / "logs" / "model_server.stderr"),
     )
-    daemon.ensure(RuntimeDirectory(str(world.runtime)), program).close()
+    starter.ensure(RuntimeDirectory(str(world.runtime)), program).close()
     return world
 
 
 def speak(world: World, text: str, **route: Any) -> Finished | Cancelled | Failed:
     """Straight to the voice server: an utterance takes a hundredth of the time of a say.py."""
-    connection = daemon.connect(RuntimeDirectory(str(world.runtime)), f"voice-{VOICE}")
+    connection = starter.connect(RuntimeDirectory(str(world.runtime)), f"voice-{VOICE}")
     assert connection is not None
     utterance = os.urandom(16).hex()
     connection.send(

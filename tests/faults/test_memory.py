@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.soak import Bounds, Run, bounds_of, judge, soak
 from benchmarks.soaked_servers import LEAK, STUB
-from kokoro_common.engine.engine import ENVIRONMENT
+from kokoro_common.daemon.model_server import ENVIRONMENT
 from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
 from tests.helpers.toy_kokoro import ToyKokoro

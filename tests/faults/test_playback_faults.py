@@ -24,10 +24,9 @@ from kokoro_common.text.speech import Speech
 from kokoro_common.wire.messages import Route
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
-from tests.helpers.recorder import BLOCK_FRAMES, Recorder, ramp
+from tests.helpers.recorder import BLOCK_FRAMES, Recorder, feed_all, ramp
 from tests.helpers.stub_engine import SILENCE, decode_samples, tag_of
 from tests.helpers.stub_model_server import FRAMES_PER_CHARACTER
-from tests.sound.test_player import feed_all
 
 pytestmark = pytest.mark.timeout(900)
 

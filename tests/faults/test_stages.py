@@ -18,7 +18,8 @@ import numpy as np
 import psutil
 import pytest
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
+from kokoro_common.daemon.record import note_of
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.text.chunker import Chunker
 from kokoro_common.voices.catalogue import VOICES
@@ -63,7 +64,7 @@ class StagedWorld(World):
         return Stop(self.stages, stage, time)
 
     def connect_to_model(self) -> Connection:
-        connection = daemon.connect(RuntimeDirectory(str(self.runtime)), "model")
+        connection = starter.connect(RuntimeDirectory(str(self.runtime)), "model")
         assert connection is not None, "no model server answers"
         return connection
 
@@ -99,7 +100,7 @@ class StagedWorld(World):
     def orphans(self) -> list[psutil.Process]:
         """Live servers that are not those which the locks name."""
         runtime = RuntimeDirectory(str(self.runtime))
-        notes = [daemon.note_of(runtime, name.removesuffix(".lock")) for name in runtime.names() if ".lock" in name]
+        notes = [note_of(runtime, name.removesuffix(".lock")) for name in runtime.names() if ".lock" in name]
         known = {note.record.pid for note in notes if note.record is not None}
         return [process for process in self.servers() if process.pid not in known]
 

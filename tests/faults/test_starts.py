@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import record
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from tests.conftest import ROOT, World
 from tests.faults.conftest import Shown, times
@@ -105,7 +105,7 @@ def test_a9_a_server_that_dies_at_its_start_is_given_up_with_its_last_words(worl
     starter = world.path / "starter.py"
     starter.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        f"from kokoro_common.client import client; client.MODEL_PROGRAM = {str(program)!r}\n"
+        f"from kokoro_common.daemon import model_server; model_server.MODEL_PROGRAM = {str(program)!r}\n"
         "import say; say.command()\n"
     )
     world.environment["STARTS"] = str(world.path / "starts")
@@ -130,6 +130,6 @@ def test_a9_a_server_that_dies_at_its_start_is_given_up_with_its_last_words(worl
 def test_a9_deaths_are_forgotten_after_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     deaths = tuple((now - 60.5 + seconds, "why") for seconds in range(5))
-    assert daemon.Note(deaths=deaths).recent_deaths() == 4
+    assert record.Note(deaths=deaths).recent_deaths() == 4
     runtime = RuntimeDirectory(str(world.runtime))
-    assert daemon.deaths(runtime) == 0
+    assert record.deaths(runtime) == 0

@@ -21,8 +21,8 @@ import psutil
 import pytest
 
 from kokoro_common.client.client import Client, TextSource
+from kokoro_common.daemon.record import ServerRecord
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.daemon.starter import ServerRecord
 from kokoro_common.errors import KokoroError
 from kokoro_common.settings import resolve
 from kokoro_common.text.speech import Speech

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from kokoro_common.client.client import Client, Listener, TextSource
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError
 from kokoro_common.phonemes.g2p import ESPEAK_LANGUAGES, G2P
@@ -94,13 +94,13 @@ def g2p_world(world: World) -> World:
 
 def start_g2p_server(world: World) -> World:
     (world.cache / "logs").mkdir(parents=True)
-    program = daemon.Program(
+    program = starter.Program(
         name="model",
         path=str(HERE / "g2p_model_server.py"),
         environment=world.environment,
         stderr_path=str(world.cache / "logs" / "model_server.stderr"),
     )
-    daemon.ensure(RuntimeDirectory(str(world.runtime)), program).close()
+    starter.ensure(RuntimeDirectory(str(world.runtime)), program).close()
     _, first = speak(world, "uno", engine="kokoro", lang="e")  # English takes ten seconds more
     assert isinstance(first, Finished), first
     return world
@@ -196,7 +196,7 @@ TAKEN: dict[str, list[object]] = {
 
 def answer_to(world: World, **fields: object) -> str:
     """What becomes of a Speak with these fields, as JSON and nothing else made it: the last message, or "closed"."""
-    connection = daemon.connect(RuntimeDirectory(str(world.runtime)), "voice-af_heart")
+    connection = starter.connect(RuntimeDirectory(str(world.runtime)), "voice-af_heart")
     assert connection is not None
     utterance = os.urandom(16).hex()
     plain = {"type": "Speak", "utterance": utterance, "voice": "af_heart", "lang": "a", "engine": "espeak"}

@@ -18,10 +18,10 @@ from kokoro_common.wire import messages as protocol
 kokoro_common.__version__ = os.environ["VERSION"]
 protocol.PROTOCOL = int(os.environ["PROTOCOL"])
 
-from kokoro_common.client import client  # noqa: E402
+from kokoro_common.daemon import model_server as model_server_start  # noqa: E402
 from kokoro_common.voices.catalogue import VOICES  # noqa: E402
 
-client.MODEL_PROGRAM = __file__
+model_server_start.MODEL_PROGRAM = __file__
 
 if __name__ == "__main__":
     if os.environ.pop("SAY", ""):
@@ -32,7 +32,7 @@ if __name__ == "__main__":
         import voice_server
         from tests.helpers.recorder_voice_server import RecordedVoiceServer
 
-        client.MODEL_PROGRAM = __file__
+        model_server_start.MODEL_PROGRAM = __file__
         sys.exit(voice_server.main(server=RecordedVoiceServer))
     import model_server
     from tests.helpers.stub_model_server import StubModelServer

@@ -64,7 +64,7 @@ class LocalHub:
         self.times: int | None = None  # how many more requests are faulty; None: all
 
     def __enter__(self) -> LocalHub:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("HandlerOf", (Handler,), {"hub": self}))
         self._server.daemon_threads = False  # server_close waits for every handler
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
@@ -135,96 +135,99 @@ def _sha256(content: Content) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _handler_of(hub: LocalHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: a connection per request, so no handler outlives its request
-        def log_message(self, *_: object) -> None:
-            pass
+class Handler(BaseHTTPRequestHandler):
+    """HTTP/1.0: a connection per request, so no handler outlives its request."""
 
-        def do_HEAD(self) -> None:
+    hub: LocalHub  # set in a subclass for each hub
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        # clients hang up on faults, and are killed
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.answer()
 
-        def do_GET(self) -> None:
-            # clients hang up on faults, and are killed
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self.answer()
+    def answer(self) -> None:
+        self.hub.requests.append((self.command, self.path))
+        if "Authorization" in self.headers:
+            self.hub.authorized.append(self.path)
+        if "Range" in self.headers:
+            self.hub.ranges.append(self.headers["Range"])
+        content = self.hub.content_at(self.path)
+        if content is None:
+            self.send_empty(404, {"X-Error-Code": "EntryNotFound"})
+            return
+        faulty = self.hub.is_faulty(self.command)
+        if faulty and self.hub.silent:
+            self.hub.closing.wait()
+        elif faulty and self.command in self.hub.status:
+            self.send_empty(
+                self.hub.status[self.command], {"Retry-After": self.hub.retry_after} if self.hub.retry_after else {}
+            )
+        elif faulty and self.hub.html:
+            self.send_page()
+        else:
+            self.send_file(content, faulty)
 
-        def answer(self) -> None:
-            hub.requests.append((self.command, self.path))
-            if "Authorization" in self.headers:
-                hub.authorized.append(self.path)
-            if "Range" in self.headers:
-                hub.ranges.append(self.headers["Range"])
-            content = hub.content_at(self.path)
-            if content is None:
-                self.send_empty(404, {"X-Error-Code": "EntryNotFound"})
+    def send_file(self, content: Content, faulty: bool) -> None:
+        size = len(content) if isinstance(content, bytes) else os.path.getsize(content)
+        if faulty and self.hub.too_long and self.command == "GET":
+            size *= 2
+        headers = {
+            "X-Repo-Commit": self.hub.revision,
+            "ETag": f'"{hashlib.sha256(self.path.encode()).hexdigest()}"',  # only has to differ from file to file
+            "Accept-Ranges": "bytes",
+        }
+        start = 0
+        if self.command == "GET" and (match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
+            start = int(match[1])
+            if start >= size:
+                self.send_empty(416, {"Content-Range": f"bytes */{size}"})
                 return
-            faulty = hub.is_faulty(self.command)
-            if faulty and hub.silent:
-                hub.closing.wait()
-            elif faulty and self.command in hub.status:
-                self.send_empty(hub.status[self.command], {"Retry-After": hub.retry_after} if hub.retry_after else {})
-            elif faulty and hub.html:
-                self.send_page()
-            else:
-                self.send_file(content, faulty)
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        self.send_response(206 if start else 200)
+        for name, value in {**headers, "Content-Length": str(size - start)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.send_body(content, start, faulty)
 
-        def send_file(self, content: Content, faulty: bool) -> None:
-            size = len(content) if isinstance(content, bytes) else os.path.getsize(content)
-            if faulty and hub.too_long and self.command == "GET":
-                size *= 2
-            headers = {
-                "X-Repo-Commit": hub.revision,
-                "ETag": f'"{hashlib.sha256(self.path.encode()).hexdigest()}"',  # only has to differ from file to file
-                "Accept-Ranges": "bytes",
-            }
-            start = 0
-            if self.command == "GET" and (match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
-                start = int(match[1])
-                if start >= size:
-                    self.send_empty(416, {"Content-Range": f"bytes */{size}"})
-                    return
-                headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-            self.send_response(206 if start else 200)
-            for name, value in {**headers, "Content-Length": str(size - start)}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.send_body(content, start, faulty)
+    def send_body(self, content: Content, start: int, faulty: bool) -> None:
+        if not isinstance(content, bytes):
+            with open(content, "rb") as file:
+                content = file.read()
+        if faulty and self.hub.wrong_bytes:
+            content = bytes(byte ^ 1 for byte in content)
+        if faulty and self.hub.too_long:
+            content += content
+        ends = [self.hub.cut_after, self.hub.reset_after, self.hub.stall_after] if faulty else []
+        end = min([start + end for end in ends if end is not None] + [len(content)])
+        for offset in range(start, end, BLOCK_BYTES):
+            self.wfile.write(content[offset : min(offset + BLOCK_BYTES, end)])
+        if faulty and self.hub.stall_after is not None:
+            self.hub.closing.wait()
+        if faulty and self.hub.reset_after is not None:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
-        def send_body(self, content: Content, start: int, faulty: bool) -> None:
-            if not isinstance(content, bytes):
-                with open(content, "rb") as file:
-                    content = file.read()
-            if faulty and hub.wrong_bytes:
-                content = bytes(byte ^ 1 for byte in content)
-            if faulty and hub.too_long:
-                content += content
-            ends = [hub.cut_after, hub.reset_after, hub.stall_after] if faulty else []
-            end = min([start + end for end in ends if end is not None] + [len(content)])
-            for offset in range(start, end, BLOCK_BYTES):
-                self.wfile.write(content[offset : min(offset + BLOCK_BYTES, end)])
-            if faulty and hub.stall_after is not None:
-                hub.closing.wait()
-            if faulty and hub.reset_after is not None:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
+    def send_page(self) -> None:
+        page = b"<html><body>Please log in to this network</body></html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(page)
 
-        def send_page(self) -> None:
-            page = b"<html><body>Please log in to this network</body></html>"
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(page)
-
-        def send_empty(self, status: int, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": "0"}.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-    return Handler
+    def send_empty(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
 
 @pytest.fixture

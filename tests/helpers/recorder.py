@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kokoro_common.errors import NoAudioDevice
-from kokoro_common.sound.player import _Resampled
+from kokoro_common.sound.portaudio import ResampledFill
 from kokoro_common.sound.samples import SAMPLE_RATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kokoro_common.sound.player import Fill
+    from typing import Any
+
+    from kokoro_common.sound.player import Fill, Player
 
 Float = NDArray[np.float32]
 
@@ -30,6 +32,21 @@ BLOCK_FRAMES = 240
 def ramp(frames: int, first: int = 1, sign: int = 1) -> Float:
     """Each sample another 16-bit integer, none of them 0: a gap, a repeat or a foreign sample shows."""
     return (sign * (np.arange(first, first + frames) % 32_000 + 1) / 32_767).astype(np.float32)
+
+
+def feed_all(player: Player, *chunks: Float, device: str = "") -> None:
+    """Begins a run, feeds all of it and finishes it, for `play`."""
+    player.begin(device)
+    for chunk in chunks:
+        player.feed(chunk)
+    player.finish()
+
+
+def no_device(match: str = "no audio device") -> Any:
+    """For `with`: NoAudioDevice is raised with this message."""
+    import pytest  # not in the servers that play to a recorder
+
+    return pytest.raises(NoAudioDevice, match=match)
 
 
 class Recorder:
@@ -117,7 +134,7 @@ class RecorderStream:
         self.stopping = False
         self.closed = False
         self._recorder = recorder
-        self._fill = fill if recorder.sample_rate == SAMPLE_RATE else _Resampled(fill, recorder.sample_rate)
+        self._fill = fill if recorder.sample_rate == SAMPLE_RATE else ResampledFill(fill, recorder.sample_rate)
         self._finished = finished
         self._thread: threading.Thread | None = None
 

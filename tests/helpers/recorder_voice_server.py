@@ -18,15 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import numpy as np
 
 import voice_server
-from kokoro_common.client import client
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import life, model_server
 from kokoro_common.sound.player import Player
 from kokoro_common.speaking import turns
 from kokoro_common.speaking.turn import Turn
 from tests.helpers.recorder import Recorder, RecorderStream
 from tests.helpers.stage import reached
 
-client.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
+model_server.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
 
 
 class StagedRecorder(Recorder):
@@ -79,7 +78,7 @@ class StagedTurn(Turn):
         super().cancel()
 
 
-class StagedLife(daemon.Life):
+class StagedLife(life.Life):
     def leave(self) -> None:
         super().leave()
         reached("V7")
@@ -88,5 +87,5 @@ class StagedLife(daemon.Life):
 if __name__ == "__main__":
     reached("V1")
     turns.Turn = StagedTurn  # type: ignore[misc]
-    daemon.Life = StagedLife  # type: ignore[misc]
+    life.Life = StagedLife  # type: ignore[misc]
     sys.exit(voice_server.main(server=RecordedVoiceServer))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import model_server
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import life
 from kokoro_common.engine.tuning import Choice
 from kokoro_common.phonemes.spoken import Spoken
 from kokoro_common.sound.samples import Sound
@@ -95,7 +95,7 @@ class StagedScheduler(Scheduler):
             reached("M8")
 
 
-class StagedLife(daemon.Life):
+class StagedLife(life.Life):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         reached("M2")
@@ -128,7 +128,7 @@ def send_frame(connection: Connection, frame: bytes) -> None:
 
 if __name__ == "__main__":
     reached("M1")
-    daemon.Life = StagedLife  # type: ignore[misc]
+    life.Life = StagedLife  # type: ignore[misc]
     model_server.Switchboard = StagedSwitchboard  # type: ignore[misc]
     model_server.Loader = StagedLoader  # type: ignore[misc]
     loader.make_engine = lambda *_, **__: (StubKokoro(), Choice(precision="fp32", reason="the stub"))  # type: ignore

@@ -13,12 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import say
 from kokoro_common.client import client
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import model_server, starter
 from kokoro_common.wire.connection import Connection
 from kokoro_common.wire.messages import AudioChunk, EndOfText, Hello, Message, Started
 from tests.helpers.stage import reached
 
-client.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
+model_server.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
 
 
 class StagedConversation(client._Conversation):
@@ -28,9 +28,9 @@ class StagedConversation(client._Conversation):
         super()._hear(message, payload)
 
 
-def ready_port(program: daemon.Program, ready: int) -> int:
+def ready_port(program: starter.Program, ready: int) -> int:
     reached("C1")
-    return ready_port_of_daemon(program, ready)
+    return ready_port_of_starter(program, ready)
 
 
 def send(connection: Connection, message: Message, payload: bytes = b"") -> None:
@@ -43,6 +43,6 @@ def send(connection: Connection, message: Message, payload: bytes = b"") -> None
 
 if __name__ == "__main__":
     client._Conversation = StagedConversation  # type: ignore[misc]
-    ready_port_of_daemon, daemon._ready_port = daemon._ready_port, ready_port
+    ready_port_of_starter, starter._ready_port = starter._ready_port, ready_port
     send_of_connection, Connection.send = Connection.send, send  # type: ignore[method-assign]
     say.command()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from kokoro_common.daemon import process
-from kokoro_common.daemon import starter as daemon
+from kokoro_common.daemon import process, starter
+from kokoro_common.daemon.record import Note, ServerRecord, write_note
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.wire.messages import Ping, Pong
@@ -188,7 +188,7 @@ def test_ping_is_answered_by_both_servers(world: World) -> None:
     assert world.say("-o", "x.wav", "hello").returncode == 0
     runtime = RuntimeDirectory(str(world.runtime))
     for name in ("model", "voice-af_heart"):
-        connection = daemon.connect(runtime, name)
+        connection = starter.connect(runtime, name)
         assert connection is not None
         connection.send(Ping())
         assert connection.receive(5)[0] == Pong(done=1)
@@ -196,7 +196,7 @@ def test_ping_is_answered_by_both_servers(world: World) -> None:
 
 
 def test_only_the_model_server_has_the_engines_environment_however_it_was_started(stub_world: World) -> None:
-    from kokoro_common.engine.engine import ENVIRONMENT
+    from kokoro_common.daemon.model_server import ENVIRONMENT
 
     def environments(kind: str) -> list[dict[str, str]]:
         return [server.environ() for server in stub_world.servers() if kind in " ".join(server.cmdline())]
@@ -218,8 +218,8 @@ def test_only_a_server_that_takes_calls_and_says_nothing_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: bool
 ) -> None:
     """One that refuses them may listen in another network namespace."""
-    monkeypatch.setattr(daemon, "BUSY_SECONDS", 0.1)
-    monkeypatch.setattr(daemon, "LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(starter, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(starter, "LEAVING_SECONDS", 0.1)
     runtime = RuntimeDirectory(str(tmp_path / "runtime"))
     held = runtime.lock("model.lock", wait=False)
     assert held is not None
@@ -230,9 +230,9 @@ def test_only_a_server_that_takes_calls_and_says_nothing_is_ended(
         port = listener.getsockname()[1]
         if not listens:
             listener.close()
-        record = daemon.ServerRecord(pid=idle.pid, port=port, started=process.start_of(idle.pid))
-        daemon._write_note(runtime, held, daemon.Note(record=record))
+        record = ServerRecord(pid=idle.pid, port=port, started=process.start_of(idle.pid))
+        write_note(runtime, held, Note(record=record))
         with pytest.raises(ServersUnreachable):
-            daemon.clear_away(runtime, "model")
+            starter.clear_away(runtime, "model")
         assert (idle.poll() is not None) == listens
     os.close(held)

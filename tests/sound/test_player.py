@@ -5,31 +5,26 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import itertools
-import os
 import random
-import signal
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from kokoro_common.errors import NoAudioDevice
 from kokoro_common.sound import player as playback
 from kokoro_common.sound.player import Player
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler, to_pcm16
-from tests.helpers.recorder import BLOCK_FRAMES, Float, Recorder, ramp
-from tests.helpers.silent_card import Capture, SilentCard
+from tests.helpers.recorder import BLOCK_FRAMES, Float, Recorder, feed_all, no_device, ramp
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kokoro_common.sound.player import Fill
 
 
 def pieces(samples: Float, sizes: list[int]) -> Iterator[Float]:
@@ -38,14 +33,6 @@ def pieces(samples: Float, sizes: list[int]) -> Iterator[Float]:
         size = sizes.pop(0) if sizes else len(samples)
         yield samples[start : start + size]
         start += size
-
-
-def feed_all(player: Player, *chunks: Float, device: str = "") -> None:
-    """A run for `play`."""
-    player.begin(device)
-    for chunk in chunks:
-        player.feed(chunk)
-    player.finish()
 
 
 def assert_sound(recorder: Recorder, expected: Float) -> None:
@@ -122,7 +109,7 @@ def test_a_gap_of_the_device_is_an_underflow_in_speech_and_nowhere_else(rate: in
     recorder = Recorder(speed=20, sample_rate=rate)
     count = itertools.count()
 
-    def late(fill: playback.Fill, finished: Any, device: str) -> Any:
+    def late(fill: Fill, finished: Any, device: str) -> Any:
         """A device that says so before its first block, before the 20th and 30th, and at the end before each."""
 
         def fill_late(block: memoryview, now: float, dac: float, gap: bool = False) -> None:
@@ -139,16 +126,6 @@ def test_a_gap_of_the_device_is_an_underflow_in_speech_and_nowhere_else(rate: in
     feed_all(player, samples)
     assert player.play()
     assert player.underflows == 0
-
-
-def test_portaudios_flag_reaches_the_player(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = [fake_stream()]
-    gaps = []
-    playback._PortAudioStream(lambda *arguments: gaps.append(arguments[3]), lambda: None, "")
-    callback = fake_sounddevice.RawOutputStream.call_args.kwargs["callback"]
-    for flag in (False, True):
-        callback(bytearray(480), 240, mock.Mock(), mock.Mock(output_underflow=flag))
-    assert gaps == [False, True]
 
 
 def test_runs_follow_each_other_and_between_them_nothing_is_open(player: Player, recorder: Recorder) -> None:
@@ -443,10 +420,6 @@ def test_a_run_can_be_paused_before_it_sounds_and_aborted_then(
 # Losses
 
 
-def no_device(match: str = "no audio device") -> Any:
-    return pytest.raises(NoAudioDevice, match=match)
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_a_lost_device_that_comes_back_goes_on_where_the_ear_was(
     seed: int, player: Player, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
@@ -672,415 +645,7 @@ def test_two_players_play_at_once(recorder: Recorder) -> None:
         assert_sound(each, ramp(20_000, first=number))
 
 
-# The real opener, with a PortAudio that refuses
-
-
-class PortAudioError(Exception):
-    pass
-
-
-@pytest.fixture
-def fake_sounddevice(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
-    names = [
-        {"name": "attic", "max_output_channels": 2, "hostapi": 0},
-        {"name": "microphone", "max_output_channels": 0, "hostapi": 0},
-        {"name": "cellar", "max_output_channels": 2, "hostapi": 0},
-    ]
-
-    def query_devices(device: int | None = None, kind: str = "") -> Any:
-        return names[2] if kind else names if device is None else names[device]
-
-    fake = mock.Mock(PortAudioError=PortAudioError, _initialized=1)
-    fake.query_devices.side_effect = query_devices
-    fake.query_hostapis.return_value = {"name": "ALSA"}
-    monkeypatch.setitem(sys.modules, "sounddevice", fake)
-    monkeypatch.setattr(playback, "_alsa_is_empty", lambda: False)
-    monkeypatch.setattr(playback._PortAudioStream, "count", 0)
-    monkeypatch.setattr(playback._PortAudioStream, "stale", False)
-    return fake
-
-
-def real_stream(device: str = "") -> playback._PortAudioStream:
-    return playback._PortAudioStream(lambda *_: None, lambda: None, device)
-
-
-def opened_rates(fake: mock.Mock) -> list[int | None]:
-    return [call.kwargs["samplerate"] for call in fake.RawOutputStream.call_args_list]
-
-
-def fake_stream(rate: float = 24_000.0) -> mock.Mock:
-    return mock.Mock(samplerate=rate, device=0, time=1.5)
-
-
-MISSING = PortAudioError("Error querying device -1")
-UNKNOWN = ValueError("No output device matching 'loft'")
-
-
-def test_a_device_that_refuses_24_khz_is_opened_at_its_own_rate(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = [PortAudioError("Invalid sample rate"), fake_stream(48_000.0)]
-    assert isinstance(real_stream()._fill, playback._Resampled)
-    assert opened_rates(fake_sounddevice) == [24_000, None]
-    fake_sounddevice._terminate.assert_not_called()
-
-
-def test_a_device_plugged_in_since_is_found(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = [MISSING, MISSING, fake_stream()]
-    real_stream()
-    fake_sounddevice.assert_has_calls([mock.call._terminate(), mock.call._initialize()])
-
-
-def test_portaudio_is_not_initialized_anew_under_an_open_stream(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = [fake_stream(), MISSING, MISSING, MISSING, MISSING, fake_stream()]
-    stream = real_stream()
-    with no_device():
-        real_stream()
-    playback.devices()
-    fake_sounddevice._terminate.assert_not_called()
-    assert stream.stop() == 1.5
-    fake_sounddevice.RawOutputStream.side_effect = [MISSING, MISSING, fake_stream()]
-    real_stream()
-    fake_sounddevice._terminate.assert_called_once()
-
-
-def test_after_a_loss_the_devices_are_listed_anew(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = [fake_stream(), fake_stream()]
-    stream = real_stream("attic")
-    assert stream.device == "attic, ALSA"
-    fake_sounddevice.RawOutputStream.call_args.kwargs["finished_callback"]()
-    stream.stop()
-    real_stream(stream.device).stop()
-    fake_sounddevice._terminate.assert_called_once()
-
-
-def test_without_any_device_the_remedy_is_named(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = MISSING
-    with no_device(r"no audio device \(.*-1\); plug one in, or write a file with -o out.wav"):
-        real_stream()
-
-
-def test_an_unknown_device_is_answered_with_the_known_ones(fake_sounddevice: mock.Mock) -> None:
-    fake_sounddevice.RawOutputStream.side_effect = UNKNOWN
-    player = Player()
-    player.begin("loft")
-    with no_device(r"'loft' does not name one audio device; choose from: attic, cellar$"):
-        player.play()
-
-
-def test_devices_are_listed_the_default_one_first(fake_sounddevice: mock.Mock) -> None:
-    assert playback.devices() == ["cellar (default)", "attic"]
-    fake_sounddevice._initialize.assert_called_once()
-    fake_sounddevice.query_devices.side_effect = MISSING
-    with no_device("plug one in"):
-        playback.devices()
-
-
-def test_without_portaudio_the_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
-    monkeypatch.setattr(playback, "_alsa_is_empty", lambda: False)
-    for use in real_stream, playback.devices:
-        with no_device(r"PortAudio is missing .*; install libportaudio2"):
-            use()
-
-
 def test_importing_the_room_imports_nothing_heavy() -> None:
-    code = "import sys, kokoro_common.sound.player\n"
+    code = "import sys, kokoro_common.sound.player, kokoro_common.sound.portaudio\n"
     code += "print({'numpy', 'sounddevice', 'soundfile', 'soxr'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
-
-
-# The real PortAudio on the silent card
-
-
-@contextlib.contextmanager
-def playing(card: SilentCard, script: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs the script with a `player`. Its standard input and output are pipes of lines."""
-    program = """
-        import os, sys, threading, time
-        import numpy as np
-        from kokoro_common.errors import NoAudioDevice
-        from kokoro_common.sound.player import Player, devices
-        from tests.helpers.recorder import ramp
-        from tests.sound.test_player import feed_all
-        player = Player()
-        def tell(*words):
-            print(*words, flush=True)
-        def play_in_background(*chunks):
-            global thread, result
-            result = []
-            begun = threading.Event()
-            feed_all(player, *chunks)
-            thread = threading.Thread(target=lambda: result.append(player.play(begun.set)))
-            thread.start()
-            begun.wait()
-    """
-    code = textwrap.dedent(program) + textwrap.dedent(script)
-    command = [sys.executable, "-c", code]
-    environment = os.environ | card.environment
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def answer(process: subprocess.Popen[str], line: str = "") -> str:
-    """The process's next line, once it was given one."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if line:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-    return process.stdout.readline().strip()
-
-
-def played(card: SilentCard, script: str) -> str:
-    """What the script prints, to its end."""
-    with playing(card, script) as process:
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        return out
-
-
-def joined(sounds: list[NDArray[np.int16]]) -> tuple[list[int], list[int]]:
-    """Pieces of a ramp, each put where it belongs; by how many frames they overlap (negative: what is missing)."""
-    whole: list[int] = []
-    overlaps = []
-    for sound in sounds:
-        overlap = len(whole) + 2 - int(sound[0])  # the ramp begins with 2
-        overlaps.append(overlap)
-        whole[len(whole) - max(overlap, 0) :] = sound.tolist()
-    return whole, overlaps[1:]
-
-
-def sounds(samples: NDArray[np.int16]) -> list[NDArray[np.int16]]:
-    """The stretches without silence."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], samples != 0, [False]])))
-    return [samples[start:end] for start, end in edges.reshape(-1, 2)]
-
-
-@pytest.mark.card
-def test_the_card_hears_three_chunks_sample_for_sample(silent_card: SilentCard) -> None:
-    script = """
-        feed_all(player, ramp(17_777), ramp(301, first=17_778), ramp(11_111, first=18_079))
-        tell(player.play(), player.heard, player.underflows, player.busy_since)
-    """
-    with silent_card.capture() as captured:
-        assert played(silent_card, script) == "True 29189 0 None\n"
-    assert [sound.tolist() for sound in sounds(captured.samples)] == [to_pcm16(ramp(29_189)).tolist()]
-
-
-@pytest.mark.card
-def test_the_card_goes_on_after_pauses_without_losing_a_sample(silent_card: SilentCard) -> None:
-    script = """
-        play_in_background(ramp(31_000))
-        for number in range(6):
-            time.sleep(0.05 + 0.023 * number)  # some phase or other
-            player.pause()
-            time.sleep(1.1 if number == 3 else 0.2)
-            player.resume()
-        thread.join()
-        tell(result, player.heard, player.underflows)
-    """
-    with silent_card.capture() as captured:
-        assert played(silent_card, script) == "[True] 31000 0\n"
-    whole, repeated = joined(sounds(captured.samples))
-    assert whole == to_pcm16(ramp(31_000)).tolist()
-    assert len(repeated) == 6
-    assert min(repeated) >= 0
-    assert max(repeated) <= 600, f"repeated {repeated}"  # PortAudio's block at LATENCY
-    gaps = np.diff(np.flatnonzero(captured.samples))
-    assert gaps.max() > SAMPLE_RATE
-
-
-@pytest.mark.card
-def test_the_card_drops_what_it_holds_at_an_abort_and_hears_the_next_run_whole(silent_card: SilentCard) -> None:
-    script = """
-        for number in range(6):
-            play_in_background(ramp(30_000))
-            time.sleep(0.15 + 0.047 * number)  # some phase or other
-            tell(player.heard)
-            player.abort()
-            thread.join()
-            feed_all(player, ramp(1_200, sign=-1))
-            assert (result, player.play()) == ([False], True)
-    """
-    with silent_card.capture() as captured:
-        heard = [int(line) for line in played(silent_card, script).split()]
-    old, new = sounds(np.maximum(captured.samples, 0)), sounds(np.minimum(captured.samples, 0))
-    assert [sound.tolist() for sound in new] == [to_pcm16(ramp(1_200, sign=-1)).tolist()] * 6
-    assert len(old) == 6
-    after = [len(sound) - position for sound, position in zip(old, heard, strict=True)]
-    assert max(after) < 1_200, f"frames after the abort: {after}"  # the device held 2,400 beyond what was heard
-
-
-@pytest.mark.card
-@pytest.mark.fault
-def test_a_sound_server_killed_in_mid_sentence_and_restarted_goes_on(silent_card: SilentCard) -> None:
-    script = """
-        play_in_background(ramp(31_000))
-        time.sleep(0.5)
-        tell("playing")
-        thread.join()
-        tell(result, player.heard, player.underflows)
-    """
-    before = Capture(os.environ | silent_card.environment)
-    with playing(silent_card, script) as process:
-        assert answer(process) == "playing"
-        silent_card.unplug()
-        before.end()
-        process.send_signal(signal.SIGSTOP)  # it shall not play before it is recorded
-        silent_card.plug_in()
-        with silent_card.capture() as after:
-            process.send_signal(signal.SIGCONT)
-            assert answer(process) == "[True] 31000 0"
-    heard = [*sounds(before.samples), *sounds(after.samples)]
-    assert heard[-1][-1] == 31_001
-    _, overlaps = joined(heard)
-    assert len(overlaps) == 1
-    assert overlaps[0] > -SAMPLE_RATE // 2, f"lost {-overlaps[0]} frames"
-
-
-@pytest.mark.card
-@pytest.mark.fault
-def test_a_sound_server_restarted_while_paused_goes_on(silent_card: SilentCard) -> None:
-    script = """
-        play_in_background(ramp(31_000))
-        time.sleep(0.5)
-        player.pause()
-        while player.busy_since is not None or player._playing:
-            time.sleep(0.01)
-        tell("paused")
-        sys.stdin.readline()
-        player.resume()
-        thread.join()
-        tell(result, player.heard)
-    """
-    with playing(silent_card, script) as process:
-        assert answer(process) == "paused"
-        silent_card.unplug()
-        silent_card.plug_in()
-        with silent_card.capture() as captured:
-            assert answer(process, "resume") == "[True] 31000"
-    assert sounds(captured.samples)[-1][-1] == 31_001
-
-
-@pytest.mark.card
-@pytest.mark.fault
-def test_a_card_that_does_not_come_back_fails_the_run_and_the_next_finds_a_new_one(silent_card: SilentCard) -> None:
-    script = """
-        from kokoro_common.sound import player as playback
-        playback.REOPEN_SECONDS = 0.5
-        feed_all(player, ramp(31_000))
-        try:
-            player.play(lambda: tell("playing"))
-        except NoAudioDevice as error:
-            tell(error)
-        sys.stdin.readline()
-        feed_all(player, ramp(1_200))
-        tell(player.play())
-    """
-    with playing(silent_card, script) as process:
-        assert answer(process) == "playing"
-        silent_card.unplug()
-        assert answer(process).startswith("the audio device was lost and did not come back; plug one in")
-        silent_card.plug_in()
-        with silent_card.capture() as captured:
-            assert answer(process, "go on") == "True"
-    assert [sound.tolist() for sound in sounds(captured.samples)] == [to_pcm16(ramp(1_200)).tolist()]
-
-
-@pytest.mark.card
-@pytest.mark.fault
-def test_a_card_that_hangs_fails_the_run(silent_card: SilentCard) -> None:
-    script = """
-        feed_all(player, ramp(240_000))
-        try:
-            player.play(lambda: tell("playing"))
-        except NoAudioDevice as error:
-            player.abort()
-            player.close()
-            tell(error)
-            os._exit(3)
-    """
-    with playing(silent_card, script) as process:
-        assert answer(process) == "playing"
-        silent_card.hang()
-        assert answer(process).startswith("the audio device hangs")
-        assert process.wait(10) == 3
-
-
-@pytest.mark.card
-@pytest.mark.fault
-def test_an_abort_does_not_wait_for_a_card_that_hangs(silent_card: SilentCard) -> None:
-    script = """
-        play_in_background(ramp(240_000))
-        tell("playing")
-        sys.stdin.readline()
-        player.abort()
-        while player.busy_since is None:  # until `play` is in PortAudio's abort, which takes 30 s
-            time.sleep(0.01)
-        feed_all(player, ramp(100))
-        player.pause()
-        player.abort()
-        tell(thread.is_alive())
-        os._exit(3)
-    """
-    with playing(silent_card, script) as process:
-        assert answer(process) == "playing"
-        silent_card.hang()
-        assert answer(process, "abort") == "True"
-        assert process.wait(10) == 3
-
-
-@pytest.mark.card
-def test_two_players_of_one_process_are_heard_at_once_and_whole(silent_card: SilentCard) -> None:
-    script = """
-        play_in_background(np.full(20_000, 1000 / 32_767, np.float32))
-        other = Player()
-        feed_all(other, np.full(5_000, 200 / 32_767, np.float32))
-        assert other.play()
-        thread.join()
-        tell(result)
-    """
-    with silent_card.capture() as captured:
-        assert played(silent_card, script) == "[True]\n"
-    (both,) = sounds(captured.samples)
-    assert np.count_nonzero(both == 1_200) == 5_000
-    assert np.count_nonzero(both == 1_000) == 15_000
-    assert len(both) == 20_000
-
-
-@pytest.mark.card
-def test_devices_of_the_card_can_be_asked_for_by_name(silent_card: SilentCard) -> None:
-    script = """
-        tell(devices())
-        feed_all(player, ramp(100), device="defa")
-        tell(player.play())
-        player.begin("cellar")
-        try:
-            player.play()
-        except NoAudioDevice as error:
-            tell(error)
-    """
-    assert played(silent_card, script).splitlines() == [
-        "['default (default)']",
-        "True",
-        "'cellar' does not name one audio device; choose from: default",
-    ]
-
-
-@pytest.mark.card
-def test_without_any_configured_sound_the_process_survives_and_says_so(silent_card: SilentCard) -> None:
-    silent_card.environment["ALSA_CONFIG_PATH"] = "/nonexistent"
-    script = """
-        for use in devices, lambda: (player.begin(), player.play()):
-            try:
-                use()
-            except NoAudioDevice as error:
-                tell(error)
-    """
-    lines = played(silent_card, script).splitlines()
-    assert [line.partition(" (")[0] for line in lines] == ["no audio device"] * 2

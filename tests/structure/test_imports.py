@@ -1,152 +1,67 @@
-"""The structure, held by tests: imports point downward, heavy modules stay in the rooms that own them."""
+"""Imports: the contracts in pyproject.toml hold and are seen to fail, and what starts often imports nothing heavy."""
 
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-LAYERS = [
-    {"record", "files", "worker", "text.marks", "text.clean"},
-    {
-        "engine.checkpoint",
-        "errors",
-        "settings",
-        "sound.samples",
-        "wire.messages",
-        "phonemes.tagger",
-        "command.status",
-        "daemon.isolation",
-        "reading.language",
-        "text.edits",
-        "text.markup",
-        "text.scripts",
-        "recording.outfile",
-        "recording.ogg",
-        "documents.document",
-    },
-    {
-        "engine.network",
-        "engine.kernel",
-        "daemon.runtime_directory",
-        "wire.connection",
-        "voices.catalogue",
-        "voices.pack",
-        "hub.cache",
-        "text.chunker",
-        "engine.espeak",
-        "phonemes.espeak_process",
-        "phonemes.spoken",
-    }
-    | {
-        "sound.player",
-        "daemon.process",
-        "reading.rule",
-        "text.ssml",
-        "recording.encoders",
-        "recording.journal",
-        "recording.loudness",
-        "documents.html",
-        "documents.pdf",
-    },
-    {
-        "daemon.starter",
-        "daemon.logs",
-        "synthesis.scheduler",
-        "reading.numbers",
-        "engine.engine",
-        "synthesis.floor",
-        "text.lexicon",
-        "voices.user_voices",
-        "speaking.speaker_thread",
-        "phonemes.lean_imports",
-        "phonemes.alignment",
-        "recording.captions",
-        "documents.epub",
-    },
-    {
-        "text.lexicon_file",
-        "client.client",
-        "engine.tuning",
-        "speaking.utterance",
-        "recording.rendering",
-        "documents.load",
-    }
-    | {
-        "phonemes.english",
-        "phonemes.east_asian",
-        "reading.measures",
-        "reading.money",
-        "reading.times",
-        "reading.names",
-        "reading.abbreviations",
-    },
-    {"speaking.turn", "reading.signs", "phonemes.g2p"},
-    {"synthesis.loader", "reading.reader"},
-    {"synthesis.synthesis", "command.follower", "speaking.link", "command.doctor"},
-]
-OWNERS = {
-    "torch": {"engine.engine", "engine.checkpoint", "engine.network", "engine.kernel"},
-    "kokoro": set(),
-    "transformers": set(),
-    "misaki": {"phonemes.english", "phonemes.east_asian"},
-    "spacy": {"phonemes.lean_imports"},
-    "phonemizer": {"phonemes.espeak_process"},
-    "sounddevice": {"sound.player"},
-    "huggingface_hub": {"hub.cache"},
-    "soundfile": {"recording.encoders"},
-    "av": {"recording.encoders"},
-    "lxml": {"documents.html", "documents.epub"},
-    "pypdfium2": {"documents.pdf"},
-    "soxr": {"sound.samples"},
-    "espeakng_loader": {"engine.espeak", "phonemes.espeak_process"},
-    "msgspec": {"wire.messages"},
-    "num2words": {"reading.numbers"},
-}
-LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-PACKAGE = ROOT / "kokoro_common"
-ROOMS = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+HEAVY = {name for contract in CONTRACTS if "Heavy" in contract["name"] for name in contract["forbidden_modules"]}
 
 
-def imported(path: Path) -> set[str]:
-    """Every module that the file imports, anywhere in it, as dotted names."""
-    names = set()
+def linted(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LINT_IMPORTS, "--no-cache"], cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_the_contracts_are_kept() -> None:
+    done = linted(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "contract"),
+    [
+        ("voices/catalogue.py", "from kokoro_common.text import edits", "Imports point downward"),
+        ("daemon/process.py", "def late():\n    from kokoro_common.engine import engine", "Imports point downward"),
+        ("wire/upward.py", "TYPE_CHECKING = 0\nif TYPE_CHECKING:\n    import kokoro_common.client.client", "downward"),
+        ("homeless/__init__.py", "", "Imports point downward"),
+        ("daemon/record.py", "from kokoro_common.daemon import starter", "No cycles inside a package"),
+        ("client/client.py", "from kokoro_common.hub import cache", "know nothing of the model"),
+        ("text/edits.py", "def late():\n    import torch.nn", "Heavy modules stay with their owners"),
+    ],
+)
+def test_an_import_that_breaks_a_contract_is_seen(tmp_path: Path, module: str, code: str, contract: str) -> None:
+    shutil.copytree(ROOT / "kokoro_common", tmp_path / "kokoro_common", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / "kokoro_common" / module
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        file.write(f"\n{code}\n")
+    done = linted(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    broken = [line for line in done.stdout.splitlines() if "BROKEN" in line]
+    assert any(contract in line for line in broken), broken
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda path: path.stem)
+def test_the_programs_own_no_heavy_module(path: Path) -> None:
+    """The linter knows packages only."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def rooms_of(names: set[str]) -> set[str]:
-    return {name.removeprefix("kokoro_common.") for name in names} & LEVEL.keys()
-
-
-def name_of(path: Path) -> str:
-    inside = PACKAGE in path.parents
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts) if inside else path.stem
-
-
-def test_every_room_has_a_layer() -> None:
-    assert {name_of(path) for path in ROOMS} == set(LEVEL)
-
-
-@pytest.mark.parametrize("path", ROOMS, ids=name_of)
-def test_imports_point_downward(path: Path) -> None:
-    upward = {room for room in rooms_of(imported(path)) if LEVEL[room] >= LEVEL[name_of(path)]}
-    allowed = {"errors"} if LEVEL[name_of(path)] == 1 else set()  # what layer 0 raises
-    assert upward - allowed - {name_of(path)} == set()
-
-
-@pytest.mark.parametrize("path", [*ROOMS, *ROOT.glob("*.py")], ids=name_of)
-def test_heavy_modules_stay_with_their_owner(path: Path) -> None:
-    tops = {name.split(".")[0] for name in imported(path)}
-    assert {top for top in tops if name_of(path) not in OWNERS.get(top, {name_of(path)})} == set()
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    assert "kokoro_common" in {name.split(".")[0] for name in names}
+    assert {name.split(".")[0] for name in names} & HEAVY == set()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 
 from kokoro_common.engine.tuning import Choice
 from kokoro_common.errors import KokoroError
-from kokoro_common.hub.cache import Hub
+from kokoro_common.hub.download import Hub
 from kokoro_common.phonemes.spoken import Spoken
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis import loader as loader_module

@@ -1,0 +1,71 @@
+"""What may be downloaded, and the SHA-256 that each file must have: the built-in manifest.json or the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from kokoro_common.errors import UsageError
+from kokoro_common.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class SpacyWheel(Record):
+    url: str
+    sha256: str
+
+
+class Manifest(Record):
+    """What may be downloaded, and what it must hash to."""
+
+    repo: str
+    revision: str  # 40 hex digits
+    model: str  # name in `files`
+    config: str  # name in `files`
+    files: dict[str, str]  # path in the repository to SHA-256
+    spacy: SpacyWheel | None  # None: English uses the built-in tagger
+
+
+def load_manifest(path: str = "") -> Manifest:
+    """Reads and checks a manifest; "" is the built-in one of Kokoro-82M. Raises UsageError that names the problem."""
+    path = path or os.path.join(os.path.dirname(__file__), "manifest.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _checked(json.load(file))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: JSON, UTF-8 and _checked
+        raise UsageError(f"the manifest {path} cannot be used: {error}", "mend it or unset KOKORO_MANIFEST") from error
+
+
+def _checked(table: Any) -> Manifest:
+    """Raises ValueError."""
+    _require_keys("it", table, Manifest._fields)
+    _require_match("repo", table["repo"], r"\w[\w.-]*/\w[\w.-]*")
+    _require_match("revision", table["revision"], "[0-9a-f]{40}")
+    if not isinstance(table["files"], dict):
+        raise ValueError("files must be an object")
+    for name, sha256 in table["files"].items():
+        _require_match("a name in files", name, r"\w[\w.-]*(/\w[\w.-]*)*")
+        _require_match(name, sha256, "[0-9a-f]{64}")
+    for key in ("model", "config"):
+        if not isinstance(table[key], str) or table[key] not in table["files"]:
+            raise ValueError(f"{key} {table[key]!r} is not in files")
+    wheel = table["spacy"]
+    if wheel is not None:
+        _require_keys("spacy", wheel, SpacyWheel._fields)
+        _require_match("spacy url", wheel["url"], r"https?://\S+/\w[\w.-]*\.whl")
+        _require_match("spacy sha256", wheel["sha256"], "[0-9a-f]{64}")
+    return Manifest(**{**table, "spacy": wheel and SpacyWheel(**wheel)})
+
+
+def _require_keys(what: str, table: Any, keys: tuple[str, ...]) -> None:
+    if not isinstance(table, dict) or table.keys() != set(keys):
+        raise ValueError(f"{what} must be an object with the keys {', '.join(keys)}")
+
+
+def _require_match(what: str, text: Any, pattern: str) -> None:
+    if not isinstance(text, str) or not re.fullmatch(pattern, text, re.ASCII) or ".." in text:
+        raise ValueError(f"{what} is {text!r}")
