@@ -81,11 +81,17 @@ class Speech(Record):
 class EspeakEngine:
     """Text to audio in espeak-ng's voices. For one thread. `close()` ends the worker; so does the end of this process.
 
-    Raises ModelUnavailable when the library cannot be loaded.
+    The worker is started by `start()`, by the first text without it, and again whenever it was ended.
     """
 
     def __init__(self) -> None:
-        self._worker, self._rate = _started_worker()
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._rate = 0  # Hz, of the library
+
+    def start(self) -> None:
+        """Starts the worker, if there is none. Blocks some 50 ms. Raises ModelUnavailable without a library."""
+        if self._worker is None:
+            self._worker, self._rate = _started_worker()
 
     def synthesize(self, text: str, lang: str, speed: float, female: bool) -> Speech:
         """Speech with the pause that the last punctuation asks for. Blocks, 20 ms for a sentence.
@@ -118,7 +124,10 @@ class EspeakEngine:
         return Speech(samples=samples, words=words)
 
     def close(self) -> None:
-        _end(self._worker)
+        """Idempotent."""
+        if self._worker is not None:
+            _end(self._worker)
+            self._worker = None
 
     def _spoken(self, text: str, tag: str, rate: int, female: bool) -> tuple[bytes, list[tuple[int, int]]]:
         """PCM and events of a text; of its two halves, if the library crashes on the whole."""
@@ -143,15 +152,16 @@ class EspeakEngine:
     def _answer(self, request: dict[str, object]) -> tuple[int, bytes, bytes]:
         """Status, PCM and events from the worker; from a new one, if it was killed: it holds nothing to lose."""
         line = json.dumps(request).encode() + b"\n"
-        try:
-            return _exchange(self._worker, line)
-        except (OSError, EOFError):
-            _end(self._worker)
-            self._worker, self._rate = _started_worker()
-        try:
-            return _exchange(self._worker, line)
-        except (OSError, EOFError) as error:
-            raise KokoroError("espeak-ng's worker process was ended twice", "see whether memory runs out") from error
+        problem: OSError | EOFError | None = None
+        for _ in range(2):
+            self.start()
+            assert self._worker is not None
+            try:
+                return _exchange(self._worker, line)
+            except (OSError, EOFError) as error:
+                problem = error
+                self.close()
+        raise KokoroError("espeak-ng's worker process was ended twice", "see whether memory runs out") from problem
 
 
 def _within_limits(text: str) -> str:

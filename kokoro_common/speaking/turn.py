@@ -394,8 +394,8 @@ class Turn:
             return
         self.over = True
         utterance = self.utterance
+        self.silence()  # first of all: the ear comes before the books, and the speakers may have nothing to end them
         if outcome not in ("finished", "busy"):
-            self.silence()  # first of all: the ear comes before the books
             self._model.post(Cancel(utterance=utterance.id))
         if self.speakers is not None and utterance.route.floor == "overlap":
             self.speakers.close()

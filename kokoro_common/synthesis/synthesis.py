@@ -324,6 +324,10 @@ class Synthesis:
     def _run_engine(self) -> None:
         import numpy  # noqa: F401 - 0.1 s, while the first request is on its way
 
+        try:
+            self._espeak.start()
+        except ModelUnavailable as error:  # the request that needs it will fail with it
+            log.warning("espeak-ng cannot be started", extra={"reason": str(error)})
         while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
             for piece in batch:
                 kind = "text" if piece.engine == "espeak" else "phonemes"

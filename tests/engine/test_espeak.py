@@ -250,6 +250,8 @@ def test_a_worker_that_was_killed_is_replaced(engine: EspeakEngine) -> None:
 
 def test_close_leaves_no_process() -> None:
     engine = EspeakEngine()
+    engine.start()
+    assert engine._worker is not None
     pid = engine._worker.pid
     os.kill(pid, 0)
     engine.close()
@@ -258,7 +260,8 @@ def test_close_leaves_no_process() -> None:
 
 
 def test_the_worker_ends_with_its_owner() -> None:
-    code = "import os; from kokoro_common.engine.espeak import EspeakEngine; engine = EspeakEngine(); os._exit(7)"
+    code = "import os; from kokoro_common.engine.espeak import EspeakEngine\n"
+    code += "engine = EspeakEngine(); engine.start(); os._exit(7)"
     # The worker holds the owner's standard error: run() returns only when the worker has ended, too.
     owner = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=30)
     assert owner.returncode == 7
@@ -269,13 +272,13 @@ def test_a_library_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyP
     broken.write_bytes(b"no library")
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(broken))
     with pytest.raises(ModelUnavailable, match="reinstall espeakng-loader"):
-        EspeakEngine()
+        EspeakEngine().start()
 
 
 def test_a_library_without_its_data_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(ModelUnavailable, match="no usable data"):
-        EspeakEngine()
+        EspeakEngine().start()
 
 
 def test_a_voice_that_is_not_there_is_not_replaced_by_another(

@@ -4,8 +4,10 @@ chooses which goes on next. The servers are the real ones; what stands in for th
 
 from __future__ import annotations
 
+import itertools
 import logging
-import os
+import queue
+import threading
 from collections import Counter, deque
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ import model_server
 import voice_server
 from kokoro_common import __version__
 from kokoro_common.errors import NoAudioDevice
+from kokoro_common.phonemes.spoken import Spoken
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.sound.samples import SAMPLE_RATE, Sound
@@ -22,6 +25,7 @@ from kokoro_common.speaking.link import Linked
 from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Sounding, SpeakersFailed, Starting
 from kokoro_common.synthesis.scheduler import Piece
 from kokoro_common.synthesis.synthesis import Synthesis
+from kokoro_common.text.speech import ChunkRequest
 from kokoro_common.wire.codec import encode
 from kokoro_common.wire.messages import (
     AudioChunk,
@@ -99,11 +103,23 @@ class WorldSynthesis(Synthesis):
         return [Sound(samples=np.zeros(len(piece.text) * FRAMES_PER_CHARACTER, np.float32)) for piece in batch]
 
     def step(self) -> bool:
-        """Lets the engine take its next piece."""
-        if not self.waiting:
+        """Lets the engine take its next piece, or the G2P its next text chunk."""
+        if self.waiting:
+            self._speak(self._scheduler.next_batch(1))
+            return True
+        try:
+            job = self._g2p_jobs.get_nowait()
+        except queue.Empty:
             return False
-        self._speak(self._scheduler.next_batch(1))
+        if job is not None:
+            job()
         return True
+
+    def _build(self, lang: str) -> None:
+        pass
+
+    def _phonemes(self, request: ChunkRequest) -> list[Spoken]:
+        return [Spoken(phonemes=request.text, words=())]
 
 
 class WorldModelServer(model_server.ModelServer):
@@ -216,8 +232,6 @@ class WorldSpeakers:
         elif self.heard < self._fed:
             if not self._sounding:
                 self._sounding = True
-                import threading
-
                 self._server.events.append(Starting(utterance=self.speaking, told=threading.Event()))
                 self._server.events.append(Sounding(utterance=self.speaking))
             self.heard = self._fed
@@ -278,6 +292,7 @@ class Client:
 
     def __init__(self, server: WorldVoiceServer) -> None:
         self.server = server
+        self.name = ""
         self.end = End("client")  # what the server posts to
         self.messages: deque[Message] = deque()  # sent and not yet read by the server
         self.open = True
@@ -285,6 +300,14 @@ class Client:
         self.unended: set[str] = set()  # utterances whose text may still come
         self.credit: Counter[str] = Counter()  # bytes, given and not used
         self.last: Counter[str] = Counter()  # last messages
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def utterance(self) -> str:
+        """Its one utterance."""
+        return next(iter(self.sinks))
 
     def send(self, message: Message) -> None:
         if self.open:
@@ -309,6 +332,7 @@ class SmallWorld:
 
     def __init__(self) -> None:
         self.now = 1_000.0
+        self._ids = itertools.count(1)
         self.settings = Settings(
             runtime_dir="/nowhere", cache_dir="/nowhere", log_dir="/nowhere", config_dir="/nowhere"
         )
@@ -381,6 +405,7 @@ class SmallWorld:
 
     def connect(self, name: str) -> Client:
         client = Client(self.voices[name])
+        client.name = f"client {next(self._ids)}"
         self.clients.append(client)
         return client
 
@@ -471,7 +496,8 @@ class SmallWorld:
             self.run()
 
     def utterance_id(self) -> str:
-        return os.urandom(16).hex()
+        """The same in each replay of a walk."""
+        return f"{next(self._ids):032x}"
 
 
 SECOND = SAMPLE_RATE * 4  # bytes of audio

@@ -292,7 +292,7 @@ def test_strangers_are_disconnected_and_others_are_served_on(server: Server, dat
         except ConnectionResetError:
             pass
         ping(server)
-    assert all(message in (Ping(), None) for message in server.received)
+    assert all(message in (Ping(), PeerGone()) for message in server.received)
 
 
 def test_a_stranger_that_says_nothing_is_disconnected(server: Server) -> None:
