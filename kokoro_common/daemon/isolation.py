@@ -1,7 +1,7 @@
-"""What a server gives up at its start: privileges by exec, core files, files that others may read. Layer 0.
+"""What a server gives up at its start: privileges by exec, core files, files that others may read.
 
-Costs under 3 ms, the import of ctypes included. Nothing in here is fatal: where the system refuses, speech goes on and
-the returned record says what does not hold.
+Costs under 3 ms, the import of ctypes included. Nothing here is fatal: where the system refuses, speech goes on and the
+returned record says which restrictions do not hold.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _FILES = 4096  # descriptors: 1,024 connections and what torch, PortAudio and do
 
 
 class Isolation(Record):
-    """What holds in this process and in all that it starts."""
+    """The restrictions of this process and all its children."""
 
     umask: str  # octal
     no_new_privs: bool  # no setuid program gives it more than it has; Linux only
     core_limit: int  # bytes of a core file, which would hold what was spoken
-    file_limit: int  # descriptors; resource.RLIM_INFINITY is without end
+    file_limit: int  # descriptors; resource.RLIM_INFINITY: unlimited
 
 
 def harden() -> Isolation:
-    """Before the server opens or makes anything. Idempotent.
+    """Restricts this process. Call it before the server opens or creates anything. Idempotent.
 
     The process stays dumpable: PR_SET_DUMPABLE 0 would give /proc/PID to root, and psutil could tell the user neither
     the environment nor the limits of the user's own servers. Who may ptrace whom is the system's to say.
@@ -55,7 +55,7 @@ def _limit(which: int, soft: int, hard: int) -> None:
 
 
 def _give_up_new_privileges() -> bool:
-    """Whether it took effect, by the kernel's own word."""
+    """Whether the kernel confirms that it took effect."""
     if sys.platform != "linux":
         return False
     try:

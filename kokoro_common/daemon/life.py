@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         def shut_down(self, drain: float) -> None: ...  # asks it to end within so many seconds; for a signal handler
 
 
-DRAIN_SECONDS = 5.0  # for what is being spoken when a server is told to end politely
+DRAIN_SECONDS = 5.0  # for the utterances under way when a server is asked to end
 
 
 class Life:
@@ -85,7 +85,7 @@ class Life:
             if self._runtime.read(f"{self.name}.json") != self._record:
                 self._runtime.write(f"{self.name}.json", self._record)
         except OSError as error:  # the whole directory was removed, or the disk is full
-            return error.errno in (errno.EMFILE, errno.ENFILE)  # a want of descriptors passes
+            return error.errno in (errno.EMFILE, errno.ENFILE)  # a lack of descriptors passes
         except ServersUnreachable:
             return False
         return True
@@ -96,7 +96,7 @@ class Life:
             return True
         start_lock = self._runtime.lock(f"{self.name}.start.lock", wait=False)
         if start_lock is None:
-            return True  # somebody starts a successor: the next look tells
+            return True  # a successor is being started: the next call will tell
         try:
             again = self._runtime.lock(f"{self.name}.lock", wait=False)
             if again is None:
@@ -178,7 +178,7 @@ def run_server(name: str, inherited: str, make: Callable[[Settings, RuntimeDirec
 
 
 def on_signals(shut_down: Callable[[float], None]) -> None:
-    """SIGTERM lets what is being spoken end, for DRAIN_SECONDS; SIGINT and SIGQUIT do not; the second ends at once."""
+    """SIGTERM gives current speech DRAIN_SECONDS to end, SIGINT and SIGQUIT none. A second signal ends the process."""
     asked: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
@@ -189,4 +189,4 @@ def on_signals(shut_down: Callable[[float], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, handle)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to fall silent
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # speech goes on when the terminal closes

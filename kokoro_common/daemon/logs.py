@@ -37,15 +37,16 @@ if TYPE_CHECKING:
     Key = tuple[str, str, str, str]
 
 MAX_FILE_BYTES = 10_000_000
-FILES = 5  # of a component: the current one and NAME.log.1 to .4
+FILES = 5  # per component: the current one and NAME.log.1 to .4
 MAX_LINE_BYTES = 64 << 10
 FIELD_CHARACTERS = (2_000, 200, 20)  # a longer value is cut; the smaller ones if a line is too long with the larger
-BURST = 10  # of equal events
-INTERVAL = 1.0  # seconds between two of them after that
-MAX_KEPT = 1_000  # lines, while there is nobody to forward them to
-MAX_CAUSES = 5  # exceptions of one traceback
+BURST = 10  # equal events that are logged at once
+INTERVAL = 1.0  # seconds between equal events after that
+MAX_KEPT = 1_000  # lines kept while there is no model server to forward them to
+MAX_CAUSES = 5  # exceptions in one traceback
 PLAIN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}  # what is in every LogRecord
-_OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO blocks not
+# O_NONBLOCK: opening a FIFO must not block.
+_OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def start_log(settings: Settings, component: str, also: Callable[[str], None]) -> logging.Logger:
@@ -59,7 +60,7 @@ def start_log(settings: Settings, component: str, also: Callable[[str], None]) -
     logger.addHandler(JsonLines(component, [log_file(settings, component).append, also], debug=settings.debug))
 
     def died(error: BaseException | None) -> NoReturn:
-        """A server that has lost a thread only looks alive: let it be seen, and started again by who needs it."""
+        """Ends the process: a server that has lost a thread only looks alive. Its next client starts it again."""
         try:
             assert error is not None
             logger.critical("died: the server ends", exc_info=error, extra={"in": threading.current_thread().name})
@@ -113,7 +114,7 @@ def _plain(value: object, limit: int) -> object:
 
 
 def is_line(line: str) -> bool:
-    """Whether it can stand in a log file: what another process has sent must neither tear nor forge a line."""
+    """Whether text from another process may be written as a line: it must neither tear nor forge one."""
     if len(line) > MAX_LINE_BYTES or not line.isascii() or not line.isprintable():
         return False
     try:
@@ -123,7 +124,7 @@ def is_line(line: str) -> bool:
 
 
 def trace(error: BaseException, *, messages: bool) -> str:
-    """An exception and what it came from: types, and where, the innermost place first."""
+    """An exception and its causes: their types and places, the innermost first."""
     parts: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(parts) < MAX_CAUSES:
@@ -164,7 +165,7 @@ class JsonLines(logging.Handler):
                     return
                 suppressed = admitted
             line = self._line(record, suppressed)
-        except Exception as error:  # a value whose str() fails, say: the caller has better to do than to hear of it
+        except Exception as error:  # a value whose str() fails, for example: not the caller's concern
             where = f"{record.filename}:{record.lineno}"
             details = {"logged_at": where, "reason": type(error).__name__}
             line = json_line(self._component, "error", "an event could not be logged", details)
@@ -191,7 +192,7 @@ class JsonLines(logging.Handler):
             take(line)
 
     def close(self) -> None:
-        """Says what was suppressed since the last line of its kind."""
+        """Logs how many events were suppressed since the last line of their kind."""
         for (room, event, level, _), suppressed in self._limiter.drain():
             self._give(json_line(self._component, level.lower(), event, {"suppressed": suppressed}, room=room))
         super().close()
@@ -219,7 +220,7 @@ class Limiter:
         return suppressed
 
     def drain(self) -> list[tuple[Key, int]]:
-        """What was suppressed and not told so far."""
+        """The suppressed events that no line has mentioned so far."""
         untold = [(key, suppressed) for key, (_, suppressed) in self._seen.items() if suppressed]
         self._seen.clear()
         return untold
@@ -296,7 +297,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
 
 class Forwarding:
-    """A voice server's lines on their way to kokoro.log. Those of which nobody takes are kept for later.
+    """Forwards a voice server's lines to kokoro.log. Lines that no connection takes are kept for later.
 
     `post` takes a line without blocking, from any thread; False: not now.
     """
@@ -311,7 +312,7 @@ class Forwarding:
 
     @property
     def waiting(self) -> int:
-        """Lines that nobody has taken so far, those of which only the number is kept among them."""
+        """Number of lines not forwarded so far, those too old to be kept included."""
         return self._missed + len(self._kept)
 
     def append(self, line: str) -> None:

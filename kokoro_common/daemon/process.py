@@ -1,4 +1,4 @@
-"""Other processes of ours, looked at from outside: is it the one we mean, does it still do anything, end it.
+"""Our other processes, seen from outside: whether a pid is the process meant, whether it works, and how to end it.
 
 A pid alone says nothing: it may be anybody's by now. What a server noted of itself (pid and start) has to match, and
 the lock it holds tells that it lives.
@@ -10,11 +10,11 @@ import os
 import signal
 
 MAX_MISSES = 3  # pings without an answer; counted, not timed: the machine may have been asleep
-TERMINATE_SECONDS = 2.0  # between the polite signal and the other one
+TERMINATE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 
 
 def start_of(pid: int) -> str:
-    """When the process began, in a form that only equality may be asked of; empty when there is no such process."""
+    """When the process began, to be compared for equality only; empty when there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # in ticks since boot: a clock that is set does not change it
             return file.read().rpartition(b")")[2].split()[19].decode()
@@ -51,7 +51,7 @@ def works(before: tuple[float, str], now: tuple[float, str]) -> bool:
 
 
 class Pulse:
-    """Whether a server that is pinged hangs: it answers no ping, and does not work either. Used by who waits for it."""
+    """Tells whether a pinged server hangs: it neither answers pings nor works. For the thread that waits for it."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -59,11 +59,11 @@ class Pulse:
         self._signs = (0.0, "")
 
     def answered(self) -> None:
-        """It has said something."""
+        """Call when the server has sent anything."""
         self._misses = 0
 
     def hangs(self) -> bool:
-        """To be asked before each ping: another one may be without an answer. Does not block."""
+        """Call before each ping. True when MAX_MISSES pings stayed without an answer and the process does nothing."""
         if self._misses:
             before, self._signs = self._signs, signs_of_life(self._pid)
             if self._misses >= MAX_MISSES and not works(before, self._signs):
@@ -73,7 +73,7 @@ class Pulse:
 
 
 def terminate(pid: int, started: str) -> None:
-    """Asks exactly that process to end; one that is gone, or another by now, is left alone."""
+    """Sends SIGTERM to exactly that process. Does nothing if it is gone or its pid belongs to another by now."""
     if started and start_of(pid) == started:
         try:
             os.kill(pid, signal.SIGTERM)
@@ -82,7 +82,7 @@ def terminate(pid: int, started: str) -> None:
 
 
 def end(pid: int, started: str) -> None:
-    """Ends exactly that process, politely first. Blocks until it is gone. A pid that is another's by now is left."""
+    """Ends exactly that process, by SIGTERM, then SIGKILL. Blocks until it is gone. Does nothing as in terminate()."""
     import psutil
 
     if not started or start_of(pid) != started:

@@ -1,4 +1,4 @@
-"""The runtime directory: records, the token and the locks of one user's servers. Nothing here trusts what another made.
+"""The runtime directory: records, the token and the locks of one user's servers. Trusts no file of others.
 
 Every file is reached through a descriptor of the directory that was checked once, so a later swap of a path is not
 followed. Files are 0600 and directories 0700 whatever the umask. No other user's file is ever changed or followed; what
@@ -18,7 +18,7 @@ from kokoro_common.files import private_directory
 SHARED_PARENT = "/tmp/kokoro_socket"  # sticky and open to all: each user makes a directory of their own in it
 SESSION_PARENT = "/run/user"  # where XDG_RUNTIME_DIR lies, for a process that was started without it
 TOKEN_BYTES = 32  # 256 bit
-MAX_FILE_BYTES = 64 << 10  # a record or token; what is longer was not written by us
+MAX_FILE_BYTES = 64 << 10  # longer than any record or token of ours
 
 
 class RuntimeDirectory:
@@ -27,7 +27,7 @@ class RuntimeDirectory:
     While a process has one it holds a shared flock on it: systemd-tmpfiles does not clean up what is locked.
     """
 
-    _fd = -1  # of the directory, which is never reached by its path again
+    _fd = -1  # open on the directory, whose path is not used again
 
     def __init__(self, path: str = "") -> None:
         """An empty path means the default; `note` tells the user if that is not the usual one. Does not block."""
@@ -45,7 +45,7 @@ class RuntimeDirectory:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            pass  # a clean-up is at it in this moment
+            pass  # a clean-up has it locked at this moment
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -81,7 +81,7 @@ class RuntimeDirectory:
         return sorted(os.listdir(self._fd))
 
     def token(self) -> bytes:
-        """The secret of this directory's servers, made by whoever comes first: link() has one winner.
+        """The secret of this directory's servers, made by the first process: link() has one winner.
 
         One that is damaged, another's or open to others is replaced: no server of ours can hold it. A process that
         knows the token puts it back where somebody removed it.
@@ -114,7 +114,7 @@ class RuntimeDirectory:
         return known if known is not None and len(known) == TOKEN_BYTES else None
 
     def _made_token(self) -> bytes | None:
-        """Ours or that of another process which was faster; None when something else has the name."""
+        """Our token, or that of another process which was faster; None when something else has the name."""
         temporary = self._write_temporary("token", self._token or os.urandom(TOKEN_BYTES))
         try:
             os.link(temporary, "token", src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
@@ -147,7 +147,7 @@ class RuntimeDirectory:
             os.close(fd)  # the file was removed while we waited: a lock on it excludes nobody
 
     def overwrite(self, fd: int, data: bytes) -> None:
-        """What a locked file says, in one write and padded: who reads meanwhile sees the old or the new."""
+        """Replaces the contents of a locked file in one padded write: a reader sees the old or the new ones, whole."""
         try:
             os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
         except OSError as error:
@@ -162,7 +162,7 @@ class RuntimeDirectory:
         return os.path.samestat(found, os.fstat(fd))
 
     def _opened_lock(self, name: str) -> int:
-        """A lock file is written to: what is a link, or has a second name elsewhere, is not touched but replaced."""
+        """Opens a lock file for writing. A link, or a file with a second name, is replaced and not written to."""
         while True:
             try:
                 fd = os.open(
@@ -229,7 +229,7 @@ def _default_path() -> tuple[str, str]:
 
 
 def _problem_of_parent() -> str:
-    """Makes SHARED_PARENT. Others who may write in it must not be able to rename what is ours."""
+    """Makes SHARED_PARENT. Other users who may write in it must not be able to rename our directory."""
     try:
         os.mkdir(SHARED_PARENT, 0o1777)
         os.chmod(SHARED_PARENT, 0o1777)

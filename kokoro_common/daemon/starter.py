@@ -46,21 +46,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light imports lie between
-MAX_STDERR_BYTES = 1 << 20  # of earlier servers, kept because the last words of a crash stand there
-LEAVING_SECONDS = 15.0  # from the record's removal to the end of the process
+MAX_STDERR_BYTES = 1 << 20  # size at which the stderr file is emptied; until then it keeps the last words of crashes
+LEAVING_SECONDS = 15.0  # longest time from the removal of a server's record to the end of its process
 BUSY_RETRY_SECONDS = 2.0
-BUSY_SECONDS = 30.0  # for a server that does not answer, yet works
+BUSY_SECONDS = 30.0  # longest wait for a server that works but does not answer
 BACKOFF_SECONDS = (0.0, 1.0, 1.0, 2.0, 3.0)  # pause before a start, by the number of recent deaths
 
 
 class Program(Record):
     """How a server is started, when it does not run."""
 
-    name: str  # of its record and locks: "model" or "voice-af_heart"
-    path: str  # of the Python file
+    name: str  # as in the names of record and locks: "model", "voice-af_heart"
+    path: str  # the Python file
     environment: dict[str, str]  # all of it: nothing is inherited
     arguments: tuple[str, ...] = ()
-    stderr_path: str = os.devnull  # what the interpreter itself says, crashes above all
+    stderr_path: str = os.devnull  # file that gets the interpreter's own messages, crashes above all
     on_exit: Callable[[int], None] | None = None  # called on a thread of its own with the return code
 
 
@@ -82,7 +82,7 @@ def connect(
             try:
                 return call(record.port, runtime.token(), role, strict=strict)
             except Busy as error:
-                if _runs(runtime, name):  # else a stranger has its port
+                if _runs(runtime, name):  # else another program has its port
                     raise ServersBusy(error.retry_after) from error
                 break
             except NoAnswer as error:
@@ -162,13 +162,13 @@ def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lo
         )
     if not (had_listened and recent == 1):  # the first death of one that worked: no reason to keep anybody waiting
         time.sleep(BACKOFF_SECONDS[recent])
-    child = ServerRecord(pid=0, port=0)  # until it has noted itself
+    child = ServerRecord(pid=0, port=0)  # until the server writes its own record
     write_note(runtime, life_lock, note.replace(record=child, leaving=False, stderr_bytes=_size(program.stderr_path)))
     return _spawn(program, start_lock, life_lock)
 
 
 def _life_lock(runtime: RuntimeDirectory, name: str) -> int | None:
-    """The lock of a server that did not answer; None when one may look again.
+    """The lock of a server that did not answer; None when the caller should look again.
 
     It is ours when the server has died or left. One that hangs is ended: it answers nobody, and does not work either.
     """
@@ -208,12 +208,12 @@ def _lock_of_the_hung(runtime: RuntimeDirectory, name: str, record: ServerRecord
         except NoAnswer:
             silent = True
         except (ConnectionLost, NotOurServer):
-            pass  # it listens elsewhere, in another network namespace say: not ours to end
+            pass  # it may listen in another network namespace: not ours to end
         try:
             return _lock_within(runtime, f"{name}.lock", max(0.0, looked + HANDSHAKE_SECONDS - time.monotonic()))
         except ServersUnreachable:
             if note_of(runtime, name).record != record:
-                return None  # it was only about to begin
+                return None  # it was just starting
             if silent and not process.works(before, process.signs_of_life(record.pid)):
                 process.end(record.pid, record.started)
                 return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
@@ -236,7 +236,7 @@ def clear_away(runtime: RuntimeDirectory, name: str) -> bool:
 
 
 def remove_stale_record(runtime: RuntimeDirectory, name: str) -> None:
-    """Of a server that has died, unless the next one has its place already. Does not block."""
+    """Removes the record of a server that has died, unless its successor already runs. Does not block."""
     life_lock = runtime.lock(f"{name}.lock", wait=False)
     if life_lock is not None:
         runtime.remove(f"{name}.json")
@@ -280,7 +280,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
 
     stderr_path = program.stderr_path
     try:
-        private_directory(os.path.dirname(stderr_path))  # somebody may have emptied the cache meanwhile
+        private_directory(os.path.dirname(stderr_path))  # the cache may have been emptied since
     except OSError:
         stderr_path = os.devnull
     ready_read, ready_write = os.pipe()
@@ -314,14 +314,14 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
     try:
         return _ready_port(program, ready_read)
     except ServersUnreachable:
-        child.kill()  # it may be stopped, and deaf to all else
+        child.kill()  # it may be stopped: no other signal would reach it
         raise
     finally:
         os.close(ready_read)
 
 
 def _ready_port(program: Program, ready: int) -> int:
-    """0 when it died before it was ready."""
+    """Waits for the ready signal; returns the port, or 0 if the server died first. Blocks for READY_SECONDS."""
     answer = b""
     deadline = time.monotonic() + READY_SECONDS
     while not answer.endswith(b"\n"):

@@ -44,7 +44,7 @@ def read_weights(path: str, config: dict[str, Any], device: torch.device) -> dic
             faults.append(f"{name} is not finite")
         else:
             weights[name] = weight.float().to(device)
-    # For the sake of an exporter kokoro gives its instance norms weights, which no training has moved.
+    # kokoro gives its instance norms weights for an exporter; no training has changed them.
     norms = [name for name in given if name.endswith((".norm.weight", ".norm.bias"))]
     faults += [f"{name} is not neutral" for name in norms if not (given[name] == name.endswith("weight")).all()]
     if faults:
@@ -63,7 +63,7 @@ def _fold(given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _map(path: str) -> dict[str, Tensor]:
-    """What is in a checkpoint, by part and name. torch maps the file: nothing is read yet."""
+    """The tensors of a checkpoint, by part and name. torch maps the file: nothing is read yet."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if not isinstance(checkpoint, dict) or not all(isinstance(part, dict) for part in checkpoint.values()):
         raise ValueError("not a dict of state dicts")
@@ -76,7 +76,7 @@ def _map(path: str) -> dict[str, Tensor]:
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, Shape]:
-    """Of the weights that the forward needs, weight norm folded. Raises ValueError for another configuration."""
+    """Shapes of the weights that the forward needs, weight norm folded. Raises ValueError for a wrong configuration."""
     try:
         return {**_albert_shapes(config), **_prosody_shapes(config), **_decoder_shapes(config)}
     except (KeyError, TypeError, IndexError) as error:

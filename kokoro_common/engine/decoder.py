@@ -17,7 +17,7 @@ from kokoro_common.engine.network import HALF_POWER, STYLE, masked, normalise, p
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-NOISE_DILATIONS = (1, 3, 5)  # of the resblocks for the source; not in the configuration
+NOISE_DILATIONS = (1, 3, 5)  # dilations of the resblocks for the source; not in the configuration
 STYLES_KEPT = 32  # styles whose terms are remembered, 150 KB each
 LONG = 8192  # steps, above which the sums of a normalisation lose precision
 STREAMS = 32  # partial sums in which they are then taken
@@ -44,14 +44,14 @@ class TorchDecoder:
             bias = given.pop(f"{name}.bias", None)
             if ".convs" in name:
                 weight = weight / given.pop(name.replace(".convs", ".alpha"))[..., None]
-            # Pitch, energy and phases are what some take in and one gives out: there a rounded bit would be heard.
+            # Pitch, energy and phases go into or come out of these convolutions: a rounded bit there would be heard.
             exact = any(part in name for part in ("F0_conv", "N_conv", "noise_convs", "conv_post", "pool"))
             number = torch.float32 if exact else dtype
             weight = weight.to(number, memory_format=torch.channels_last)
             self._convs[name] = weight, None if bias is None else bias.to(number)
 
     def _take_styles(self, given: dict[str, Tensor]) -> None:
-        """The linear layers that make gain and shift of all normalisations of a style, as one."""
+        """Joins the linear layers that turn a style into gain and shift of each normalisation into one."""
         names = [name.removesuffix(".fc.weight") for name in given if name.endswith(".fc.weight")]
         sizes = [len(given[f"{name}.fc.bias"]) for name in names]
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
@@ -67,7 +67,7 @@ class TorchDecoder:
             alpha = given[name.replace(".adain", ".alpha")].view(1, -1) if ".adain" in name else bias.new_ones(1, 1)
             self._style_weights[place] = (weight.view(2, -1, weight.shape[1]) * alpha[..., None]).flatten(0, 1)
             self._style_biases[place] = (bias.view(2, -1) * alpha).flatten()
-        self._known: dict[bytes, Tensor] = {}  # the terms of styles met of late, the latest last
+        self._known: dict[bytes, Tensor] = {}  # terms of the styles used recently, the latest last
 
     def _terms(self, style: Tensor) -> Tensor:
         """(128,) to gain and shift of every normalisation, (terms,)."""
@@ -144,14 +144,14 @@ class TorchDecoder:
         return torch.addcmul(shift[..., None, None], normalise(x, mask), gain[..., None, None])
 
     def _conv(self, name: str, x: Tensor, stride: int = 1, dilation: int = 1, padding: int | None = None) -> Tensor:
-        """As many steps as before, unless there is a stride."""
+        """Keeps the number of steps, unless there is a stride."""
         weight, bias = self._convs[name]
         if padding is None:
             padding = dilation * (weight.shape[3] - 1) // 2
         return F.conv2d(x.to(weight.dtype), weight, bias, (1, stride), (0, padding), (1, dilation)).float()
 
     def _upsample(self, name: str, x: Tensor, rate: int) -> Tensor:
-        """Each step becomes `rate`."""
+        """Turns each step into `rate` steps."""
         weight, bias = self._convs[name]
         padding = (weight.shape[3] - rate + 1) // 2
         lacking = rate - weight.shape[3] + 2 * padding
@@ -166,7 +166,7 @@ def _join(*parts: Tensor) -> Tensor:
 
 
 def _wide_mask(lengths: Sequence[int], device: torch.device) -> Tensor | None:
-    """The same for Decoder's layout: (batch, 1, 1, time)."""
+    """The same for TorchDecoder's layout: (batch, 1, 1, time)."""
     mask = padding_mask(lengths, device)
     return None if mask is None else mask[:, :, None]
 

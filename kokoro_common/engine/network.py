@@ -246,7 +246,7 @@ class Network:
 
     @torch.inference_mode()
     def waveform(self, spectrum: Tensor, units: Sequence[int]) -> list[Tensor]:
-        """What `decode` returned to audio: (600 * units,) for each item, 24 kHz, on the CPU."""
+        """Turns a decoder's spectrogram into audio: (600 * units,) for each item, 24 kHz, on the CPU."""
         waves = []
         for item, length in zip(spectrum, units, strict=True):
             steps = SAMPLES_PER_DURATION * length // self._hop + 1

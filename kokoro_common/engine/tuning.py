@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kokoro.tuning")
 
-LEAST_SPEEDUP = 1.3  # of bf16 over fp32
-LEAST_DECIBELS = 35.0  # of bf16 against fp32
-LEAST_GAIN = 1.1  # in phrases a second, of a batch twice as large
+LEAST_SPEEDUP = 1.3  # by which bf16 must be faster than fp32
+LEAST_DECIBELS = 35.0  # signal to noise that bf16 must keep against fp32
+LEAST_GAIN = 1.1  # factor in phrases a second that a batch twice as large must bring
 LARGEST_BATCH = 8
-ROUNDS = 3  # in turn, after one that warms up
+ROUNDS = 3  # measured after one that warms up
 PROBES = ("ðə kwˈɪk bɹˈWn fˈɑks ʤˈʌmps.", "ˌO vəɹ ðə lˈAzi dˈɔɡ, ænd ðˈɛn ɪt slˈips ɪn ðə sˈʌn.")
 
 
@@ -82,7 +82,7 @@ def make_engine(
 
 
 def _measured(config: str, weights: str, device: str, pack: FloatArray, *, bf16: bool) -> Choice | None:
-    """With an engine of its own, which is gone afterwards. None if it could not be measured; the log says why."""
+    """Measures with an engine of its own, dropped afterwards. None if that fails; the log says why. Blocks."""
     phrases = [Phrase(phonemes=each, style=style_row(pack, len(each)), speed=1.0, seed=0) for each in PROBES]
     try:
         engine = KokoroEngine(config, weights, device, *(("fp32", "bf16") if bf16 else ("fp32",)))
@@ -138,7 +138,7 @@ def _seconds_each(engine: KokoroEngine, phrase: Phrase, count: int) -> float:
 
 
 def signal_to_noise(signal: FloatArray, other: FloatArray) -> float:
-    """dB, of what differs between two waveforms: infinite if nothing does, 0 if lengths differ or one is not finite."""
+    """Signal to noise in dB: infinite if the waveforms are equal, 0 if lengths differ or one is not finite."""
     import numpy as np
 
     if signal.shape != other.shape or not (np.isfinite(signal).all() and np.isfinite(other).all()):

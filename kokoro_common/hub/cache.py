@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kokoro.hub")
 
-HASHED_BYTES = 4 << 20  # at once. Beside an import each piece waits for the GIL twice, up to 5 ms; Python takes 256 KB
+HASHED_BYTES = 4 << 20  # hashed at once: beside an import each piece waits for the GIL twice, up to 5 ms
 CORRUPT = ".corrupt"
 
 

@@ -165,7 +165,7 @@ class Hub(Cache):
     # --- Transport ---------------------------------------------------------------------------------------------------
 
     def _size(self, source: Source, attempts: int) -> int:
-        """Bytes of a file on the hub. Raises ModelUnavailable, also when what answers is not a hub."""
+        """Bytes of a file on the hub. Raises ModelUnavailable, also when another kind of server answers."""
         answer = self._persist(source, lambda: self._head(source), attempts)
         if answer.commit_hash is None or answer.size is None:
             raise source.unavailable("what answers there is not a Hugging Face hub")
@@ -250,20 +250,20 @@ class Hub(Cache):
         """
         private_directory(os.path.dirname(source.path))
         try:
-            for _ in range(2):  # wrong bytes may come from a torn partial file or from a cache on the way: once more
+            for _ in range(2):  # wrong bytes may come from a torn partial file or a proxy's cache: try once more
                 self._persist(source, lambda: self._append(source, size, meter), ATTEMPTS)
                 if self.digest(source.partial) == source.sha256:
                     self.adopt(source.partial, source.path)
                     return
                 os.remove(source.partial)
-        except OSError:  # a full disk needs its room back
+        except OSError:  # give a full disk its space back
             with contextlib.suppress(OSError):
                 os.remove(source.partial)
             raise
         raise source.unavailable("its SHA-256 is wrong")
 
     def _append(self, source: Source, size: int, meter: Meter) -> None:
-        """One GET request for what the partial file lacks. Raises httpx2.HTTPError, and OSError for the disk."""
+        """One GET request for the rest of a partial file. Raises httpx2.HTTPError, and OSError for the disk."""
         client = _huggingface_hub()
         headers = {**client.utils.build_hf_headers(token=source.token), "Accept-Encoding": "identity"}
         with open(source.partial, "ab", opener=private_opener) as file:
@@ -285,7 +285,7 @@ class Hub(Cache):
                     done += len(data)
                     meter.advance(done, expected)
                     if done > size:
-                        break  # whatever it is, it is not this file
+                        break  # too long: it is another file
             file.flush()
             os.fsync(file.fileno())
 
@@ -304,7 +304,7 @@ class Meter:
         self._name = name
 
     def advance(self, done: int, expected: int) -> None:
-        """`done` of `expected` bytes of the present file."""
+        """Call when `done` of `expected` bytes of the current file have arrived."""
         fraction = min(1.0, (self._before + done) / max(1, self._total or expected))
         if fraction == 1.0 or abs(fraction - self._told) >= 0.001:
             self._told = fraction
@@ -346,7 +346,7 @@ def _ended() -> ModelUnavailable:
 def _size_of(path: str) -> int:
     try:
         return os.path.getsize(path)
-    except OSError:  # as in _is_recent
+    except OSError:  # it does not exist, or the cache cannot be read, which is reported where it is written
         return 0
 
 

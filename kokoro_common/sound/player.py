@@ -3,7 +3,7 @@
 A run is what is fed between one `begin` and its end. Its stream is open only while it sounds: opening takes 1 to 2 ms
 with a sound server, and an idle stream costs up to 8 % of a core, while a stopped one keeps a card without a sound
 server from the other voices, stays on what was the default device then, and PortAudio 19.6 never returns from starting
-it if its sound server has died meanwhile. Stopping drops what the device holds, so the end of a run is heard out first:
+it if its sound server has died since. Stopping drops what the device holds, so the end of a run is heard out first:
 zeros follow the last sample until the device's clock has passed it. What was handed over is kept until the clock has
 passed it too: after a pause or a loss the run goes on there.
 
@@ -70,7 +70,7 @@ class Player:
     """
 
     def __init__(self, open_stream: OpenStream, lead_in: float = 0.0) -> None:
-        """Opens nothing: a device is opened by `play`, and closed before it returns."""
+        """Opens nothing: `play` opens the device and closes it before it returns."""
         self.busy_since: float | None = None  # time.monotonic() at which `play` called PortAudio, until that returns
         self._open_stream = open_stream
         self._lead_in = round(lead_in * SAMPLE_RATE)  # frames
@@ -95,7 +95,7 @@ class Player:
             self._state.notify_all()
 
     def feed(self, samples: Samples) -> None:
-        """Appends float32 (frames,) to the run; ignored if that is over. What is held is bounded by the caller only."""
+        """Appends float32 (frames,) to the run; ignored if that is over. Only the caller bounds how much is held."""
         pcm = memoryview(to_pcm16(samples).tobytes()).cast("h")
         with self._state:
             self._run.append(pcm)
@@ -158,7 +158,7 @@ class Player:
             run = self._run
         run.sounding, run.starting = sounding, starting
         try:
-            # 1. Who waits for a model must not be the last to learn that there is no device.
+            # 1. Fail now if there is no device, not only when the model is loaded.
             if not (run.waiting or run.ended or run.aborted):
                 with self._calling():
                     self._open(run).stop()
@@ -169,11 +169,11 @@ class Player:
                     self._sound(run)
                     run.heard_when_lost = -1
                 except NoAudioDevice as error:
-                    # 4. Lost: 3 again, for a while.
+                    # 4. Lost: try 3 again for REOPEN_SECONDS.
                     self._survive(run, error)
         except NoAudioDevice:
             with self._state:
-                run.abort()  # should a stalled device wake up, it must not go on with what has failed
+                run.abort()  # a stalled device that wakes up must not go on with a run that has failed
             raise
         return not run.aborted
 
@@ -287,7 +287,7 @@ class Player:
                 self._state.notify_all()
 
     def _finished(self) -> None:
-        """A stream that ends unasked has lost its device: the only sign."""
+        """Called when the stream ends. Unasked, that is the only sign of a lost device."""
         with self._state:
             self._playing = False
             self._state.notify_all()
@@ -367,7 +367,7 @@ class _Run:
                 break
 
     def rewind(self) -> None:
-        """The stream was stopped: what had not been heard is to be handed over again, to another one."""
+        """After the stream was stopped: samples that were not heard will be handed over again, to another stream."""
         self.waiting.extendleft(pcm for _, pcm in reversed(self._handed))
         self._handed.clear()
         self._written = 0

@@ -1,7 +1,7 @@
 """Audio as numbers: the sample rate, integers of 16 and 24 bits, resampling.
 
-Samples are mono, float32, shape (frames,), nominally -1.0 to 1.0. The only room that knows soxr; it and numpy are
-imported when first needed, so that importing this room costs nothing.
+Samples are mono, float32, shape (frames,), nominally -1.0 to 1.0. No other module imports soxr; it and numpy are
+imported when first needed, so that importing this module costs nothing.
 """
 
 from __future__ import annotations
