@@ -2,7 +2,7 @@
 
 Samples are mono, float32, shape (frames,), finite, nominally -1.0 to 1.0, at any sample rate. Loudness is in LUFS, a
 difference of it in LU (both are decibels). What is written to a file goes twice the same way: `gain_for()` finds the
-gain, a `Limiter` applies it. numpy is imported when first needed, so that importing this room costs nothing.
+gain, a `PeakLimiter` applies it. numpy is imported when first needed, so that importing this room costs nothing.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _k_weighting(frames: int, rate: int) -> NDArray[np.complex128]:
     return response
 
 
-class Limiter:
+class PeakLimiter:
     """A gain, and where it would lead above the ceiling, for as long as it would, less of it. For one thread.
 
     The gain is a continuous curve: it falls during the 5 ms before a peak and comes back within some 100 ms. No sample
@@ -217,7 +217,7 @@ def _highest_ahead(values: Numbers, ahead: int) -> Numbers:
 
 
 def gain_for(blocks: Callable[[], Iterable[Samples]], rate: int, target: float) -> float:
-    """The factor with which a `Limiter` makes the recording `target` LUFS loud, to 0.1 LU.
+    """The factor with which a `PeakLimiter` makes the recording `target` LUFS loud, to 0.1 LU.
 
     `blocks` gives the whole recording, at `rate` Hz, anew at each call. It is called once if no peak has to be limited,
     otherwise up to 9 times: what the limiter takes can only be measured. 1.0 for what has no loudness (silence, less
@@ -251,7 +251,7 @@ def _limited_gain(blocks: Callable[[], Iterable[Samples]], rate: int, target: fl
     slope = 0.5  # LU per dB, until two passes say what it is
     tried: dict[float, float] = {}  # extra: LU that are missing with it
     while extra not in tried and len(tried) < _MOST_PASSES:
-        missing = target - _limited_loudness(blocks, Limiter(rate, gain * _factor(extra)), Meter(rate))
+        missing = target - _limited_loudness(blocks, PeakLimiter(rate, gain * _factor(extra)), Meter(rate))
         tried[extra] = missing
         if abs(missing) <= _CLOSE_ENOUGH:
             break
@@ -262,7 +262,7 @@ def _limited_gain(blocks: Callable[[], Iterable[Samples]], rate: int, target: fl
     return gain * _factor(min(tried, key=lambda extra: abs(tried[extra])))
 
 
-def _limited_loudness(blocks: Callable[[], Iterable[Samples]], limiter: Limiter, meter: Meter) -> float:
+def _limited_loudness(blocks: Callable[[], Iterable[Samples]], limiter: PeakLimiter, meter: Meter) -> float:
     """LUFS of what a new limiter makes of the recording."""
     for samples in blocks():
         meter.feed(limiter.feed(samples))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
-    class Output(Protocol):
+    class ByteSink(Protocol):
         def write(self, data: bytes) -> int: ...
 
 
@@ -28,7 +28,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # of each
 class OggComments:
     """What libsndfile writes its file to. It writes in order, and asks at the most where it stands."""
 
-    def __init__(self, output: Output, comments: Mapping[str, str]) -> None:
+    def __init__(self, output: ByteSink, comments: Mapping[str, str]) -> None:
         self._output = output
         self._comments = comments
         self._pending = bytearray()  # the beginning of a page

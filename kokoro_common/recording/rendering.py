@@ -20,10 +20,12 @@ from kokoro_common.documents.document import Chapter
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.recording.captions import CaptionFile, words_of
-from kokoro_common.recording.encoders import AudioWriter, Form, Label, Mark
+from kokoro_common.recording.encoders import AudioWriter
+from kokoro_common.recording.formats import Label, Mark
 from kokoro_common.recording.journal import WORTH_KEEPING, Journal
-from kokoro_common.recording.loudness import Limiter, gain_for
+from kokoro_common.recording.loudness import PeakLimiter, gain_for
 from kokoro_common.recording.outfile import OutputFile, is_special, output_error
+from kokoro_common.recording.recording import Plan, tags_of
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
 from kokoro_common.wire.codec import form_of
 
@@ -36,19 +38,6 @@ if TYPE_CHECKING:
     from kokoro_common.sound.samples import Samples
     from kokoro_common.text.speech import Speech
     from kokoro_common.wire.messages import ChunkSpoken, Finished
-
-
-class Plan(Record):
-    """What files are wanted, and how."""
-
-    output: str
-    form: Form
-    captions: tuple[tuple[str, str], ...] = ()  # kinds, see captions.KINDS, and paths
-    split: bool = False  # a file for each chapter: book.mp3 is book-01.mp3, book-02.mp3 ...
-    loudness: float | None = None  # LUFS; None: as the voice is
-    title: str = ""
-    artist: str = ""
-    resumable: bool = False  # a render that is interrupted is kept, and found again
 
 
 class _File(Record):
@@ -65,72 +54,6 @@ class _File(Record):
 
 class _Stopped(Exception):
     """Nobody wants the file any more."""
-
-
-class Recording:
-    """What is written while it arrives: one file and its captions, by no journal. For one thread."""
-
-    fraction = 0.0  # of the text: nobody knows
-    folder = ""
-
-    def __init__(self, plan: Plan, document: Document | None = None) -> None:
-        title = plan.title or (document.title if document else "")
-        artist = plan.artist or (document.author if document else "")
-        source = document.text if document and document.extracted else ""
-        self._writer = AudioWriter(plan.output, plan.form, Label(tags=_tags(title=title, artist=artist)))
-        self._captions: list[CaptionFile] = []
-        self._frames = 0
-        try:
-            for kind, path in plan.captions:
-                self._captions.append(CaptionFile(path, kind, title, artist, source))
-        except BaseException:
-            self.abandon()
-            raise
-
-    @property
-    def encoded(self) -> bool:
-        """Whether an exception of a signal handler must not come within `write` and `finish`."""
-        return self._writer.encoded
-
-    @property
-    def seconds(self) -> float:
-        """Of audio."""
-        return self._frames / SAMPLE_RATE
-
-    def begun_by(self, engine: str) -> None:
-        """That is of no interest: nobody goes on with it."""
-
-    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
-        """Blocks until all is written. See Rendering."""
-        return speak(0, "")
-
-    def write(self, pcm: bytes) -> None:
-        """Audio, float32 little-endian."""
-        import numpy as np
-
-        samples = np.frombuffer(pcm, "<f4")
-        self._writer.write(samples)
-        self._frames += len(samples)
-
-    def add(self, chunk: ChunkSpoken) -> None:
-        """All audio of a text chunk has been written."""
-        before = self._frames - chunk.frames
-        for captions in self._captions:
-            captions.add(words_of(chunk, before), self._frames)
-
-    def finish(self, _: Callable[[float], None]) -> None:
-        """Puts the files under their names; of what held no speech none."""
-        if self._frames:
-            self._writer.commit()
-            for captions in self._captions:
-                captions.commit()
-
-    def abandon(self) -> bool:
-        """Leaves nothing behind. Does nothing after `finish()`."""
-        self._writer.discard()
-        for captions in self._captions:
-            captions.discard()
-        return False
 
 
 class Rendering:
@@ -328,7 +251,7 @@ class Rendering:
         rate = SAMPLE_RATE if self._plan.loudness is None else self._plan.form.rate
         limiter = None
         if self._plan.loudness is not None:  # of what is written: another rate has other peaks
-            limiter = Limiter(rate, gain_for(lambda: self._blocks(file, rate), rate, self._plan.loudness))
+            limiter = PeakLimiter(rate, gain_for(lambda: self._blocks(file, rate), rate, self._plan.loudness))
         with contextlib.ExitStack() as captions:  # which get their names when the audio has got its own
             for kind, target in self._plan.captions:
                 self._write_captions(captions.enter_context(self._caption_file(kind, target, file, label)), file)
@@ -382,7 +305,7 @@ class Rendering:
         if file.number:
             tags["title"] = file.chapter.title or f"{self._title} {file.number}".strip()
             tags["track"] = str(file.number)
-        return Label(tags=_tags(**tags), chapters=file.marks)
+        return Label(tags=tags_of(**tags), chapters=file.marks)
 
     def _caption_file(self, kind: str, path: str, file: _File, label: Label) -> CaptionFile:
         tags = dict(label.tags)
@@ -402,12 +325,6 @@ class Rendering:
                 chunk = chunk.replace(places=tuple(place - offset for place in chunk.places))
             captions.add(words_of(chunk, before), before + chunk.frames)
             before += chunk.frames
-
-
-def _tags(**tags: str) -> tuple[tuple[str, str], ...]:
-    """Those that say something, each in one line of UTF-8: the command line and documents may hold anything."""
-    lines = {key: " ".join(value.encode("utf-8", "replace").decode().split()) for key, value in tags.items()}
-    return tuple((key, value.replace("\0", "")) for key, value in lines.items() if value)
 
 
 def _digest(things: list[Any]) -> str:

@@ -20,8 +20,9 @@ import srt
 
 from kokoro_common.documents.document import Chapter, Document
 from kokoro_common.errors import OutputError, ServersUnreachable, UsageError
-from kokoro_common.recording.encoders import Form
-from kokoro_common.recording.rendering import WORTH_KEEPING, Plan, Recording, Rendering
+from kokoro_common.recording.formats import Form
+from kokoro_common.recording.recording import Plan, Recording
+from kokoro_common.recording.rendering import WORTH_KEEPING, Rendering
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.text.speech import Speech, TimedWord
 from kokoro_common.wire.messages import ChunkSpoken, Finished

@@ -1,0 +1,37 @@
+"""What a check of --doctor is and what it finds."""
+
+from __future__ import annotations
+
+from kokoro_common.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kokoro_common.settings import Settings
+
+
+SENTENCE = "The quick brown fox jumps over the lazy dog."  # spoken, and read, by the checks
+
+
+class Finding(Record):
+    check: str
+    text: str  # what is well, or the problem with its remedy
+    exit_code: int = 0  # of say.py, if this were its only problem
+
+    @property
+    def line(self) -> str:
+        """For the terminal: what a log or a file name holds cannot steer it."""
+        text = "".join(sign if sign.isprintable() else "?" for sign in self.text)
+        return f"{'problem' if self.exit_code else 'ok':<9}{self.check:<11}{text}"
+
+
+class Check(Record):
+    name: str
+    look: Callable[[Settings], str]
+    seconds: float = 60.0  # until it is taken for hung; a busy machine is no problem
+    remedy: str = "install Kokoro Say anew"  # if it crashes or hangs
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,137 @@
+"""A recording: one file and its captions, written while the audio arrives. What is wanted of it is a Plan.
+
+rendering.py writes the same through a journal, for what must survive an interruption or needs a second look.
+"""
+
+from __future__ import annotations
+
+from kokoro_common.record import Record
+from kokoro_common.recording.captions import CaptionFile, words_of
+from kokoro_common.recording.encoders import AudioWriter
+from kokoro_common.recording.formats import Form, Label
+from kokoro_common.sound.samples import SAMPLE_RATE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from kokoro_common.documents.document import Document
+    from kokoro_common.wire.messages import ChunkSpoken, Finished
+
+    class SpeechOutput(Protocol):
+        """What Recording and Rendering have in common. For one thread; methods raise KokoroErrors."""
+
+        @property
+        def fraction(self) -> float:
+            """Share of the text that is complete, 0.0 to 1.0; 0.0 where it is not known."""
+
+        @property
+        def folder(self) -> str:
+            """Where an unfinished render is kept; empty: nowhere."""
+
+        @property
+        def encoded(self) -> bool:
+            """Whether `write` and `finish` run an encoder, in which a signal handler must not raise an exception."""
+
+        @property
+        def seconds(self) -> float:
+            """Audio in complete text chunks, or all that was written."""
+
+        def begun_by(self, engine: str) -> None:
+            """Tells which engine speaks: a render that goes on later must have the same one."""
+
+        def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
+            """Blocks until all is spoken. `speak` is given the first text chunk that is wanted, and the engine."""
+
+        def write(self, pcm: bytes) -> None:
+            """Audio, float32 little-endian, of the text chunk that comes next. May block."""
+
+        def add(self, chunk: ChunkSpoken) -> None:
+            """All audio of this text chunk has been written."""
+
+        def finish(self, show: Callable[[float], None]) -> None:
+            """Blocks until the files are there; `show` is told which share of the last one is encoded."""
+
+        def abandon(self) -> bool:
+            """Gives it up. Returns whether what there is was kept. Does nothing after `finish()`."""
+
+
+class Plan(Record):
+    """What files are wanted, and how."""
+
+    output: str
+    form: Form
+    captions: tuple[tuple[str, str], ...] = ()  # kinds, see captions.KINDS, and paths
+    split: bool = False  # a file for each chapter: book.mp3 is book-01.mp3, book-02.mp3 ...
+    loudness: float | None = None  # LUFS; None: as the voice is
+    title: str = ""
+    artist: str = ""
+    resumable: bool = False  # a render that is interrupted is kept, and found again
+
+
+class Recording:
+    """Writes one file and its captions while the audio arrives, without a journal. For one thread."""
+
+    fraction = 0.0
+    folder = ""
+
+    def __init__(self, plan: Plan, document: Document | None = None) -> None:
+        title = plan.title or (document.title if document else "")
+        artist = plan.artist or (document.author if document else "")
+        source = document.text if document and document.extracted else ""
+        self._writer = AudioWriter(plan.output, plan.form, Label(tags=tags_of(title=title, artist=artist)))
+        self._captions: list[CaptionFile] = []
+        self._frames = 0
+        try:
+            for kind, path in plan.captions:
+                self._captions.append(CaptionFile(path, kind, title, artist, source))
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def encoded(self) -> bool:
+        return self._writer.encoded
+
+    @property
+    def seconds(self) -> float:
+        return self._frames / SAMPLE_RATE
+
+    def begun_by(self, engine: str) -> None:
+        """Needs no note: nobody goes on with a recording."""
+
+    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
+        return speak(0, "")
+
+    def write(self, pcm: bytes) -> None:
+        import numpy as np
+
+        samples = np.frombuffer(pcm, "<f4")
+        self._writer.write(samples)
+        self._frames += len(samples)
+
+    def add(self, chunk: ChunkSpoken) -> None:
+        before = self._frames - chunk.frames
+        for captions in self._captions:
+            captions.add(words_of(chunk, before), self._frames)
+
+    def finish(self, _: Callable[[float], None]) -> None:
+        """Puts the files under their names. If there was no speech there is no file."""
+        if self._frames:
+            self._writer.commit()
+            for captions in self._captions:
+                captions.commit()
+
+    def abandon(self) -> bool:
+        """Leaves no file."""
+        self._writer.discard()
+        for captions in self._captions:
+            captions.discard()
+        return False
+
+
+def tags_of(**tags: str) -> tuple[tuple[str, str], ...]:
+    """The tags that are not empty, each as one line of UTF-8: command lines and documents may hold anything."""
+    lines = {key: " ".join(value.encode("utf-8", "replace").decode().split()) for key, value in tags.items()}
+    return tuple((key, value.replace("\0", "")) for key, value in lines.items() if value)
