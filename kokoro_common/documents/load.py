@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import os
 
-from kokoro_common.documents.document import BOMS, Document, chapters_at, decoded, markdown, written_borders
+from kokoro_common.documents.document import BOMS, Document, decoded
+from kokoro_common.documents.markdown import read_markdown
+from kokoro_common.documents.plain import read_plain
 from kokoro_common.errors import UsageError
 
 EXTRACTED = (".html", ".htm", ".xhtml", ".epub", ".pdf")
@@ -45,9 +47,7 @@ def load(path: str) -> Document:
 
         return read_html(data, path)
     text, replaced = decoded(data)
-    if extension in MARKDOWN:
-        return markdown(text, replaced)
-    return Document(text=text, chapters=chapters_at(text, written_borders(text)), replaced=replaced)
+    return read_markdown(text, replaced) if extension in MARKDOWN else read_plain(text, replaced)
 
 
 def _read(path: str) -> bytes:
