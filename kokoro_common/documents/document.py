@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     Border = tuple[int, str]  # where a chapter begins, in characters of the text, and its title
 
 MAX_TITLE = 200  # characters
-MAX_CONTENTS = 100_000  # entries of a table of contents
-OWN_TEXT = 200  # characters, blanks aside, that make a chapter of what stands before or between headings
-DROPPED = dict.fromkeys((*range(9), 0x0B, *range(0x0E, 0x20), 0x7F, 0xAD, 0xFEFF))  # soft hyphens are 0xAD
+MAX_CONTENTS = 100_000  # entries read of a table of contents
+OWN_TEXT = 200  # characters without blanks; so much text before or between headings is a chapter of its own
+DROPPED = dict.fromkeys((*range(9), 0x0B, *range(0x0E, 0x20), 0x7F, 0xAD, 0xFEFF))  # 0xAD is a soft hyphen
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # begins like UTF-16's, so it is looked for first
@@ -35,7 +35,7 @@ BOMS = {
 class Chapter(Record):
     title: str  # one line, perhaps empty
     start: int  # in characters of Document.text
-    end: int  # behind its last character
+    end: int  # after its last character
 
 
 class Document(Record):
@@ -43,7 +43,7 @@ class Document(Record):
     chapters: tuple[Chapter, ...]  # in order; together they cover the text without gap or overlap; at least one
     title: str = ""
     author: str = ""
-    language: str = ""  # as the document says, such as "en-GB"
+    language: str = ""  # as the document states it, such as "en-GB"
     extracted: bool = False  # taken out of markup or pages; False: the file's own characters, at the file's own places
     replaced: bool = False  # some bytes were no text in the file's encoding and became U+FFFD
 
@@ -63,9 +63,9 @@ def one_line(text: str) -> str:
 
 def line_at(text: str, place: int) -> tuple[str, int]:
     """The line that begins at `place`, stripped and cut off at 500 characters, and where the next one begins."""
-    behind = next_line(text, place)
-    line = text[place : min(behind, place + 500)].strip()
-    return line or ("..." if behind - place > 500 and not text[place:behind].isspace() else ""), behind
+    following = next_line(text, place)
+    line = text[place : min(following, place + 500)].strip()
+    return line or ("..." if following - place > 500 and not text[place:following].isspace() else ""), following
 
 
 def next_line(text: str, place: int) -> int:
@@ -74,7 +74,7 @@ def next_line(text: str, place: int) -> int:
 
 
 def letters(text: str) -> str:
-    """And digits, in one case: what titles are compared by."""
+    """Letters and digits in one case, to compare titles by."""
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
@@ -82,9 +82,9 @@ def letters(text: str) -> str:
 
 
 def chapters_at(text: str, borders: Iterable[Border]) -> tuple[Chapter, ...]:
-    """Borders are in order; of several at one place the last one's title counts.
+    """The chapters between borders, which are in order; of several at one place the last title counts.
 
-    What stands before the first is a chapter without a title, or belongs to the first one if there is little of it.
+    Text before the first border is a chapter without a title, or belongs to the first chapter if it is short.
     """
     titles = {start: title for start, title in borders if start < len(text)}
     if not titles or has_own_text(text, 0, min(titles)):
@@ -102,9 +102,9 @@ def has_own_text(text: str, start: int, end: int) -> bool:
 
 
 def by_headings(text: str, headings: Sequence[tuple[int, int, str]]) -> tuple[str, tuple[Chapter, ...]]:
-    """The title and the chapters that headings make. A heading is its level from 1, its place and its title.
+    """Title and chapters of a document with headings. A heading is its level from 1, its place and its title.
 
-    The title is the first heading if no other one is as high. Chapters are the first level that has two headings.
+    The title is the first heading if no other is as high. Chapters are the first level that has two headings.
     """
     levels = [level for level, _, _ in headings]
     title = headings[0][2] if headings and all(level > levels[0] for level in levels[1:]) else ""
@@ -114,29 +114,29 @@ def by_headings(text: str, headings: Sequence[tuple[int, int, str]]) -> tuple[st
 
 
 def lowest_level(levels: Iterable[int]) -> int:
-    """The lowest level of a table of contents that makes chapters: below the first that has two entries there may be
-    parts with their chapters, and what is below these are sections."""
+    """The lowest level of a table of contents that makes chapters: the one below the first that has two entries, since
+    these may be parts. Everything lower is a section."""
     counted = Counter(levels)
     return min((level for level in counted if counted[level] > 1), default=max(counted, default=0)) + 1
 
 
 def without_empty(text: str, borders: Sequence[Border]) -> list[Border]:
-    """A chapter that is nothing but its headings begins the next one: "Part I"."""
+    """Joins a chapter that is nothing but headings, such as "Part I", to the next one."""
     empty = [
-        behind - start < 10 * MAX_TITLE and not _says_more(text[start:behind], title)
-        for (start, title), (behind, _) in pairwise(borders)
+        end - start < 10 * MAX_TITLE and not _says_more(text[start:end], title)
+        for (start, title), (end, _) in pairwise(borders)
     ]
     return merged(borders, empty)
 
 
 def _says_more(text: str, title: str) -> bool:
-    """Than the title and headings."""
+    """Whether the text has more than headings and its title."""
     said = letters("".join(line for line in text.split("\n") if not line.startswith("#")))
     return said not in ("", letters(title))
 
 
 def merged(borders: Sequence[Border], empty: Sequence[bool]) -> list[Border]:
-    """Each one whose predecessor is empty begins there, and keeps its own title."""
+    """A border after an empty chapter moves to the start of that chapter and keeps its own title."""
     kept = list(borders[:1])
     for border, after_empty in zip(borders[1:], empty, strict=True):
         kept.append((kept.pop()[0], border[1]) if after_empty else border)

@@ -2,13 +2,11 @@
 
     .txt, .md         the file's own characters; chapters where a line reads like "Chapter 1", or at headings
     .html, .epub      paragraphs with blank lines between, headings as "# Title", items as "- item", rows as "| a |":
-                      the Markdown that markup.py reads; what is for the eye alone is left out
-    .pdf              paragraphs put together from the lines of the pages, without what repeats at their edges
+                      the Markdown that markup.py reads, without navigation and other parts that are not read aloud
+    .pdf              paragraphs put together from the lines of the pages, without headers, footers and page numbers
 
-Files may be anybody's. Nothing that they name outside of themselves is asked for, and each takes time and memory in
-proportion to its size, or is refused.
-
-The rooms that know a format import its library, so they wait until a file needs them. A room without threads.
+A file may come from anybody: nothing that it refers to is fetched, and it takes time and memory in proportion to its
+size, or is refused. Modules for a format import its library, so they are imported when a file needs them. No threads.
 """
 
 from __future__ import annotations
@@ -26,9 +24,9 @@ MAX_FILE_BYTES = 256 << 20
 
 
 def load(path: str) -> Document:
-    """Reads a file; its extension says what it is, in any case, and what has none of ours is plain text.
+    """Reads a file. The extension, in any case, tells the format; an unknown one means plain text.
 
-    Blocks, for seconds with a large book. Raises UsageError for what cannot be read, is broken or encrypted.
+    Blocks, for seconds with a large book. Raises UsageError for a file that cannot be read, is broken or encrypted.
     """
     data = _read(path)
     extension = os.path.splitext(path)[1].lower()

@@ -23,7 +23,7 @@ _LINK = r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])"
 _TAGS = r"<!--[^<>]*-->|<[A-Za-z/][^<>]*>|\{[#.][^{}]*\}$"
 _OUTER_UNDERSCORES = r"(?<!\w)_+|_+(?!\w)"
 MAX_FRONT_MATTER = 1 << 16  # characters
-NONE, NO_HEADING = -1, -2  # no paragraph is open; one that cannot be a heading is: an item, a quotation, code
+NONE, NO_HEADING = -1, -2  # no paragraph is open; one is that cannot be a heading (item, quotation, code)
 
 
 def read_markdown(text: str, replaced: bool) -> Document:
@@ -40,7 +40,7 @@ def read_markdown(text: str, replaced: bool) -> Document:
 
 
 def _front_matter(text: str) -> tuple[dict[str, str], int]:
-    """The simple lines of a YAML block at the top, and where it ends: 0 if there is none."""
+    """Simple entries of a YAML block at the top, and where it ends; 0 without one."""
     first, place = line_at(text, 0)
     values: dict[str, str] = {}
     while first == "---" and place < min(len(text), MAX_FRONT_MATTER):
@@ -53,9 +53,9 @@ def _front_matter(text: str) -> tuple[dict[str, str], int]:
 
 
 def _markdown_headings(text: str, begin: int) -> Iterator[tuple[int, int, str]]:
-    """Level, place and title of those outside of code and comments."""
+    """Level, place and title of each heading outside of code and comments."""
     place, fence, unended_comment = begin, "", False
-    paragraph, title = NONE, ""  # where the one that is open begins, and what it says, in case it is a heading
+    paragraph, title = NONE, ""  # start and text of the open paragraph, in case it is a heading
     while place < len(text):
         start, place = place, next_line(text, place)
         line = text[start : min(place, start + 1000)].rstrip()
@@ -90,6 +90,6 @@ def _markdown_headings(text: str, begin: int) -> Iterator[tuple[int, int, str]]:
 
 
 def _plain(title: str) -> str:
-    """Without the signs of markup."""
+    """A title without markup."""
     title = re.sub(_TAGS, "", re.sub(_LINK, r"\1", title[: 10 * MAX_TITLE]))
     return one_line(re.sub(_OUTER_UNDERSCORES, "", title.replace("*", "").replace("`", "")))

@@ -1,8 +1,10 @@
-"""Lines of printed pages put together to paragraphs, by where they stand. Nothing here knows PDF.
+"""Puts lines of printed pages together to paragraphs, by their positions.
 
-edges         headers and footers, which repeat at one place, and page numbers are left out
-paragraphs    begin at a gap, an indent, another size of type, a bullet, or after a line that ends short
-hyphens       at a line's end go, and the word goes on; before a capital they stay
+    edges         headers and footers, which repeat at one place, and page numbers are left out
+    paragraphs    begin at a gap, an indent, another size of type, a bullet, or after a line that ends short
+    hyphens       at the end of a line are removed, unless a capital follows
+
+Nothing here knows PDF.
 """
 
 from __future__ import annotations
@@ -25,21 +27,21 @@ _PAGE_NUMBER = (
 )
 _ENDS_SENTENCE = r"""[.!?:;…。！？][)\]"'’”»」』]{0,3}$"""
 _BULLET = r"[•▪◦‣●■–]\s|[-*]\s"
-EDGE = 0.15  # of a page's height at its top and bottom, where headers, footers and page numbers are
-EDGE_LINES = 2  # of a page at either end that may be such
-POINTS = 6  # 1/72 inch; what repeats is at the same place within this
+EDGE = 0.15  # share of a page's height at its top and bottom, where headers, footers and page numbers stand
+EDGE_LINES = 2  # at either end of a page that may be headers or footers
+POINTS = 6  # 1/72 inch: tolerance for lines that repeat at the same place
 
 
 class Line(NamedTuple):
-    """Of a page, in points from the page's lower left corner."""
+    """A line of a page; positions in points from the page's lower left corner."""
 
     text: str
     page: int  # from 0
     left: float
     bottom: float
     right: float
-    size: float  # of its font's boxes: their height
-    hyphenated: bool  # goes on in the next line without a blank
+    size: float  # height of the font's boxes
+    hyphenated: bool  # its last word continues in the next line
 
 
 # --- what is at the edges of pages -----------------------------------------------------------------------------------
@@ -62,7 +64,7 @@ def without_edges(lines: list[Line], heights: list[float]) -> list[Line]:
 
 
 def _edge_lines(lines: list[Line], heights: list[float]) -> Iterator[Line]:
-    """The highest and the lowest ones of each page, if they are near its edge."""
+    """The highest and lowest lines of each page, if they are near its edge."""
     for number, on_page in groupby(lines, key=lambda line: line.page):
         page = sorted(on_page, key=lambda line: line.bottom)
         yield from (line for line in page[:EDGE_LINES] if line.bottom < EDGE * heights[number])
@@ -76,7 +78,7 @@ def _edge_key(line: Line) -> tuple[str, int]:
 
 
 def _repeats(on: list[int], pages: int) -> bool:
-    """On a third of the pages, at least 3, or on 3 in a row, or on 3 left or right ones in a row."""
+    """Whether the pages are a third of all, at least 3, or 3 in a row, or 3 left or right ones in a row."""
     in_a_row = any(on[at + 2] - on[at] in (2, 4) for at in range(len(on) - 2))
     return len(on) >= 3 and (in_a_row or 3 * len(on) >= pages)
 
@@ -85,7 +87,7 @@ def _repeats(on: list[int], pages: int) -> bool:
 
 
 def paragraphs(lines: list[Line], begins: Mapping[int, str]) -> tuple[str, list[Border]]:
-    """The text, and the borders in it. `begins`: titles of chapters by the numbers of their first lines."""
+    """The text and its chapter borders. `begins`: titles of chapters by the numbers of their first lines."""
     leading = _leading(lines)
     pieces: list[str] = []
     borders: list[Border] = []
@@ -105,7 +107,7 @@ def paragraphs(lines: list[Line], begins: Mapping[int, str]) -> tuple[str, list[
 
 
 def _fitted(line: Line, following: str) -> tuple[str, str]:
-    """What a line says when another one goes on from it, and what is between them."""
+    """A line's text if the next line continues it, and what goes between them."""
     text, goes_on = line.text, following[:1].islower()
     if line.hyphenated:  # its hyphen is gone already
         return text, "" if goes_on else "-"
@@ -116,12 +118,12 @@ def _fitted(line: Line, following: str) -> tuple[str, str]:
 
 
 def _is_unspaced(character: str) -> bool:
-    """Of a script without blanks between words: kana, Han, their punctuation; not Hangul."""
+    """Whether the script has no blanks between words: kana, Han, their punctuation; not Hangul."""
     return "\u2e80" <= character < "\uac00" or "\uf900" <= character < "\ufb00" or "\uff00" < character < "\uffa0"
 
 
 def _leading(lines: list[Line]) -> dict[int, float]:
-    """From baseline to baseline, in sizes of the font, by page: the usual one. -1: where a page has too few lines."""
+    """The usual distance between baselines by page, in sizes of the font. Key -1: for pages with too few lines."""
     steps: dict[int, list[float]] = {}
     for before, line in pairwise(lines):
         fall = before.bottom - line.bottom
@@ -133,7 +135,7 @@ def _leading(lines: list[Line]) -> dict[int, float]:
 
 
 def _begins_paragraph(lines: list[Line], number: int, leading: float) -> bool:
-    """`leading`: the usual one of the page, in sizes of the font."""
+    """Whether a line begins a paragraph. `leading`: see _leading."""
     before, line = lines[number - 1], lines[number]
     size = max(line.size, before.size, 1.0)
     fall = before.bottom - line.bottom
@@ -152,14 +154,14 @@ def _begins_paragraph(lines: list[Line], number: int, leading: float) -> bool:
 
 
 def _is_short(lines: list[Line], number: int) -> bool:
-    """Whether a line ends long before the ones around it do."""
+    """Whether a line ends long before its neighbours."""
     line = lines[number]
     reach = max(other.right for other in lines[max(0, number - 1) : number + 2])
     return reach - line.right > 4 * line.size
 
 
 def _is_indented(lines: list[Line], number: int) -> bool:
-    """Whether a line begins to the right of the one before, and the one behind it does not."""
+    """Whether a line begins to the right of the one before, and the next one does not."""
     before, line, following = lines[number - 1], lines[number], lines[min(number + 1, len(lines) - 1)]
     if before.page != line.page:
         before = following

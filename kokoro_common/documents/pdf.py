@@ -45,27 +45,27 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfTextPage
 
 
-MAX_MEMORY_BYTES = 2 << 30  # of the process that reads; 32 million characters on 10,000 pages take 300 MB of it
+MAX_MEMORY_BYTES = 2 << 30  # address space of the reading process; 32 million characters on 10,000 pages take 300 MB
 CPU_SECONDS = 60  # 20 million characters on our machine, 3 microseconds each
-CPU_SECONDS_PER_MIB = 20  # of the file in addition; books take 8
-MAX_CHARACTERS = 32 << 20  # taken out of a file, whose pages may be far larger than itself
+CPU_SECONDS_PER_MIB = 20  # in addition, by the size of the file; books take 8
+MAX_CHARACTERS = 32 << 20  # in all pages, which may hold far more text than the file has bytes
 LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _LINE_CODES = (0x0A, 0x0D)
-_HYPHEN_CODES = (0x02, 0xFFFE)  # what PDFium has in the place of a hyphen at a line's end, with no line end behind it
-MAX_MISSED = 50  # titles of an outline that a page does not say, before it is no longer looked through
-MAX_LINES = 300  # of a page that are looked through for a title
+_HYPHEN_CODES = (0x02, 0xFFFE)  # PDFium's code for a hyphen at the end of a line, which no line end follows
+MAX_MISSED = 50  # titles of an outline missing from a page, before the search on it stops
+MAX_LINES = 300  # of a page that are searched for a title
 
 
 def read_pdf(data: bytes, path: str) -> Document:
-    """`path` is for errors. Raises UsageError for what cannot be read, holds no text, or takes too much to be read."""
+    """Reads a PDF; `path` is for errors. Blocks. Raises UsageError if it is broken, has no text, or takes too much."""
     seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(data) // (1 << 20)
-    done = subprocess.run(  # which kills it, whatever ends the wait
+    done = subprocess.run(  # kills the process if the wait is interrupted
         worker_command(__name__, path, str(MAX_MEMORY_BYTES), str(seconds)),
         input=data,
         capture_output=True,
         check=False,
     )
-    if done.returncode > 0:  # an exception, so a mistake of ours
+    if done.returncode > 0:  # an exception, so a bug
         report = done.stderr.decode("utf-8", "replace").strip()
         raise RuntimeError(report.rpartition("\n")[2]) from RuntimeError(report)
     try:
@@ -83,7 +83,7 @@ def read_pdf(data: bytes, path: str) -> Document:
 
 
 def serve(path: str, memory: str, seconds: str) -> None:
-    """Its main: reads a file from standard input, writes a Document or a UsageError as JSON to standard output."""
+    """The process: reads a file from standard input, writes a Document or a UsageError as JSON to standard output."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, int(memory))
     _limit(resource.RLIMIT_CPU, int(seconds))
@@ -99,7 +99,7 @@ def _limit(which: int, most: int) -> None:
     try:
         resource.setrlimit(which, (most, most))
     except (OSError, ValueError):
-        pass  # it is lower already, or macOS has none
+        pass  # the limit is lower already, or macOS does not have it
 
 
 def _read(data: bytes, path: str) -> Document:
@@ -206,10 +206,10 @@ def _outline(document: PdfDocument) -> list[tuple[str, int]]:
 
 
 def _outline_lines(entries: list[tuple[str, int]], lines: list[Line]) -> dict[int, str]:
-    """Titles by the numbers of the lines where they begin: where the page says them, or the page's first line."""
+    """Titles by the line at which they begin: the one that says the title, or the first line of the page."""
     pages = [line.page for line in lines]
     begins: dict[int, str] = {}
-    missed: Counter[int] = Counter()  # titles that a page does not say; it is not asked for ever
+    missed: Counter[int] = Counter()  # titles not found, by page
     last = -1
     for title, page in sorted(entries, key=lambda entry: entry[1]):
         first = bisect_left(pages, page)
@@ -217,7 +217,7 @@ def _outline_lines(entries: list[tuple[str, int]], lines: list[Line]) -> dict[in
         if missed[page] < MAX_MISSED:
             from_here = max(first, last + 1)
             place = _line_saying(title, lines, from_here, min(bisect_left(pages, page + 1), from_here + MAX_LINES))
-        if place is None:  # two of these on one page are one chapter
+        if place is None:  # two such titles on one page make one chapter
             missed[page] += 1
             place = max(first, last)
         if place < len(lines):
@@ -226,10 +226,10 @@ def _outline_lines(entries: list[tuple[str, int]], lines: list[Line]) -> dict[in
     return begins
 
 
-def _line_saying(title: str, lines: list[Line], first: int, behind: int) -> int | None:
+def _line_saying(title: str, lines: list[Line], first: int, end: int) -> int | None:
     wanted = letters(title)
-    for number in range(first, behind if wanted else first):
-        said = "".join(letters(line.text) for line in lines[number : min(number + 4, behind)])
+    for number in range(first, end if wanted else first):
+        said = "".join(letters(line.text) for line in lines[number : min(number + 4, end)])
         if said.startswith(wanted):
             above = number - 1  # "Chapter 1" in a line of its own above the title
             return above if above >= first and read_heading(lines[above].text) else number
@@ -237,7 +237,7 @@ def _line_saying(title: str, lines: list[Line], first: int, behind: int) -> int 
 
 
 def _said_by(ask: Callable[[], str]) -> str:
-    """A string of the file, which may be none."""
+    """A string from the file, empty if it cannot be decoded."""
     try:
         return one_line(ask().translate(DROPPED))
     except UnicodeDecodeError:

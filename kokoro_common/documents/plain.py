@@ -57,12 +57,12 @@ _EAST_ASIAN_HEADING = (
 )
 MAX_HEADING = 120  # characters
 MAX_SECOND_LINE = 80  # characters of a title below "Chapter 1"
-CONTENTS = 3  # headings in a row with no text of their own that are a table of contents
+CONTENTS = 3  # so many headings in a row without text are a table of contents
 
 
 class WrittenHeading(Record):
     start: int
-    end: int  # of its line, or of the title's line below it
+    end: int  # after its line, or after the title's line below it
     key: str  # the heading without its title: a table of contents repeats it
     title: str
 
@@ -84,16 +84,16 @@ def _headings(text: str) -> Iterator[WrittenHeading]:
     """Lines with a blank one before, and one after them or after the title below them."""
     place, after_blank = 0, True
     while place < len(text):
-        line, behind = line_at(text, place)
+        line, following = line_at(text, place)
         if after_blank and line and (read := read_heading(line)):
             key, title = read
-            second, behind_second = line_at(text, behind)
+            second, after_second = line_at(text, following)
             if not second:
-                yield WrittenHeading(start=place, end=behind, key=key, title=title)
-            elif len(second) <= MAX_SECOND_LINE and not read_heading(second) and not line_at(text, behind_second)[0]:
+                yield WrittenHeading(start=place, end=following, key=key, title=title)
+            elif len(second) <= MAX_SECOND_LINE and not read_heading(second) and not line_at(text, after_second)[0]:
                 title = f"{title.rstrip(' .:')}. {second}"
-                yield WrittenHeading(start=place, end=behind_second, key=key, title=title)
-        place, after_blank = behind, not line
+                yield WrittenHeading(start=place, end=after_second, key=key, title=title)
+        place, after_blank = following, not line
 
 
 def read_heading(line: str) -> tuple[str, str] | None:
@@ -110,7 +110,7 @@ def read_heading(line: str) -> tuple[str, str] | None:
 
 
 def _behind_contents(headings: Sequence[WrittenHeading], empty: Sequence[bool]) -> int:
-    """The first heading that no table of contents at the beginning lists, by its number."""
+    """Index of the first heading after a table of contents at the beginning."""
     run = [*empty, False].index(False)
     if run < CONTENTS:
         return 0
@@ -120,4 +120,4 @@ def _behind_contents(headings: Sequence[WrittenHeading], empty: Sequence[bool]) 
             return number  # the first chapter itself, with no text before its first section
         keys.add(heading.key)
     listed_last = run + 1 < len(headings) and headings[run].key not in keys and headings[run + 1].key in keys
-    return run + listed_last  # with a preface behind it the last line of the table has text of its own
+    return run + listed_last  # if a preface follows, the last line of the table seems to have text

@@ -1,7 +1,7 @@
 """Audio files: wav, raw, flac, ogg (Vorbis), opus, mp3, m4a and m4b, written while the audio arrives.
 
-The same samples, tags and chapters give the same bytes. wav and raw are written here; the others by libav (PyAV), but
-for Vorbis, whose encoder only libsndfile brings. Both libraries are imported when first needed.
+The same samples, tags and chapters give the same bytes. wav and raw are written here, Vorbis by libsndfile, everything
+else by libav (PyAV). Both libraries are imported when first needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _SAME_BYTES = {"fflags": "+bitexact"}  # no random serial numbers, no dates
-_UNKNOWN_LENGTH = 0xFFFF_FFFF  # bytes; what a WAV header says of a stream, and the most it can say
+_UNKNOWN_LENGTH = 0xFFFF_FFFF  # bytes, in the WAV header of a stream; also the greatest length it can hold
 
 
 class AudioWriter:
@@ -85,7 +85,7 @@ class AudioWriter:
         if self._resampler is not None:
             samples = self._resampler.feed(samples)
         with self._output.checked():
-            # libsndfile 1.2.2 puts what it is given on the stack for Vorbis: 120 s in one call crash the process.
+            # libsndfile 1.2.2 copies the samples of one call to the stack for Vorbis: 120 s crash the process.
             for start in range(0, len(samples), SAMPLE_RATE):
                 self._encoder.write(samples[start : start + SAMPLE_RATE])
 
@@ -105,7 +105,7 @@ class AudioWriter:
             raise
 
     def discard(self) -> None:
-        """Leaves nothing behind; what stood under the name is untouched. Does nothing after `commit()`."""
+        """Removes the unfinished file; an earlier file of that name stays. Does nothing after `commit()`."""
         if self._encoder is not None:
             self._encoder.close()
             self._encoder = None
@@ -141,7 +141,7 @@ class _Pcm:
             return
         info = _wav_info(self._label)
         if 36 + self._bytes + len(info) >= _UNKNOWN_LENGTH:
-            info = b""  # whoever reads on to the end of the file would play it
+            info = b""  # the header could not say where the audio ends, so a player would play the tags
         self._output.write(bytes(self._bytes % 2) + info)
         self._output.seek(0)
         self._output.write(_wav_header(self._form, self._bytes, len(info)))
@@ -173,7 +173,7 @@ def _wav_header(form: Form, pcm_bytes: int, info_bytes: int = 0) -> bytes:
 
 
 def _wav_info(label: Label) -> bytes:
-    """The tags as a LIST chunk; it stands behind the audio."""
+    """The tags as a LIST chunk, which follows the audio."""
     keys = {"title": b"INAM", "artist": b"IART", "album": b"IPRD", "track": b"ITRK"}
     info = b"INFO"
     for key, value in label.tags:
@@ -224,13 +224,13 @@ class _Libav:
         self._mux(frame)
 
     def end(self) -> None:
-        self._mux(None)  # what the encoder has kept
+        self._mux(None)  # flushes the encoder
         self._container.close()
 
     def close(self) -> None:
         import av
 
-        with contextlib.suppress(av.FFmpegError, OSError, ValueError):  # of a file that is discarded
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError):  # the file is discarded anyway
             self._container.close()
 
     def _mux(self, frame: Any) -> None:
@@ -239,7 +239,7 @@ class _Libav:
 
 
 class _Vorbis:
-    """By libsndfile: libav's own encoder is none for speech, and PyAV brings no other."""
+    """Vorbis by libsndfile: libav's own encoder is not good enough for speech, and PyAV brings no other."""
 
     def __init__(self, output: OutputFile, form: Form, label: Label) -> None:
         import soundfile
@@ -256,14 +256,14 @@ class _Vorbis:
     def close(self) -> None:
         import soundfile
 
-        with contextlib.suppress(soundfile.SoundFileError):  # of a file that is discarded
+        with contextlib.suppress(soundfile.SoundFileError):  # the file is discarded anyway
             self._encoder.close()
 
 
 def _chapters(label: Label) -> list[Any]:
     from fractions import Fraction
 
-    unit = Fraction(1, 1000)  # what mp3 can say
+    unit = Fraction(1, 1000)  # mp3 counts milliseconds
     return [
         {
             "id": number,
@@ -277,7 +277,7 @@ def _chapters(label: Label) -> list[Any]:
 
 
 def _chapter_comments(label: Label) -> dict[str, str]:
-    """As Vorbis comments have them: CHAPTER001=00:00:00.000, CHAPTER001NAME=..."""
+    """Chapters as Vorbis comments: CHAPTER001=00:00:00.000, CHAPTER001NAME=..."""
     comments: dict[str, str] = {}
     for number, mark in enumerate(label.chapters, 1):
         seconds, milliseconds = divmod(round(mark.first * 1000 / SAMPLE_RATE), 1000)

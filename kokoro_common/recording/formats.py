@@ -20,37 +20,37 @@ class Mark(Record):
 
     title: str
     first: int
-    last: int  # behind its last frame
+    last: int  # frame after its last one
 
 
 class Label(Record):
-    """What a file says of itself."""
+    """Tags and chapters of a file."""
 
-    tags: tuple[tuple[str, str], ...] = ()  # title, artist, album, track, and their values
+    tags: tuple[tuple[str, str], ...] = ()  # names (title, artist, album, track) and values
     chapters: tuple[Mark, ...] = ()
 
 
 class Form(Record):
-    """How a file is written. `form_for` says what goes with which format."""
+    """Sample rate and bit depth of a file; `form_for` checks them against the format."""
 
     rate: int = SAMPLE_RATE  # Hz
-    bits: int = 16  # of wav, raw and flac; 32 are a float
+    bits: int = 16  # for wav, raw and flac; 32 means float
 
 
 class LibavFormat(Record):
-    """A format of libav's."""
+    """A format that libav writes."""
 
     container: str
     codec: str
-    samples: str  # libav's name of how the encoder takes them; s16 is s32 for a bit depth of 24
+    samples: str  # libav's name of the encoder's sample format; s16 becomes s32 for a bit depth of 24
     bit_rate: int = 0  # 0: lossless
-    rates: tuple[int, ...] = ()  # Hz; none: any
-    options: tuple[tuple[str, str], ...] = ()  # of the encoder
-    gain: float = 1.0  # that makes up for what the encoder takes
+    rates: tuple[int, ...] = ()  # Hz; empty: any
+    options: tuple[tuple[str, str], ...] = ()  # encoder options
+    gain: float = 1.0  # factor that undoes the encoder's own attenuation
 
 
-# The bit rates leave a voice of 12 kHz bandwidth as it is. The options make the encoders two to four times as fast and,
-# measured on speech, none of them worse (docs/experiments.md).
+# The bit rates keep a voice of 12 kHz bandwidth unchanged. The options make the encoders two to four times as fast and,
+# measured on speech, not worse (docs/experiments.md).
 _MPEG = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 MP4 = LibavFormat(
     container="ipod",
@@ -77,7 +77,7 @@ LIBAV = {
         bit_rate=64_000,
         rates=_MPEG,
         options=(("compression_level", "7"),),
-        gain=1 / 0.95,  # LAME turns everything down by that, in case decoding overshoots; it is 0.45 LU
+        gain=1 / 0.95,  # LAME attenuates by 0.95 (0.45 LU) in case decoding overshoots
     ),
     "m4a": MP4,
     "m4b": MP4,
@@ -88,7 +88,7 @@ _BITS = {"wav": (16, 24, 32), "raw": (16, 24, 32), "flac": (16, 24)}
 
 
 def format_of(path: str) -> str:
-    """By the extension; wav for what has none because it is no file. Raises UsageError."""
+    """The format by the extension; wav for standard output and /dev/null. Raises UsageError."""
     if path in (*STANDARD_OUTPUT, os.devnull):
         return "wav"
     extension = os.path.splitext(path)[1].removeprefix(".").lower()
@@ -99,7 +99,7 @@ def format_of(path: str) -> str:
 
 
 def form_for(path: str, rate: int | None, bits: int | None) -> Form:
-    """What was asked for, None being the usual. Raises UsageError for what the format of `path` cannot be."""
+    """The form asked for; None means the default. Raises UsageError for a rate or depth that the format cannot have."""
     name = format_of(path)
     rates = LIBAV[name].rates if name in LIBAV else ()
     if rate is not None and (rate not in rates if rates else not MIN_RATE <= rate <= MAX_RATE):

@@ -1,6 +1,6 @@
-"""A recording: one file and its captions, written while the audio arrives. What is wanted of it is a Plan.
+"""A recording: one file and its captions, written while the audio arrives, as a Plan says.
 
-rendering.py writes the same through a journal, for what must survive an interruption or needs a second look.
+rendering.py writes the same through a journal, if it must survive an interruption or be read twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kokoro_common.wire.messages import ChunkSpoken, Finished
 
     class SpeechOutput(Protocol):
-        """What Recording and Rendering have in common. For one thread; methods raise KokoroErrors."""
+        """The common interface of Recording and Rendering. For one thread; methods raise KokoroErrors."""
 
         @property
         def fraction(self) -> float:
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 
 class Plan(Record):
-    """What files are wanted, and how."""
+    """The files to write, and how."""
 
     output: str
     form: Form

@@ -48,7 +48,7 @@ CHECKS = (
 
 
 def examine(flags: Mapping[str, object]) -> Iterator[Finding]:
-    """One finding per check, as soon as it is there. Raises nothing. Blocks; some 20 s on a machine that is well."""
+    """Yields one finding per check, as soon as it is made. Raises nothing. Blocks, some 20 s on a healthy machine."""
     try:
         settings = resolve(flags)
         scratch = tempfile.mkdtemp(prefix="kokoro-doctor-")
@@ -63,13 +63,13 @@ def examine(flags: Mapping[str, object]) -> Iterator[Finding]:
         for check in CHECKS:
             yield outcome(check, settings, scratch)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)  # of what is killed as well
+        shutil.rmtree(scratch, ignore_errors=True)  # a killed check leaves files, too
 
 
 def outcome(check: Check, settings: Settings, scratch: str) -> Finding:
-    """The finding of one check, from a process of its own, whatever becomes of that. `scratch` is its TMPDIR."""
+    """Runs one check in a process of its own, with `scratch` as its TMPDIR. Blocks for check.seconds at most."""
     reading, writing = os.pipe()
-    child = os.fork()  # there is no other thread here, and what the check needs is imported in the child
+    child = os.fork()  # there is no other thread, and the child imports what the check needs
     if child == 0:
         _answer(check, settings, scratch, writing)
     os.close(writing)
@@ -77,7 +77,7 @@ def outcome(check: Check, settings: Settings, scratch: str) -> Finding:
         answer = _read_within(reading, check.seconds)
     finally:
         os.close(reading)
-        os.kill(child, signal.SIGKILL)  # at the latest now; it has answered, or it hangs
+        os.kill(child, signal.SIGKILL)  # it has answered, or it hangs
         status = os.waitpid(child, 0)[1]
     if answer:
         return Finding(**json.loads(answer))
@@ -94,8 +94,8 @@ def _answer(check: Check, settings: Settings, scratch: str, writing: int) -> NoR
     try:
         quiet = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
-            os.dup2(quiet, descriptor)  # ALSA, for one, prints what it thinks
-        warnings.simplefilter("ignore")  # of what libraries will once do otherwise
+            os.dup2(quiet, descriptor)  # ALSA, for one, prints messages
+        warnings.simplefilter("ignore")  # libraries warn about their own future
         tempfile.tempdir = scratch
         os.write(writing, json.dumps(judged(check, settings).as_dict()).encode())
     finally:
@@ -109,13 +109,13 @@ def judged(check: Check, settings: Settings) -> Finding:
         return Finding(check=check.name, text=str(error), exit_code=error.exit_code)
     except ImportError as error:
         return Finding(check=check.name, text=f"{error}; install Kokoro Say anew", exit_code=1)
-    except Exception as error:  # what breaks speech here may break the check in the same way, and is to be told as well
+    except Exception as error:  # a bug that breaks speech may break the check, too, and is a finding
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Finding(check=check.name, text=f"{text}; please report it", exit_code=1)
 
 
 def _read_within(descriptor: int, seconds: float) -> bytes | None:
-    """All that comes until the end; None when that does not come in time."""
+    """Everything up to the end of the stream; None if the end does not come in time."""
     answer = b""
     deadline = time.monotonic() + seconds
     while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -1,4 +1,4 @@
-"""Checks of --doctor: the model and voices in the cache, room on the disk, directories and who may write to them."""
+"""Checks of --doctor: the model and voices in the cache, room on the disk, directories and their permissions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kokoro_common.hub.manifest import Manifest
     from kokoro_common.settings import Settings
 
-MODEL_BYTES = 350_000_000  # of Kokoro-82M with its first voices; a manifest does not tell
+MODEL_BYTES = 350_000_000  # Kokoro-82M with its first voices; the manifest has no sizes
 OTHER_BYTES = 50_000_000  # logs, and the espeak-ng library once per language
 
 

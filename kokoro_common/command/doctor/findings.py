@@ -1,4 +1,4 @@
-"""What a check of --doctor is and what it finds."""
+"""A check of --doctor, and its finding."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SENTENCE = "The quick brown fox jumps over the lazy dog."  # spoken, and read, b
 
 class Finding(Record):
     check: str
-    text: str  # what is well, or the problem with its remedy
-    exit_code: int = 0  # of say.py, if this were its only problem
+    text: str  # the good news, or the problem with its remedy
+    exit_code: int = 0  # say.py's, if this were the only problem
 
     @property
     def line(self) -> str:
-        """For the terminal: what a log or a file name holds cannot steer it."""
+        """For the terminal: control characters, which a log or a file name may hold, become question marks."""
         text = "".join(sign if sign.isprintable() else "?" for sign in self.text)
         return f"{'problem' if self.exit_code else 'ok':<9}{self.check:<11}{text}"
 
@@ -29,8 +29,8 @@ class Finding(Record):
 class Check(Record):
     name: str
     look: Callable[[Settings], str]
-    seconds: float = 60.0  # until it is taken for hung; a busy machine is no problem
-    remedy: str = "install Kokoro Say anew"  # if it crashes or hangs
+    seconds: float = 60.0  # until it counts as hung; long enough for a busy machine
+    remedy: str = "install Kokoro Say anew"  # for a crash or a hang
 
 
 def counted(number: int, noun: str) -> str:

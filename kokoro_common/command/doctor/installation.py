@@ -145,7 +145,7 @@ def other_languages(_: Settings) -> str:
 
 
 def kernel(_: Settings) -> str:
-    """Not a problem: speech goes on without it, at half the speed or less."""
+    """Never a problem: without the kernel speech works, at half the speed or less."""
     from kokoro_common.engine import kernel
 
     library, problem = kernel.load()

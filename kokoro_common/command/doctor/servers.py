@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from kokoro_common.settings import Settings
 
-LOG_BYTES = 1 << 20  # of the end of the log that are looked at
+LOG_BYTES = 1 << 20  # read from the end of the log
 
 
 def port(settings: Settings) -> str:
@@ -50,7 +50,7 @@ def port(settings: Settings) -> str:
 
 
 def _listener(port: int) -> str:
-    """The program that listens on a port, as far as the system lets us see."""
+    """The program that listens on a port, as far as the system tells."""
     import psutil
 
     try:
@@ -88,7 +88,7 @@ def servers(settings: Settings) -> str:
 
 
 def logged_errors(settings: Settings) -> str:
-    """What the log has since the model server last began to listen."""
+    """Errors in the log since the model server last began to listen."""
     path = os.path.join(settings.log_dir, "kokoro.log")
     try:
         with open(path, "rb") as file:
@@ -119,7 +119,7 @@ def logged_errors(settings: Settings) -> str:
 
 
 def _entry(line: bytes) -> dict[str, Any]:
-    """Empty for what is no record: the first line is cut, others may be torn."""
+    """A record of the log; empty if the line is cut or torn."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -128,7 +128,7 @@ def _entry(line: bytes) -> dict[str, Any]:
 
 
 def speed(settings: Settings) -> str:
-    """By the whole line of servers, to us instead of the speakers. Two sentences: the first one warms up."""
+    """Measures both servers, with the audio sent here instead of the speakers. The first of two sentences warms up."""
     from kokoro_common.client.client import Client, TextSource
     from kokoro_common.text.speech import Speech
     from kokoro_common.wire.messages import Route
