@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kokoro_common.text.marks import columns
 
 if TYPE_CHECKING:
-    from kokoro_common.client.client import TextSource
+    from kokoro_common.client.text_source import TextSource
 
 _HIGHLIGHT, _PLAIN = "\x1b[7m", "\x1b[0m"
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 import time
 
-from kokoro_common.client.client import Listener
+from kokoro_common.client.conversation import Audio
 from kokoro_common.command.arguments import note
 from kokoro_common.command.signals import SIGNALS
 from kokoro_common.errors import KokoroError
+from kokoro_common.wire.messages import Accepted, ChunkSpoken, Explained, Notice, Progress, ServerState, Started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kokoro_common.client.conversation import Event
     from kokoro_common.command.follower import Follower
     from kokoro_common.recording.recording import SpeechOutput
-    from kokoro_common.wire.messages import ChunkSpoken, Finished, ServerState
+    from kokoro_common.wire.messages import Finished
 
 
-class Messenger(Listener):
+class Messenger:
     """Follows one utterance, or one download. On a terminal it keeps one progress line, elsewhere it prints notes."""
 
     def __init__(self, *, quiet: bool, log: str = "") -> None:
@@ -33,7 +35,30 @@ class Messenger(Listener):
         self._line = ""  # on the terminal now, to be overwritten
         self._last_state = ""
 
-    def state(self, message: ServerState) -> None:
+    def hear(self, event: Event) -> None:
+        """Shows an event, and hands audio to the output. Blocks as the output does."""
+        if isinstance(event, ServerState):
+            self._show_state(event)
+        elif isinstance(event, Notice):
+            self.notice(event.text)
+        elif isinstance(event, Accepted) and self._log:
+            self.notice(f"utterance {event.utterance}: grep {event.utterance} {self._log}")
+        elif isinstance(event, Explained):
+            self.end_line()
+            print(f"{event.text}\n    {event.phonemes}" if event.phonemes else event.text, flush=True)
+        elif isinstance(event, Progress):
+            self._show_progress(event)
+        elif isinstance(event, Started):
+            self.end_line()
+            self.engine = event.engine
+            self.started_at = time.monotonic()  # not before: loading the model tells nothing of the rest
+        if isinstance(event, (Started, Audio, ChunkSpoken)) and self.output is not None:
+            self._record(self.output, event)
+
+    def notice(self, text: str) -> None:
+        note(text, quiet=self._quiet)
+
+    def _show_state(self, message: ServerState) -> None:
         if self._quiet or message.state in ("starting", "default", "failed"):
             return
         if message.state == "ready":
@@ -46,43 +71,19 @@ class Messenger(Listener):
             self._show(f"downloading {message.detail}")
         self._last_state = message.state
 
-    def notice(self, text: str) -> None:
-        note(text, quiet=self._quiet)
-
-    def accepted(self, utterance: str) -> None:
-        if self._log:
-            note(f"utterance {utterance}: grep {utterance} {self._log}", quiet=self._quiet)
-
-    def started(self, engine: str) -> None:
-        self.end_line()
-        self.engine = engine
-        if self.output is not None:
-            self.output.begun_by(engine)
-        self.started_at = time.monotonic()  # not before: loading the model tells nothing of the rest
-
-    def progress(self, seconds: float, start: int, end: int) -> None:
+    def _show_progress(self, message: Progress) -> None:
         if self.follower is not None:
-            self.follower.show(start, end)
+            self.follower.show(message.word_start, message.word_end)
         elif self._bar and self.output is not None and not self.output.fraction:
-            self._show(f"{seconds:.1f} s written")
+            self._show(f"{message.seconds:.1f} s written")
 
-    def explained(self, text: str, phonemes: str) -> None:
-        self.end_line()
-        print(f"{text}\n    {phonemes}" if phonemes else text, flush=True)
-
-    def audio(self, pcm: bytes) -> None:
-        assert self.output is not None
-        if self.output.encoded:
+    def _record(self, output: SpeechOutput, event: Started | Audio | ChunkSpoken) -> None:
+        if output.encoded:
             with SIGNALS:
-                self.output.write(pcm)
+                output.take(event)
         else:
-            self.output.write(pcm)  # may wait for a pipe's reader, so a signal must end it
-
-    def spoken(self, chunk: ChunkSpoken) -> None:
-        output = self.output
-        assert output is not None
-        output.add(chunk)
-        if self._bar and output.fraction:
+            output.take(event)  # may wait for a pipe's reader, so a signal must end it
+        if isinstance(event, ChunkSpoken) and self._bar and output.fraction:
             done = output.fraction - self._fraction
             left = (time.monotonic() - self.started_at) * (1.0 - output.fraction) / done if done > 0.0 else 0.0
             self._show(f"{bar(output.fraction)}  {clock(output.seconds)} of audio, {roughly(left)} left")

@@ -21,8 +21,10 @@ from kokoro_common.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Generator
 
-    from kokoro_common.client.client import TextSource
+    from kokoro_common.client.conversation import Event, UtteranceEvents
+    from kokoro_common.client.text_source import TextSource
     from kokoro_common.command.progress import Messenger
     from kokoro_common.documents.document import Document
     from kokoro_common.settings import Settings
@@ -54,7 +56,7 @@ flag("--precision")
 def speak(options: Namespace) -> int:
     """Speaks or writes the text. Blocks until it has been heard or written; with --no-wait, until it was taken."""
     began = time.monotonic()
-    from kokoro_common.client.client import TextSource
+    from kokoro_common.client.text_source import TextSource
     from kokoro_common.settings import resolve
 
     settings = server_settings(options)
@@ -90,9 +92,11 @@ def _perform(
     speech: Speech,
     route: Route,
 ) -> tuple[Finished | None, Messenger]:
-    """Lets the client speak, and completes the output; if anything goes wrong on the way, gives it up."""
-    from kokoro_common.client.client import Client, TextSource
+    """Lets the client speak, and completes the output. Gives the output up if anything goes wrong on the way."""
+    from kokoro_common.client.client import Client
+    from kokoro_common.client.text_source import TextSource
     from kokoro_common.command.progress import Messenger
+    from kokoro_common.wire.messages import Finished
 
     log = os.path.join(settings.log_dir, "kokoro.log") if options.debug else ""
     messenger = Messenger(quiet=options.quiet, log=log)
@@ -100,16 +104,18 @@ def _perform(
         from kokoro_common.command.follower import Follower
 
         messenger.follower = Follower(source)
+    finished: Finished | None = None
     try:
         output = messenger.output = output_for(options, speech, document)
         if output is not None and output.fraction:
             messenger.goes_on(output)
-        client = Client(settings, messenger)
+        client = Client(settings)
         hardware = {"device": options.device or "", "precision": options.precision or ""}
         if client.note:
             messenger.notice(client.note)
+        events: UtteranceEvents | Generator[Event, None, None]
         if document is not None and output is not None:
-            finished = output.render(
+            events = output.events(
                 lambda first, engine: client.speak(
                     TextSource(document.text),
                     speech.replace(engine=engine or speech.engine),
@@ -118,7 +124,13 @@ def _perform(
                 )
             )
         else:
-            finished = client.speak(source, speech, route, **hardware)
+            events = client.speak(source, speech, route, **hardware)
+        try:
+            for event in events:
+                messenger.hear(event)
+                finished = event if isinstance(event, Finished) else None
+        finally:
+            events.close()  # cancels the utterance if it has not ended
         messenger.finish()
     except BaseException as error:
         messenger.abandon(error)
@@ -162,7 +174,7 @@ def _document(options: Namespace) -> Document | None:
 
 def _source(options: Namespace) -> TextSource | None:
     """The text of the arguments, or of a descriptor; None when the arguments are blank."""
-    from kokoro_common.client.client import TextSource
+    from kokoro_common.client.text_source import TextSource
 
     if options.text and options.file is not None:
         raise UsageError("both TEXT and -f were given", "choose one")

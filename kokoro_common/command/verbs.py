@@ -169,6 +169,7 @@ def download(options: Namespace) -> int:
     from kokoro_common.client.client import Client
     from kokoro_common.command.progress import Messenger
     from kokoro_common.voices.catalogue import DEFAULT_VOICE, VOICES, parse_voice
+    from kokoro_common.wire.messages import Downloaded
 
     settings = server_settings(options)
     if options.text == ["all"]:
@@ -177,10 +178,14 @@ def download(options: Namespace) -> int:
         voices = [part for name in options.text or [DEFAULT_VOICE] for part, _ in parse_voice(name).parts]
     messenger = Messenger(quiet=options.quiet)
     try:
-        done = Client(settings, messenger).download(voices)
+        for event in Client(settings).download(voices):
+            if isinstance(event, Downloaded):
+                messenger.end_line()
+                messenger.notice(f"in the cache at {event.path}: the model and {', '.join(voices)}")
+            else:
+                messenger.hear(event)
     finally:
         messenger.end_line()
-    note(f"in the cache at {done.path}: the model and {', '.join(voices)}", quiet=options.quiet)
     return 0
 
 

@@ -5,19 +5,23 @@ rendering.py writes the same through a journal, if it must survive an interrupti
 
 from __future__ import annotations
 
+from kokoro_common.client.conversation import Audio
 from kokoro_common.record import Record
 from kokoro_common.recording.captions import CaptionFile, words_of
 from kokoro_common.recording.encoders import AudioWriter
 from kokoro_common.recording.formats import Form, Label
 from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.wire.messages import ChunkSpoken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Protocol
 
+    from kokoro_common.client.conversation import Event, UtteranceEvents
     from kokoro_common.documents.document import Document
-    from kokoro_common.wire.messages import ChunkSpoken, Finished
+
+    Speak = Callable[[int, str], UtteranceEvents]  # speaks from this text chunk on by this engine; empty: by any
 
     class SpeechOutput(Protocol):
         """The common interface of Recording and Rendering. For one thread; methods raise KokoroErrors."""
@@ -38,17 +42,11 @@ if TYPE_CHECKING:
         def seconds(self) -> float:
             """Audio in complete text chunks, or all that was written."""
 
-        def begun_by(self, engine: str) -> None:
-            """Tells which engine speaks: a render that goes on later must have the same one."""
+        def events(self, speak: Speak) -> Generator[Event, None, None]:
+            """The events of as many utterances as it takes; closing it cancels. Each is to be handed to `take`."""
 
-        def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
-            """Blocks until all is spoken. `speak` is given the first text chunk that is wanted, and the engine."""
-
-        def write(self, pcm: bytes) -> None:
-            """Audio, float32 little-endian, of the text chunk that comes next. May block."""
-
-        def add(self, chunk: ChunkSpoken) -> None:
-            """All audio of this text chunk has been written."""
+        def take(self, event: Event) -> None:
+            """Writes audio and words. Blocks on the disk, or on the pipe's reader."""
 
         def finish(self, show: Callable[[float], None]) -> None:
             """Blocks until the files are there; `show` is told which share of the last one is encoded."""
@@ -98,23 +96,21 @@ class Recording:
     def seconds(self) -> float:
         return self._frames / SAMPLE_RATE
 
-    def begun_by(self, engine: str) -> None:
-        """Needs no note: nobody goes on with a recording."""
+    def events(self, speak: Speak) -> Generator[Event, None, None]:
+        with speak(0, "") as utterance:
+            yield from utterance
 
-    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
-        return speak(0, "")
+    def take(self, event: Event) -> None:
+        if isinstance(event, Audio):
+            import numpy as np
 
-    def write(self, pcm: bytes) -> None:
-        import numpy as np
-
-        samples = np.frombuffer(pcm, "<f4")
-        self._writer.write(samples)
-        self._frames += len(samples)
-
-    def add(self, chunk: ChunkSpoken) -> None:
-        before = self._frames - chunk.frames
-        for captions in self._captions:
-            captions.add(words_of(chunk, before), self._frames)
+            samples = np.frombuffer(event.pcm, "<f4")
+            self._writer.write(samples)
+            self._frames += len(samples)
+        elif isinstance(event, ChunkSpoken):  # all of its audio has been written
+            words = words_of(event, self._frames - event.frames)
+            for captions in self._captions:
+                captions.add(words, self._frames)
 
     def finish(self, _: Callable[[float], None]) -> None:
         """Puts the files under their names. If there was no speech there is no file."""

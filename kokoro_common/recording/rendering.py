@@ -16,6 +16,7 @@ import tempfile
 import threading
 
 from kokoro_common import __version__
+from kokoro_common.client.conversation import Audio
 from kokoro_common.documents.document import Chapter
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
@@ -28,16 +29,18 @@ from kokoro_common.recording.outfile import OutputFile, is_special, output_error
 from kokoro_common.recording.recording import Plan, tags_of
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
 from kokoro_common.wire.codec import form_of
+from kokoro_common.wire.messages import ChunkSpoken, Started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
+    from kokoro_common.client.conversation import Event
     from kokoro_common.documents.document import Document
+    from kokoro_common.recording.recording import Speak
     from kokoro_common.sound.samples import Samples
     from kokoro_common.text.speech import Speech
-    from kokoro_common.wire.messages import ChunkSpoken, Finished
 
 
 class _File(Record):
@@ -126,34 +129,29 @@ class Rendering:
         """The engine that began the render and must continue it; empty if none has."""
         return self._journal.engine if self.count else ""
 
-    def begun_by(self, engine: str) -> None:
-        """Notes the engine in the journal."""
-        self._journal.begun_by(engine)
-
-    def write(self, pcm: bytes) -> None:
-        """Takes audio of the next text chunk, float32 little-endian."""
-        self._journal.write(pcm)
-
-    def add(self, chunk: ChunkSpoken) -> None:
-        """Notes that a text chunk is complete."""
-        self._check()
-        place = self._journal.place
-        self._journal.add(chunk)
-        self._count(chunk, place)
-
-    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
-        """Blocks until all is in the journal. `speak` gets the first text chunk that is wanted and the engine.
-
-        If the servers are lost it continues, as long as every attempt brings something.
-        """
+    def events(self, speak: Speak) -> Generator[Event, None, None]:
+        """See SpeechOutput. If the servers are lost it goes on, as long as every attempt brings a text chunk."""
         while True:
             before = self.count
             try:
-                return speak(before, self.engine)
+                with speak(before, self.engine) as utterance:
+                    yield from utterance
+                return
             except ServersUnreachable:
                 if self.count == before:
                     raise
                 self._journal.drop_unfinished()
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._journal.begun_by(event.engine)
+        elif isinstance(event, Audio):
+            self._journal.write(event.pcm)
+        elif isinstance(event, ChunkSpoken):  # all of its audio has been written
+            self._check()
+            place = self._journal.place
+            self._journal.add(event)
+            self._count(event, place)
 
     def finish(self, show: Callable[[float], None]) -> None:
         """Blocks until all files are there; `show` is given the share of the last one that is encoded."""

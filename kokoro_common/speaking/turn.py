@@ -74,6 +74,7 @@ class Turn:
         self._waits = waits
         self._ended = ended
         self._fed = False
+        self._progress: Progress | None = None  # told last
         self._credit = 0  # bytes of audio that the client will take
 
     def begin(self, now: float, interrupt: Callable[[], None]) -> None:
@@ -123,6 +124,10 @@ class Turn:
     def tell(self, message: Message, payload: bytes = b"") -> None:
         if self.client is not None:
             self.client.post(message, payload)
+
+    def offer(self, message: Message) -> bool:
+        """Tells what the next message of its kind replaces, unless the client is behind. Whether it did."""
+        return self.client is not None and self.client.offer(message)
 
     # --- from the client ---------------------------------------------------------------------------------------------
 
@@ -281,8 +286,9 @@ class Turn:
     def _tell_progress(self) -> None:
         taken = self.taken
         start, end = self.utterance.words.word_at(taken)
-        seconds = taken / SAMPLE_RATE
-        self.tell(Progress(utterance=self.utterance.id, seconds=seconds, word_start=start, word_end=end))
+        news = Progress(utterance=self.utterance.id, seconds=taken / SAMPLE_RATE, word_start=start, word_end=end)
+        if news != self._progress and self.offer(news):
+            self._progress = news
 
     def _hear_silence(self, now: float) -> None:
         """A writer that has paused in a sentence: what there is of it is spoken, if else the ear would have to wait."""

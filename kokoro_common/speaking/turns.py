@@ -168,7 +168,7 @@ class Turns:
         self._model.state = state
         for turn in self.all:
             if not turn.utterance.engine:
-                turn.tell(state)
+                turn.offer(state)
             turn.model_changed(self._clock())
 
     def model_lost(self) -> None:

@@ -24,6 +24,7 @@ import pytest
 
 from kokoro_common import __version__
 from kokoro_common.client import client
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.command.doctor import examination, installation, servers
 from kokoro_common.command.doctor.examination import CHECKS, examine, judged, outcome
 from kokoro_common.command.doctor.findings import Check, Finding
@@ -510,12 +511,19 @@ def test_errors_count_since_the_servers_last_started(settings: Settings) -> None
     )  # fmt: skip
 
 
+class SpokenAtOnce:
+    """In the place of UtteranceEvents."""
+
+    def finish(self) -> Finished:
+        return Finished(utterance="0" * 32, seconds=2.0, timing={"model": 3.0, "first_audio": 0.5})
+
+
 def test_speed_below_that_of_speech(settings: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def speak(self: client.Client, source: client.TextSource, speech: Speech, route: Route) -> Finished:
+    def speak(self: client.Client, source: TextSource, speech: Speech, route: Route) -> SpokenAtOnce:
         asked.append((speech.voice, speech.engine, route.sink == "client"))
-        return Finished(utterance="0" * 32, seconds=2.0, timing={"model": 3.0, "first_audio": 0.5})
+        return SpokenAtOnce()
 
     monkeypatch.setattr(client.Client, "speak", speak)
     monkeypatch.setattr(client.Client, "status", lambda self: status_of())

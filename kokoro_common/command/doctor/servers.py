@@ -129,7 +129,8 @@ def _entry(line: bytes) -> dict[str, Any]:
 
 def speed(settings: Settings) -> str:
     """Measures both servers, with the audio sent here instead of the speakers. The first of two sentences warms up."""
-    from kokoro_common.client.client import Client, TextSource
+    from kokoro_common.client.client import Client
+    from kokoro_common.client.text_source import TextSource
     from kokoro_common.text.speech import Speech
     from kokoro_common.wire.messages import Route
 
@@ -150,7 +151,7 @@ def speed(settings: Settings) -> str:
     speech = Speech(voice=voice or Speech.voice, engine="kokoro" if voice else "espeak")
     try:
         for _ in range(2):
-            finished = client.speak(TextSource(SENTENCE), speech, Route(sink="client"))
+            finished = client.speak(TextSource(SENTENCE), speech, Route(sink="client")).finish()
     finally:
         if private:
             client.shutdown()
