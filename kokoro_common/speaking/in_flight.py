@@ -15,7 +15,7 @@ from kokoro_common.wire.messages import AudioChunk, ChunkSpoken, ProtocolError, 
 
 AHEAD_FRAMES = 30 * SAMPLE_RATE  # audio synthesized ahead of the ear, or of the client that writes a file
 SPARING_FRAMES = 2 * SAMPLE_RATE  # the same while the backlog is large
-AUDIO_BYTES = 64 << 20  # of audio waiting for clients of this voice server, above which its backlog is large
+AUDIO_BYTES = 8 << 20  # of audio waiting for clients of this voice server, above which its backlog is large
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
 FILE_CHUNKS_IN_FLIGHT = 4  # a file has no ear that waits, and short sentences take less than a round trip
 MAX_LOSSES = 3  # of model servers while the same text chunk was with them: then it is the text that kills them
