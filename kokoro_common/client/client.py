@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer", bound=Message)
 
-CONTROL_SECONDS = 2.0  # for a server's answer to a control verb
-SHUTDOWN_SECONDS = 15.0
-SHUTDOWN_ATTEMPTS = 3
+CONTROL_SECONDS = 2.0  # for each server's answer to a question or a control verb
+SHUTDOWN_SECONDS = 15.0  # without a message, until a server that was told to end is looked at again
+SHUTDOWN_ATTEMPTS = 3  # rounds: a server that was being started during one is told in the next
 
 
 class Client:
@@ -104,7 +104,7 @@ class Client:
         return UtteranceEvents(connect, source, Speak(utterance=os.urandom(16).hex(), speech=speech, route=route))
 
     def _voice_connection(self, wanted: VoiceServerFor) -> Generator[ServerState, None, Connection]:
-        """Raises ConnectionLost or NotOurServer when a server left while we asked for it."""
+        """Raises ConnectionLost or NotOurServer if the server left while it was being called."""
         name = f"voice-{wanted.voice}"
         if not (wanted.device or wanted.precision) and (
             connection := starter.connect(self._runtime, name, patient=True)
@@ -126,7 +126,7 @@ class Client:
     # --- the model server --------------------------------------------------------------------------------------------
 
     def download(self, voices: list[str]) -> Iterator[ServerState | Downloaded]:
-        """Fetches model and voices into the cache. Yields how far it is, Downloaded at last. Blocks."""
+        """Fetches the model and voices into the cache. Yields its progress, and Downloaded at the end. Blocks."""
         model = self._model_server()
         try:
             model.send(Download(voices=tuple(voices)))
@@ -139,7 +139,7 @@ class Client:
     def status(self) -> StatusReport:
         """What all servers do; without servers a model_server of None. Starts nothing. Blocks for 4 s at most.
 
-        The voice servers themselves tell what is spoken and what waits: they know even when the model server hangs.
+        Voice servers are asked for their utterances directly, so these are known even when the model server hangs.
         """
         answers = self._ask_all(StatusRequest(), ["model", *self._voice_server_names()])
         model = answers.pop("model", None)
@@ -152,13 +152,13 @@ class Client:
         )
 
     def skip(self) -> int:
-        """Cancels what is being spoken now, and not what follows it. Returns how many utterances that were."""
+        """Cancels what is being spoken now, not what follows. Returns how many utterances. Blocks for 8 s at most."""
         utterances = _oldest_first(self._ask_all(StatusRequest(), self._voice_server_names()).values())
         spoken = tuple(each.utterance for each in utterances if each.state in ("speaking", "paused"))
         return self.control(Skip(utterances=spoken)) if spoken else 0
 
     def control(self, verb: Stop | Skip | Pause | Resume) -> int:
-        """Sends the verb straight to all voice servers. Returns how many utterances it took effect on."""
+        """Tells all voice servers directly. Returns how many utterances were affected. Blocks for 4 s at most."""
         answers = self._ask_all(verb, self._voice_server_names())
         return sum(answer.utterances for answer in answers.values() if isinstance(answer, Controlled))
 
@@ -167,14 +167,14 @@ class Client:
         return [name for name in names if name.startswith("voice-")]
 
     def _ask_all(self, question: Message, names: list[str]) -> dict[str, Message]:
-        """Each server's answer; of those that give one in time. All at once: one that hangs holds nobody up."""
+        """Answers of the servers that give one in time. A thread for each, so a server that hangs delays no other."""
         import threading
 
         answers: dict[str, Message] = {}
 
         def connect(name: str) -> Connection | None:
-            """None also for one that has had no room for us in CONTROL_SECONDS. One that is full tells nobody when
-            it has room again, so there is nothing to wait for but time."""
+            """None also if the server has had no room for CONTROL_SECONDS. It does not tell when it has room again, so
+            there is nothing to wait for but time."""
             until = time.monotonic() + CONTROL_SECONDS
             while True:
                 try:
@@ -193,7 +193,7 @@ class Client:
                 connection.send(question)
                 answers[name] = connection.receive(CONTROL_SECONDS)[0]
             except (ConnectionLost, ProtocolError, TimeoutError):
-                pass  # it ends or hangs: there is nothing it could be told
+                pass  # it is ending or hangs, so it has no answer
             finally:
                 connection.close()
 
@@ -205,9 +205,9 @@ class Client:
         return answers
 
     def shutdown(self) -> int:
-        """Ends all servers of this runtime directory and waits until they are gone. Returns how many had to be told."""
+        """Ends all servers of this runtime directory and waits until they are gone. Returns how many were running."""
         found = 0
-        for _ in range(SHUTDOWN_ATTEMPTS):  # one that was being started while we looked is told the next time
+        for _ in range(SHUTDOWN_ATTEMPTS):
             servers = ["model", *self._voice_server_names()]
             found += sum(self._tell_to_end(name) for name in servers)
             if all(starter.clear_away(self._runtime, name) for name in servers):
@@ -215,7 +215,7 @@ class Client:
         raise ServersUnreachable("the servers are started again and again", "end who does that")
 
     def _tell_to_end(self, name: str) -> bool:
-        """Whether it was there. Blocks until it has closed the connection, which is when it ends."""
+        """Whether the server was running. Blocks until it closes the connection, which it does as it ends."""
         connection = starter.connect(self._runtime, name)
         if connection is None:
             return False
@@ -224,7 +224,7 @@ class Client:
             while True:
                 connection.receive(SHUTDOWN_SECONDS)
         except (ConnectionLost, TimeoutError, ProtocolError):
-            return True  # what goes on all the same is looked at next
+            return True  # clear_away() deals with one that goes on all the same
         finally:
             connection.close()
 
@@ -234,7 +234,7 @@ class Client:
 
 
 def _answer(model: Connection, kind: type[Answer]) -> Generator[ServerState, None, Answer]:
-    """The model server's answer. Yields its states while it lasts. Blocks. Raises what a Failed stands for."""
+    """The model server's answer. Yields the states it tells before. Blocks. Raises the error of a Failed message."""
     watched = Watched(model)
     while True:
         message = watched.receive()[0]

@@ -339,7 +339,8 @@ class UtteranceEvents:
     def cancel(self) -> None:
         """Cancels the utterance, from any thread at any time. Does not wait.
 
-        Unless it ends before the server hears of it, the thread that iterates gets UtteranceCancelled.
+        The thread that iterates gets UtteranceCancelled, unless the utterance has just ended by itself. Not for signal
+        handlers, which may run while a lock is held: raise an exception there.
         """
         self._attempts.cancel()
 
