@@ -23,7 +23,8 @@ from benchmarks.measure import (
     start_model_server,
     take_turns,
 )
-from kokoro_common.client.client import Client, TextSource
+from kokoro_common.client.client import Client
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.settings import Settings
 from kokoro_common.text.speech import Speech
 from kokoro_common.wire.messages import Route
@@ -55,7 +56,7 @@ def main() -> None:
 
         def settle() -> None:
             """Speaks and waits: what was said before has then been heard too, and the servers rest."""
-            client.speak(TextSource("x"), Speech(engine="espeak"), Route())
+            client.speak(TextSource("x"), Speech(engine="espeak"), Route()).finish()
 
         rounds = take_turns([contestant(name, world.environment, settle) for name in COMMANDS], options.rounds)
     print_ratios(rounds, [(SAY, PASS), (SAY, BARE), (BARE, PASS)])

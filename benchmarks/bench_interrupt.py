@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT, VOICE, new_world, print_machine, start_model_server
 from benchmarks.noting_servers import CARD, FORWARD, FORWARD_SECONDS, RECORDER_SPEED
-from kokoro_common.client.client import Client, TextSource
+from kokoro_common.client.client import Client
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.settings import Settings
@@ -102,8 +103,9 @@ class Servers:
         self._port = self._start_voice()
         self._control = self.connect()
         report = self.client.status()
-        self.model = psutil.Process(report["model_server"]["pid"])
-        self.voice = psutil.Process(report["voice_servers"][0]["pid"])
+        assert report.model_server is not None
+        self.model = psutil.Process(report.model_server.pid)
+        self.voice = psutil.Process(report.voice_servers[0].pid)
 
     def _start_voice(self) -> int:
         model = starter.connect(self._runtime, "model")
@@ -400,7 +402,7 @@ def storm(servers: Servers, seconds: float) -> None:
     print(f"\n{count} interrupts, {rate:.1f} a second; then {finished:.1f} s of speech: {whole}")
     for name, now in resources(servers).items():
         print(f"  {name:<32}{before[name]:>10.1f} before{now:>10.1f} after")
-    print(f"  {servers.client.status()['model_server']['ledger']}")
+    print(f"  {servers.client.status().model_server.ledger}")
 
 
 def rain(servers: Servers, seconds: float) -> int:
@@ -410,13 +412,15 @@ def rain(servers: Servers, seconds: float) -> int:
     for number in range(count):
         time.sleep(max(0.0, began + number / STORM_RATE - time.monotonic()))
         text = TextSource(f"Number {number} of a storm that blows. " * 5)
-        servers.client.speak(text, Speech(engine="espeak"), Route(floor="interrupt", wait=False))
+        servers.client.speak(text, Speech(engine="espeak"), Route(floor="interrupt", wait=False)).finish()
     return count
 
 
 def spoken_whole(servers: Servers) -> tuple[float, str]:
     """Seconds of the utterance, and what came of it at the device."""
-    finished = servers.client.speak(TextSource(SENTENCE * 3), Speech(engine="espeak"), Route(floor="interrupt"))
+    finished = servers.client.speak(
+        TextSource(SENTENCE * 3), Speech(engine="espeak"), Route(floor="interrupt")
+    ).finish()
     assert finished is not None
     runs = [run for run in decode_samples(servers.notes()["samples"]) if run.chunk >= 0]
     runs = [run for run in runs if run.tag == runs[-1].tag]

@@ -24,10 +24,11 @@ import psutil
 
 from benchmarks.measure import ROOT, Model, model_if_named, new_world, print_machine, start_model_server
 from benchmarks.soaked_servers import LEAK, STUB
-from kokoro_common.client.client import Client, Listener, TextSource
+from kokoro_common.client.client import Client
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.settings import Settings
 from kokoro_common.text.speech import Speech
-from kokoro_common.wire.messages import Route, ServerState
+from kokoro_common.wire.messages import Finished, Route, ServerState
 from tests.conftest import World
 
 VOICES = ("af_heart", "am_adam")  # the first for the speakers, the second for the client
@@ -86,23 +87,19 @@ class Run(NamedTuple):
     lengths: int  # distinct lengths of audio
 
 
-class AtReady(Listener):
-    def __init__(self, read: Callable[[], int]) -> None:
-        self._read = read
-        self.bytes = read()
-
-    def state(self, message: ServerState) -> None:
-        if message.state == "ready":
-            self.bytes = self._read()
+def server_pid(client: Client) -> int:
+    server = client.status().model_server
+    assert server is not None
+    return server.pid
 
 
 def soak(world: World, count: int, shortest: int, longest: int, progress: Callable[[str], None] = print) -> Run:
     """Speaks `count` sentences of random words, of `shortest` to `longest` letters, half aloud and half to us."""
     start_model_server(world, ROOT / "benchmarks" / "soaked_servers.py")
     settings = Settings(runtime_dir=str(world.runtime))
-    model = psutil.Process(Client(settings).status()["model_server"]["pid"])
-    listener = AtReady(lambda: resident(model))
-    client = Client(settings, listener)
+    model = psutil.Process(server_pid(Client(settings)))
+    client = Client(settings)
+    ready = resident(model)
     chance = random.Random(count)
     lengths = array("d", bytes(8 * (count + 2)))
 
@@ -111,15 +108,18 @@ def soak(world: World, count: int, shortest: int, longest: int, progress: Callab
         speed = chance.uniform(0.7, 1.4) if number < count else 0.7
         speech = Speech(voice=VOICES[number % 2], engine=engine, speed=speed, seed=number)
         route = Route(sink="client" if number % 2 else "speakers")
-        finished = client.speak(TextSource(sentence(chance, letters)), speech, route)
-        assert finished is not None
-        lengths[number] = finished.seconds
+        nonlocal ready
+        for event in client.speak(TextSource(sentence(chance, letters)), speech, route):
+            if isinstance(event, ServerState) and event.state == "ready":
+                ready = resident(model)
+        assert isinstance(event, Finished)
+        lengths[number] = event.seconds
 
     # Longer than all that follow: a forward takes memory by its length, and the longest may come late. Who asks for no
     # engine is told when the model is ready.
     speak(count, "auto")
     speak(count + 1)
-    voices = {voice["pid"]: voice["voice"] for voice in client.status()["voice_servers"]}
+    voices = {voice.pid: voice.voice for voice in client.status().voice_servers}
     workers = (child for child in model.children() if child.pid not in voices)
     processes = {"model server": model}
     processes |= {f"its worker {number}": worker for number, worker in enumerate(workers, 1)}
@@ -133,7 +133,7 @@ def soak(world: World, count: int, shortest: int, longest: int, progress: Callab
             series[name][number] = resident(process)
         if number % max(1, count // 8) == 0:
             progress(f"  {number:>6} after {time.monotonic() - began:5.0f} s: {resident(model) / 1e6:.1f} MB")
-    return Run(listener.bytes, series, len(set(lengths[:count])))
+    return Run(ready, series, len(set(lengths[:count])))
 
 
 def resident(process: psutil.Process) -> int:

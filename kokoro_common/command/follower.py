@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kokoro_common.text.marks import columns
 
 if TYPE_CHECKING:
-    from kokoro_common.client.client import TextSource
+    from kokoro_common.client.text_source import TextSource
 
 _HIGHLIGHT, _PLAIN = "\x1b[7m", "\x1b[0m"
 
@@ -20,8 +20,8 @@ class Follower:
     def __init__(self, source: TextSource) -> None:
         source.keep_text()
         self._source = source
-        self._shown = 0  # characters of the text that stand there
-        self._word = ""  # that stands there highlighted
+        self._shown = 0  # characters of the text that are on the screen
+        self._word = ""  # the one shown highlighted
         self._column = 0
         self._width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0  # 0: no terminal, plain words
 
@@ -40,14 +40,14 @@ class Follower:
         self._shown = end
 
     def end(self) -> None:
-        """All was heard, or it was cancelled: what is shown stays."""
+        """Ends the line; what is shown stays."""
         self._settle()
         if self._shown:
             sys.stdout.write("\n")
         sys.stdout.flush()
 
     def _settle(self) -> None:
-        """The word that was heard becomes plain."""
+        """Shows the last word plain."""
         if self._width and self._word:
             sys.stdout.write("\b" * columns(self._word) + self._word)
         self._word = ""

@@ -4,7 +4,7 @@
     package (.opf)            title, author, language; the files (manifest); their order (spine)
     nav, or ncx before 3.0    the table of contents: what it points to, files and places in them, begins a chapter
 
-Pages become text as in webpage.py. Without a table each file is a chapter. Real books are careless: names in another
+Pages become text as in html.py. Without a table each file is a chapter. Real books are careless: names in another
 case, files that are not there, tables that list nothing of the book. Only what makes a book unreadable is refused.
 
 Archives may be anybody's: sizes are looked at before anything is unpacked, and hold for what is. XML is held as a tree

@@ -2,20 +2,20 @@
 
     .txt, .md         the file's own characters; chapters where a line reads like "Chapter 1", or at headings
     .html, .epub      paragraphs with blank lines between, headings as "# Title", items as "- item", rows as "| a |":
-                      the Markdown that markup.py reads; what is for the eye alone is left out
-    .pdf              paragraphs put together from the lines of the pages, without what repeats at their edges
+                      the Markdown that markup.py reads, without navigation and other parts that are not read aloud
+    .pdf              paragraphs put together from the lines of the pages, without headers, footers and page numbers
 
-Files may be anybody's. Nothing that they name outside of themselves is asked for, and each takes time and memory in
-proportion to its size, or is refused.
-
-The rooms that know a format import its library, so they wait until a file needs them. A room without threads.
+A file may come from anybody: nothing that it refers to is fetched, and it takes time and memory in proportion to its
+size, or is refused. Modules for a format import its library, so they are imported when a file needs them. No threads.
 """
 
 from __future__ import annotations
 
 import os
 
-from kokoro_common.documents.document import BOMS, Document, chapters_at, decoded, markdown, written_borders
+from kokoro_common.documents.document import BOMS, Document, decoded
+from kokoro_common.documents.markdown import read_markdown
+from kokoro_common.documents.plain import read_plain
 from kokoro_common.errors import UsageError
 
 EXTRACTED = (".html", ".htm", ".xhtml", ".epub", ".pdf")
@@ -24,9 +24,9 @@ MAX_FILE_BYTES = 256 << 20
 
 
 def load(path: str) -> Document:
-    """Reads a file; its extension says what it is, in any case, and what has none of ours is plain text.
+    """Reads a file. The extension, in any case, tells the format; an unknown one means plain text.
 
-    Blocks, for seconds with a large book. Raises UsageError for what cannot be read, is broken or encrypted.
+    Blocks, for seconds with a large book. Raises UsageError for a file that cannot be read, is broken or encrypted.
     """
     data = _read(path)
     extension = os.path.splitext(path)[1].lower()
@@ -45,9 +45,7 @@ def load(path: str) -> Document:
 
         return read_html(data, path)
     text, replaced = decoded(data)
-    if extension in MARKDOWN:
-        return markdown(text, replaced)
-    return Document(text=text, chapters=chapters_at(text, written_borders(text)), replaced=replaced)
+    return read_markdown(text, replaced) if extension in MARKDOWN else read_plain(text, replaced)
 
 
 def _read(path: str) -> bytes:

@@ -1,13 +1,11 @@
-"""A PDF, which says where on its pages characters stand: its lines are put together to paragraphs.
+"""A PDF: PDFium tells where characters stand on its pages; pages.py puts the lines together to paragraphs.
 
-    edges         headers and footers, which repeat at one place, and page numbers are left out
-    paragraphs    begin at a gap, an indent, another size of type, a bullet, or after a line that ends short
-    hyphens       at a line's end go, and the word goes on; before a capital they stay
-    chapters      of the outline, where a page says the title; without one, of lines that read like headings
+Chapters begin where the outline points to, at the line that says the title. Without an outline they begin at lines that
+read like headings.
 
-Files may be anybody's, and a small one can say what takes all memory, or hours: forms in forms, pages that share what
-they draw. So PDFium reads them in a process of its own that may take only so much of both; macOS limits no memory.
-A room without threads: reading blocks, for seconds with a large book.
+A small file from anybody can make PDFium take all memory, or hours: forms in forms, pages that share what they draw. So
+it runs in a process of its own with a limit on both; macOS limits no memory. Reading blocks, for seconds with a large
+book. No threads.
 """
 
 from __future__ import annotations
@@ -22,8 +20,6 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from contextlib import closing
-from itertools import groupby, pairwise
-from typing import NamedTuple
 
 from kokoro_common.documents.document import (
     DROPPED,
@@ -34,64 +30,42 @@ from kokoro_common.documents.document import (
     letters,
     lowest_level,
     one_line,
-    read_heading,
     without_empty,
-    written_borders,
 )
+from kokoro_common.documents.pages import Line, paragraphs, without_edges
+from kokoro_common.documents.plain import read_heading, written_borders
 from kokoro_common.errors import UsageError
 from kokoro_common.record import Record
 from kokoro_common.worker import command as worker_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from pypdfium2 import PdfDocument, PdfTextPage
 
-    from kokoro_common.documents.document import Border
 
-MAX_MEMORY_BYTES = 2 << 30  # of the process that reads; 32 million characters on 10,000 pages take 300 MB of it
+MAX_MEMORY_BYTES = 2 << 30  # address space of the reading process; 32 million characters on 10,000 pages take 300 MB
 CPU_SECONDS = 60  # 20 million characters on our machine, 3 microseconds each
-CPU_SECONDS_PER_MIB = 20  # of the file in addition; books take 8
-MAX_CHARACTERS = 32 << 20  # taken out of a file, whose pages may be far larger than itself
-_LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
+CPU_SECONDS_PER_MIB = 20  # in addition, by the size of the file; books take 8
+MAX_CHARACTERS = 32 << 20  # in all pages, which may hold far more text than the file has bytes
+LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _LINE_CODES = (0x0A, 0x0D)
-_HYPHEN_CODES = (0x02, 0xFFFE)  # what PDFium has in the place of a hyphen at a line's end, with no line end behind it
-_PAGE_NUMBER = (
-    r"(?:(?i:page|seite|página|pagina|p\.)\s)?[-–—\[(|]?\s?(?:\d{1,4}|[ivxlc]{1,7})\s?[-–—\])|]?"
-    r"(?:\s?(?:/|of|von|de|di|sur)\s?\d{1,4})?"
-)
-_ENDS_SENTENCE = r"""[.!?:;…。！？][)\]"'’”»」』]{0,3}$"""
-_BULLET = r"[•▪◦‣●■–]\s|[-*]\s"
-EDGE = 0.15  # of a page's height at its top and bottom, where headers, footers and page numbers are
-EDGE_LINES = 2  # of a page at either end that may be such
-MAX_MISSED = 50  # titles of an outline that a page does not say, before it is no longer looked through
-MAX_LINES = 300  # of a page that are looked through for a title
-POINTS = 6  # 1/72 inch; what repeats is at the same place within this
-
-
-class _Line(NamedTuple):
-    """Of a page, in points from the page's lower left corner."""
-
-    text: str
-    page: int  # from 0
-    left: float
-    bottom: float
-    right: float
-    size: float  # of its font's boxes: their height
-    hyphenated: bool  # goes on in the next line without a blank
+_HYPHEN_CODES = (0x02, 0xFFFE)  # PDFium's code for a hyphen at the end of a line, which no line end follows
+MAX_MISSED = 50  # titles of an outline missing from a page, before the search on it stops
+MAX_LINES = 300  # of a page that are searched for a title
 
 
 def read_pdf(data: bytes, path: str) -> Document:
-    """`path` is for errors. Raises UsageError for what cannot be read, holds no text, or takes too much to be read."""
+    """Reads a PDF; `path` is for errors. Blocks. Raises UsageError if it is broken, has no text, or takes too much."""
     seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(data) // (1 << 20)
-    done = subprocess.run(  # which kills it, whatever ends the wait
+    done = subprocess.run(  # kills the process if the wait is interrupted
         worker_command(__name__, path, str(MAX_MEMORY_BYTES), str(seconds)),
         input=data,
         capture_output=True,
         check=False,
     )
-    if done.returncode > 0:  # an exception, so a mistake of ours
+    if done.returncode > 0:  # an exception, so a bug
         report = done.stderr.decode("utf-8", "replace").strip()
         raise RuntimeError(report.rpartition("\n")[2]) from RuntimeError(report)
     try:
@@ -109,7 +83,7 @@ def read_pdf(data: bytes, path: str) -> Document:
 
 
 def serve(path: str, memory: str, seconds: str) -> None:
-    """Its main: reads a file from standard input, writes a Document or a UsageError as JSON to standard output."""
+    """The process: reads a file from standard input, writes a Document or a UsageError as JSON to standard output."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, int(memory))
     _limit(resource.RLIMIT_CPU, int(seconds))
@@ -125,7 +99,7 @@ def _limit(which: int, most: int) -> None:
     try:
         resource.setrlimit(which, (most, most))
     except (OSError, ValueError):
-        pass  # it is lower already, or macOS has none
+        pass  # the limit is lower already, or macOS does not have it
 
 
 def _read(data: bytes, path: str) -> Document:
@@ -141,8 +115,8 @@ def _read(data: bytes, path: str) -> Document:
         lines, heights = _lines(document, path)
         if not lines:
             raise UsageError(f"{path} holds no text, only pictures", "run OCR on it first (ocrmypdf)")
-        lines = _without_edges(lines, heights)
-        text, borders = _joined(lines, _outline_lines(_outline(document), lines))
+        lines = without_edges(lines, heights)
+        text, borders = paragraphs(lines, _outline_lines(_outline(document), lines))
         return Document(
             text=text,
             chapters=chapters_at(text, without_empty(text, borders) if borders else written_borders(text)),
@@ -153,11 +127,11 @@ def _read(data: bytes, path: str) -> Document:
         )
 
 
-def _lines(document: PdfDocument, path: str) -> tuple[list[_Line], list[float]]:
+def _lines(document: PdfDocument, path: str) -> tuple[list[Line], list[float]]:
     """The lines of all pages that hold more than blanks, and the pages' heights in points."""
     from pypdfium2 import PdfiumError
 
-    lines: list[_Line] = []
+    lines: list[Line] = []
     heights: list[float] = []
     characters = 0
     for number in range(len(document)):
@@ -175,7 +149,7 @@ def _lines(document: PdfDocument, path: str) -> tuple[list[_Line], list[float]]:
     return lines, heights
 
 
-def _page_lines(textpage: PdfTextPage, number: int) -> Iterator[_Line]:
+def _page_lines(textpage: PdfTextPage, number: int) -> Iterator[Line]:
     from pypdfium2 import raw
 
     codes = [raw.FPDFText_GetUnicode(textpage, index) for index in range(textpage.count_chars())]
@@ -189,7 +163,7 @@ def _page_lines(textpage: PdfTextPage, number: int) -> Iterator[_Line]:
             start = index + 1
 
 
-def _line(textpage: PdfTextPage, text: str, printed: list[int], number: int, hyphenated: bool) -> _Line:
+def _line(textpage: PdfTextPage, text: str, printed: list[int], number: int, hyphenated: bool) -> Line:
     from pypdfium2 import PdfiumError
 
     boxes: list[tuple[float, float, float, float]] = []  # left, bottom, right, top
@@ -200,135 +174,9 @@ def _line(textpage: PdfTextPage, text: str, printed: list[int], number: int, hyp
             boxes.append(boxes[-1] if boxes else (0.0, 0.0, 0.0, 0.0))
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # PDFium may give halves of characters
     hyphenated = hyphenated or text.endswith("\xad")
-    text = re.sub(r"[ \t\n\r\f]+", " ", text.translate(DROPPED).translate(_LIGATURES)).strip()
+    text = re.sub(r"[ \t\n\r\f]+", " ", text.translate(DROPPED).translate(LIGATURES)).strip()
     size = sorted(top - bottom for _, bottom, _, top in boxes)[1]  # of three, so that no initial counts
-    return _Line(text, number, boxes[0][0], boxes[-1][1], boxes[-1][2], size, hyphenated)
-
-
-# --- what is at the edges of pages -----------------------------------------------------------------------------------
-
-
-def _without_edges(lines: list[_Line], heights: list[float]) -> list[_Line]:
-    """Leaves out headers and footers, which repeat at one place, and page numbers."""
-    size = sorted(line.size for line in lines)[len(lines) // 2]
-    edges = list(_edge_lines(lines, heights))
-    pages: dict[tuple[str, int], dict[int, None]] = {}  # by text without digits and place
-    for line in edges:
-        pages.setdefault(_edge_key(line), {})[line.page] = None
-    repeating = {key for key, on in pages.items() if _repeats(list(on), len(heights))}
-    dropped = {
-        id(line)
-        for line in edges
-        if _edge_key(line) in repeating or (re.fullmatch(_PAGE_NUMBER, line.text) and line.size <= 1.15 * size)
-    }
-    return [line for line in lines if id(line) not in dropped] or lines
-
-
-def _edge_lines(lines: list[_Line], heights: list[float]) -> Iterator[_Line]:
-    """The highest and the lowest ones of each page, if they are near its edge."""
-    for number, on_page in groupby(lines, key=lambda line: line.page):
-        page = sorted(on_page, key=lambda line: line.bottom)
-        yield from (line for line in page[:EDGE_LINES] if line.bottom < EDGE * heights[number])
-        yield from (line for line in page[-EDGE_LINES:] if line.bottom > (1 - EDGE) * heights[number])
-
-
-def _edge_key(line: _Line) -> tuple[str, int]:
-    text = line.text.casefold()
-    text = text if read_heading(line.text) else re.sub(r"\d+", "#", text)  # "Chapter 2" is not "Chapter 1" again
-    return text, round(line.bottom / POINTS)
-
-
-def _repeats(on: list[int], pages: int) -> bool:
-    """On a third of the pages, at least 3, or on 3 in a row, or on 3 left or right ones in a row."""
-    in_a_row = any(on[at + 2] - on[at] in (2, 4) for at in range(len(on) - 2))
-    return len(on) >= 3 and (in_a_row or 3 * len(on) >= pages)
-
-
-# --- lines to paragraphs ---------------------------------------------------------------------------------------------
-
-
-def _joined(lines: list[_Line], begins: Mapping[int, str]) -> tuple[str, list[Border]]:
-    """The text, and the borders in it. `begins`: titles of chapters by the numbers of their first lines."""
-    leading = _leading(lines)
-    pieces: list[str] = []
-    borders: list[Border] = []
-    length = 0
-    for number, line in enumerate(lines):
-        if number in begins:
-            borders.append((length, begins[number]))
-        text, between = line.text, ""
-        if number + 1 < len(lines):
-            if number + 1 in begins or _begins_paragraph(lines, number + 1, leading.get(line.page, leading[-1])):
-                between = "\n\n"
-            else:
-                text, between = _fitted(line, lines[number + 1].text)
-        pieces += [text, between]
-        length += len(text) + len(between)
-    return "".join(pieces), borders
-
-
-def _fitted(line: _Line, following: str) -> tuple[str, str]:
-    """What a line says when another one goes on from it, and what is between them."""
-    text, goes_on = line.text, following[:1].islower()
-    if line.hyphenated:  # its hyphen is gone already
-        return text, "" if goes_on else "-"
-    if text[-1:] in ("-", "‐") and text[-2:-1].isalpha():
-        return (text[:-1] if goes_on else text), ""
-    unspaced = _is_unspaced(text[-1:]) and _is_unspaced(following[:1])
-    return text, "" if unspaced else " "
-
-
-def _is_unspaced(character: str) -> bool:
-    """Of a script without blanks between words: kana, Han, their punctuation; not Hangul."""
-    return "\u2e80" <= character < "\uac00" or "\uf900" <= character < "\ufb00" or "\uff00" < character < "\uffa0"
-
-
-def _leading(lines: list[_Line]) -> dict[int, float]:
-    """From baseline to baseline, in sizes of the font, by page: the usual one. -1: where a page has too few lines."""
-    steps: dict[int, list[float]] = {}
-    for before, line in pairwise(lines):
-        fall = before.bottom - line.bottom
-        if before.page == line.page and fall > 0.5 * line.size > 0:
-            steps.setdefault(line.page, []).append(fall / line.size)
-    every = sorted(step for page in steps.values() for step in page)
-    usual = {page: sorted(of_page)[len(of_page) // 2] for page, of_page in steps.items() if len(of_page) >= 6}
-    return {**usual, -1: every[len(every) // 2] if every else 1.3}
-
-
-def _begins_paragraph(lines: list[_Line], number: int, leading: float) -> bool:
-    """`leading`: the usual one of the page, in sizes of the font."""
-    before, line = lines[number - 1], lines[number]
-    size = max(line.size, before.size, 1.0)
-    fall = before.bottom - line.bottom
-    if before.page == line.page and abs(fall) < 0.5 * size:
-        return False  # side by side
-    if min(line.size, before.size) * 1.15 < size or re.match(_BULLET, line.text):
-        return True
-    ends = re.search(_ENDS_SENTENCE, before.text[-5:]) is not None
-    short = _is_short(lines, number - 1)
-    if before.page != line.page or fall < 0:  # the next page or column
-        goes_on = before.hyphenated or line.text[:1].islower()
-        return not goes_on and (short or (ends and _is_indented(lines, number)))
-    if fall > 1.35 * leading * size:
-        return True
-    return (short and ends) or (_is_indented(lines, number) and not before.hyphenated)
-
-
-def _is_short(lines: list[_Line], number: int) -> bool:
-    """Whether a line ends long before the ones around it do."""
-    line = lines[number]
-    reach = max(other.right for other in lines[max(0, number - 1) : number + 2])
-    return reach - line.right > 4 * line.size
-
-
-def _is_indented(lines: list[_Line], number: int) -> bool:
-    """Whether a line begins to the right of the one before, and the one behind it does not."""
-    before, line, following = lines[number - 1], lines[number], lines[min(number + 1, len(lines) - 1)]
-    if before.page != line.page:
-        before = following
-    step = 0.6 * line.size
-    hangs = line.left - following.left < step and following is not line and following.page == line.page
-    return step < line.left - before.left < 8 * line.size and not hangs
+    return Line(text, number, boxes[0][0], boxes[-1][1], boxes[-1][2], size, hyphenated)
 
 
 # --- outline and metadata --------------------------------------------------------------------------------------------
@@ -357,11 +205,11 @@ def _outline(document: PdfDocument) -> list[tuple[str, int]]:
     return [(title, page) for level, title, page in entries if level <= lowest]
 
 
-def _outline_lines(entries: list[tuple[str, int]], lines: list[_Line]) -> dict[int, str]:
-    """Titles by the numbers of the lines where they begin: where the page says them, or the page's first line."""
+def _outline_lines(entries: list[tuple[str, int]], lines: list[Line]) -> dict[int, str]:
+    """Titles by the line at which they begin: the one that says the title, or the first line of the page."""
     pages = [line.page for line in lines]
     begins: dict[int, str] = {}
-    missed: Counter[int] = Counter()  # titles that a page does not say; it is not asked for ever
+    missed: Counter[int] = Counter()  # titles not found, by page
     last = -1
     for title, page in sorted(entries, key=lambda entry: entry[1]):
         first = bisect_left(pages, page)
@@ -369,7 +217,7 @@ def _outline_lines(entries: list[tuple[str, int]], lines: list[_Line]) -> dict[i
         if missed[page] < MAX_MISSED:
             from_here = max(first, last + 1)
             place = _line_saying(title, lines, from_here, min(bisect_left(pages, page + 1), from_here + MAX_LINES))
-        if place is None:  # two of these on one page are one chapter
+        if place is None:  # two such titles on one page make one chapter
             missed[page] += 1
             place = max(first, last)
         if place < len(lines):
@@ -378,10 +226,10 @@ def _outline_lines(entries: list[tuple[str, int]], lines: list[_Line]) -> dict[i
     return begins
 
 
-def _line_saying(title: str, lines: list[_Line], first: int, behind: int) -> int | None:
+def _line_saying(title: str, lines: list[Line], first: int, end: int) -> int | None:
     wanted = letters(title)
-    for number in range(first, behind if wanted else first):
-        said = "".join(letters(line.text) for line in lines[number : min(number + 4, behind)])
+    for number in range(first, end if wanted else first):
+        said = "".join(letters(line.text) for line in lines[number : min(number + 4, end)])
         if said.startswith(wanted):
             above = number - 1  # "Chapter 1" in a line of its own above the title
             return above if above >= first and read_heading(lines[above].text) else number
@@ -389,7 +237,7 @@ def _line_saying(title: str, lines: list[_Line], first: int, behind: int) -> int
 
 
 def _said_by(ask: Callable[[], str]) -> str:
-    """A string of the file, which may be none."""
+    """A string from the file, empty if it cannot be decoded."""
     try:
         return one_line(ask().translate(DROPPED))
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
 """Captions: the words of a recording as they stand in its text, each with its time, as SRT, WebVTT, LRC and JSON.
 
-Times are counted in frames of the audio itself, so they hold pauses, speed and whatever else became of it, and do not
-drift. Files are written as the words come, in order; memory does not grow.
+Times are counted in frames of the audio itself, so they include pauses and speed, and do not drift. Files are written
+as the words come, in order; memory does not grow.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kokoro_common.text.speech import TimedWord
 
     class Spoken(Protocol):
-        """A text chunk with the times of its words: protocol.ChunkSpoken, or the same read from a file."""
+        """A text chunk with the times of its words: messages.ChunkSpoken, or the same read from a file."""
 
         @property
         def text(self) -> str: ...
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
         def frames(self) -> int: ...
 
 
-LINE_WIDTH = 42  # columns of a caption's line, and
-LINES = 2  # of them at once: what broadcasters allow (BBC and Netflix guidelines)
-MAX_CUE_FRAMES = 7 * SAMPLE_RATE  # that a caption stands, where a word ends
+LINE_WIDTH = 42  # columns, as broadcasters allow (BBC and Netflix guidelines)
+LINES = 2  # of a caption, by the same guidelines
+MAX_CUE_FRAMES = 7 * SAMPLE_RATE  # a longer caption is cut at the end of a word
 _CLAUSE_ENDS = tuple(COMMAS + WIDE_COMMAS + "—–…." + STOPS + WIDE_STOPS)
 _EMPHASIS = re.compile(r"(?<!\w)[*_`]+(?=[\w\"“'‘(])|(?<=[\w\"”'’).,;:!?])[*_`]+(?!\w)")
-_TIME_TAG = re.compile(r"\[(\d[\d:.]*)\]")  # would be a time of its own in LRC
-_OPENERS = OPENING_QUOTES + OPENING_BRACKETS  # not what may also close: straight quotes and emphasis
+_TIME_TAG = re.compile(r"\[(\d[\d:.]*)\]")  # LRC would read it as a time
+_OPENERS = OPENING_QUOTES + OPENING_BRACKETS  # without marks that may also close: straight quotes, emphasis
 _UNSPACED = re.compile(f"[{UNSPACED}{WIDE_PUNCTUATION}]")
 
 
@@ -62,17 +62,17 @@ class Word(Record):
 
     text: str
     start: int  # in characters of the source
-    end: int  # behind its last character
+    end: int  # after its last character
     first: int  # frame of the recording at which it begins
-    last: int  # at which it ends; of a text chunk's last word the end of the audio, which the full stop has lengthened
+    last: int  # frame at which it ends; the last word of a text chunk lasts to the end of the audio
     spaced: bool = True  # whether a blank precedes it
 
 
 def words_of(chunk: Spoken, before: int) -> list[Word]:
-    """All that is written in a text chunk, in order: what is between blanks, or in scripts without blanks a word.
+    """The words of a text chunk in order, separated by blanks; in scripts without blanks, as the engine timed them.
 
-    `before`: frames of the recording before the chunk. What is not spoken, a dash, belongs to the word before it; if it
-    should have been spoken it is a word that takes no time.
+    `before`: frames of the recording before the chunk. Marks without sound, such as a dash, belong to the word before
+    them. A word that should have been spoken and has no time takes no time.
     """
     words: list[Word] = []
     earliest, end_of_chunk = before, before + chunk.frames
@@ -112,21 +112,21 @@ def _spans(chunk: Spoken) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
 
 
 def _shared(text: str, start: int, end: int, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
-    """What is said as one ("5 kg" is "five kilograms") in its written words: they share its time by their letters."""
+    """Splits words that are said as one ("5 kg" as "five kilograms"): each gets time in proportion to its letters."""
     parts = [run.span() for run in re.compile(r"\S+").finditer(text, start, end) if speakable(run[0])]
     if len(parts) < 2:
         yield start, end, first, last
         return
-    letters = sum(behind - begin for begin, behind in parts)
+    letters = sum(finish - begin for begin, finish in parts)
     before = 0
-    for begin, behind in parts:
-        after = before + behind - begin
-        yield begin, behind, first + (last - first) * before // letters, first + (last - first) * after // letters
+    for begin, finish in parts:
+        after = before + finish - begin
+        yield begin, finish, first + (last - first) * before // letters, first + (last - first) * after // letters
         before = after
 
 
 def _cut(text: str, start: int, word: int) -> int:
-    """Where what belongs to a word begins: with its opening brackets and quotes."""
+    """Where a word begins with its opening brackets and quotes."""
     while word > start and text[word - 1] in _OPENERS:
         word -= 1
     return word
@@ -141,9 +141,9 @@ def _unspaced(text: str, place: int) -> bool:
 def _with_marks(
     text: str, spans: Iterable[tuple[int, int, list[tuple[int, int]]]]
 ) -> list[tuple[int, int, list[tuple[int, int]]]]:
-    """What has neither time nor anything to say becomes part of its neighbour."""
+    """Joins marks, which have neither time nor sound, to a neighbouring word."""
     kept: list[tuple[int, int, list[tuple[int, int]]]] = []
-    opening = None  # where marks begin that stand before the first word
+    opening = None  # start of the marks before the first word
     for start, end, times in spans:
         if times or speakable(text[start:end]):
             kept.append((start if opening is None else opening, end, times))
@@ -159,7 +159,7 @@ def _with_marks(
 
 
 class Cue(Record):
-    """What is shown at a time."""
+    """One caption."""
 
     text: str  # one line
     first: int  # frame of the recording
@@ -167,7 +167,7 @@ class Cue(Record):
 
 
 def cues_of(words: Sequence[Word]) -> list[Cue]:
-    """The words of a text chunk in cues of what fits into a caption; one ends with a clause where it can."""
+    """The words of a text chunk in captions of LINES lines at most, which end with a clause where possible."""
     cues: list[Cue] = []
     held: list[Word] = []
     for word in words:
@@ -180,7 +180,7 @@ def cues_of(words: Sequence[Word]) -> list[Cue]:
 
 
 def _clause_end(words: Sequence[Word]) -> int:
-    """Behind the last clause that ends in the second half; 0: none does."""
+    """Index after the last word that ends a clause in the second half; 0 if there is none."""
     ends = [at for at in range(len(words) // 2, len(words)) if words[at].text.endswith(_CLAUSE_ENDS)]
     return ends[-1] + 1 if ends else 0
 
@@ -194,7 +194,7 @@ def _cue(words: Sequence[Word]) -> Cue:
 
 
 def _text(words: Sequence[Word]) -> str:
-    """As a reader wants it: without Markdown's emphasis."""
+    """The words as a reader wants them: without Markdown's emphasis."""
     return "".join((" " if word.spaced else "") + (_EMPHASIS.sub("", word.text) or word.text) for word in words).strip()
 
 
@@ -224,8 +224,8 @@ class CaptionFile:
     def __init__(
         self, path: str, kind: str, title: str = "", artist: str = "", source: str = "", scratch: str = ""
     ) -> None:
-        """`kind`: one of KINDS. `source`: the text that the places count in, where nobody else has it. `scratch`: see
-        OutputFile."""
+        """`kind`: one of KINDS. `source`: the text that places refer to, unless the user has it as a file. `scratch`:
+        see OutputFile."""
         self._kind = kind
         self._output = OutputFile(path, scratch)
         self._cues = 0
@@ -263,7 +263,7 @@ class CaptionFile:
         """Completes the file and puts it under its name. Discards if that fails."""
         try:
             if self._kind == "lrc":
-                self._write(f"[{_minutes(self._end)}]\n")  # nothing is shown behind the last line
+                self._write(f"[{_minutes(self._end)}]\n")  # clears the last line
             elif self._kind == "words":
                 rest = {"duration": _seconds(self._end)} | ({"source": self._source} if self._source else {})
                 self._write("\n],\n" + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
@@ -273,7 +273,7 @@ class CaptionFile:
         self._output.commit()
 
     def discard(self) -> None:
-        """Leaves nothing behind. Does nothing after `commit()`."""
+        """Removes the unfinished file. Does nothing after `commit()`."""
         self._output.discard()
 
     def _write(self, text: str) -> None:
@@ -327,7 +327,7 @@ def _clock(frame: int, separator: str) -> str:
 
 
 def _minutes(frame: int) -> str:
-    """Minutes, of which there may be more than 59, seconds and hundredths."""
+    """Minutes, possibly more than 59, seconds and hundredths."""
     seconds, hundredths = divmod(round(frame * 100 / SAMPLE_RATE), 100)
     return f"{seconds // 60:02}:{seconds % 60:02}.{hundredths:02}"
 

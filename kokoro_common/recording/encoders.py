@@ -1,19 +1,18 @@
 """Audio files: wav, raw, flac, ogg (Vorbis), opus, mp3, m4a and m4b, written while the audio arrives.
 
-The same samples, tags and chapters give the same bytes. wav and raw are written here; the others by libav (PyAV), but
-for Vorbis, whose encoder only libsndfile brings. Both libraries are imported when first needed.
+The same samples, tags and chapters give the same bytes. wav and raw are written here, Vorbis by libsndfile, everything
+else by libav (PyAV). Both libraries are imported when first needed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 
 from kokoro_common.errors import UsageError
-from kokoro_common.record import Record
+from kokoro_common.recording.formats import LIBAV, MP4, Form, Label, LibavFormat, format_of
 from kokoro_common.recording.ogg import OggComments
-from kokoro_common.recording.outfile import STANDARD_OUTPUT, OutputFile
+from kokoro_common.recording.outfile import OutputFile
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler, to_pcm16, to_pcm24
 
 TYPE_CHECKING = False
@@ -30,102 +29,8 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-class Mark(Record):
-    """Where a chapter stands in the recording, in frames at SAMPLE_RATE."""
-
-    title: str
-    first: int
-    last: int  # behind its last frame
-
-
-class Label(Record):
-    """What a file says of itself."""
-
-    tags: tuple[tuple[str, str], ...] = ()  # title, artist, album, track, and their values
-    chapters: tuple[Mark, ...] = ()
-
-
-class Form(Record):
-    """How a file is written. `form_for` says what goes with which format."""
-
-    rate: int = SAMPLE_RATE  # Hz
-    bits: int = 16  # of wav, raw and flac; 32 are a float
-
-
-class _Kind(Record):
-    """A format of libav's."""
-
-    container: str
-    codec: str
-    samples: str  # libav's name of how the encoder takes them; s16 is s32 for a bit depth of 24
-    bit_rate: int = 0  # 0: lossless
-    rates: tuple[int, ...] = ()  # Hz; none: any
-    options: tuple[tuple[str, str], ...] = ()  # of the encoder
-    gain: float = 1.0  # that makes up for what the encoder takes
-
-
-# The bit rates leave a voice of 12 kHz bandwidth as it is. The options make the encoders two to four times as fast and,
-# measured on speech, none of them worse (docs/experiments.md).
-_MPEG = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_MP4 = _Kind(
-    container="ipod",
-    codec="aac",
-    samples="fltp",
-    bit_rate=64_000,
-    rates=(*_MPEG, 64000, 88200, 96000),
-    options=(("aac_coder", "fast"),),
-)
-_LIBAV = {
-    "flac": _Kind(container="flac", codec="flac", samples="s16"),
-    "opus": _Kind(
-        container="ogg",
-        codec="libopus",
-        samples="flt",
-        bit_rate=40_000,
-        rates=(8000, 12000, 16000, 24000, 48000),
-        options=(("compression_level", "5"),),
-    ),
-    "mp3": _Kind(
-        container="mp3",
-        codec="libmp3lame",
-        samples="fltp",
-        bit_rate=64_000,
-        rates=_MPEG,
-        options=(("compression_level", "7"),),
-        gain=1 / 0.95,  # LAME turns everything down by that, in case decoding overshoots; it is 0.45 LU
-    ),
-    "m4a": _MP4,
-    "m4b": _MP4,
-}
-FORMATS = ("wav", "raw", "flac", "ogg", "opus", "mp3", "m4a", "m4b")  # by extension
-MIN_RATE, MAX_RATE = 8_000, 192_000  # Hz
-_BITS = {"wav": (16, 24, 32), "raw": (16, 24, 32), "flac": (16, 24)}
 _SAME_BYTES = {"fflags": "+bitexact"}  # no random serial numbers, no dates
-_UNKNOWN_LENGTH = 0xFFFF_FFFF  # bytes; what a WAV header says of a stream, and the most it can say
-
-
-def format_of(path: str) -> str:
-    """By the extension; wav for what has none because it is no file. Raises UsageError."""
-    if path in (*STANDARD_OUTPUT, os.devnull):
-        return "wav"
-    extension = os.path.splitext(path)[1].removeprefix(".").lower()
-    if extension not in FORMATS:
-        known = ", ".join(f".{name}" for name in FORMATS)
-        raise UsageError(f"{path!r} has no known audio format", f"name it {known}, or - for WAV on the standard output")
-    return extension
-
-
-def form_for(path: str, rate: int | None, bits: int | None) -> Form:
-    """What was asked for, None being the usual. Raises UsageError for what the format of `path` cannot be."""
-    name = format_of(path)
-    rates = _LIBAV[name].rates if name in _LIBAV else ()
-    if rate is not None and (rate not in rates if rates else not MIN_RATE <= rate <= MAX_RATE):
-        choices = ", ".join(map(str, rates)) if rates else f"{MIN_RATE} to {MAX_RATE}"
-        raise UsageError(f"{name} has no sample rate of {rate}", f"choose {choices}")
-    choices = ", ".join(map(str, _BITS.get(name, ())))
-    if bits is not None and bits not in _BITS.get(name, ()):
-        raise UsageError(f"{name} has no bit depth of {bits}", f"choose {choices}" if choices else "leave it out")
-    return Form(rate=rate or SAMPLE_RATE, bits=bits or 16)
+_UNKNOWN_LENGTH = 0xFFFF_FFFF  # bytes, in the WAV header of a stream; also the greatest length it can hold
 
 
 class AudioWriter:
@@ -134,8 +39,8 @@ class AudioWriter:
         with AudioWriter("out.ogg") as writer:  # leaving the block commits; an exception discards
             writer.write(samples)
 
-    The format follows the extension (FORMATS); "-" is WAV on the standard output. The file appears as OutputFile says;
-    what is not a regular file can only be wav or raw, and gets no tags.
+    The format follows the extension (formats.FORMATS); "-" is WAV on the standard output. The file appears under its
+    name as OutputFile says. A pipe or a device can only be given wav or raw, without tags.
 
     Raises UsageError for an extension it does not know, OutputError for everything that cannot be opened or written.
     """
@@ -180,7 +85,7 @@ class AudioWriter:
         if self._resampler is not None:
             samples = self._resampler.feed(samples)
         with self._output.checked():
-            # libsndfile 1.2.2 puts what it is given on the stack for Vorbis: 120 s in one call crash the process.
+            # libsndfile 1.2.2 copies the samples of one call to the stack for Vorbis: 120 s crash the process.
             for start in range(0, len(samples), SAMPLE_RATE):
                 self._encoder.write(samples[start : start + SAMPLE_RATE])
 
@@ -200,7 +105,7 @@ class AudioWriter:
             raise
 
     def discard(self) -> None:
-        """Leaves nothing behind; what stood under the name is untouched. Does nothing after `commit()`."""
+        """Removes the unfinished file; an earlier file of that name stays. Does nothing after `commit()`."""
         if self._encoder is not None:
             self._encoder.close()
             self._encoder = None
@@ -208,8 +113,8 @@ class AudioWriter:
 
 
 def _encoder(name: str, output: OutputFile, form: Form, label: Label) -> Encoder:
-    if name in _LIBAV:
-        return _Libav(_LIBAV[name], output, form, label)
+    if name in LIBAV:
+        return _Libav(LIBAV[name], output, form, label)
     if name == "ogg":
         return _Vorbis(output, form, label)
     return _Pcm(output, form, label if name == "wav" else None)
@@ -236,7 +141,7 @@ class _Pcm:
             return
         info = _wav_info(self._label)
         if 36 + self._bytes + len(info) >= _UNKNOWN_LENGTH:
-            info = b""  # whoever reads on to the end of the file would play it
+            info = b""  # the header could not say where the audio ends, so a player would play the tags
         self._output.write(bytes(self._bytes % 2) + info)
         self._output.seek(0)
         self._output.write(_wav_header(self._form, self._bytes, len(info)))
@@ -268,7 +173,7 @@ def _wav_header(form: Form, pcm_bytes: int, info_bytes: int = 0) -> bytes:
 
 
 def _wav_info(label: Label) -> bytes:
-    """The tags as a LIST chunk; it stands behind the audio."""
+    """The tags as a LIST chunk, which follows the audio."""
     keys = {"title": b"INAM", "artist": b"IART", "album": b"IPRD", "track": b"ITRK"}
     info = b"INFO"
     for key, value in label.tags:
@@ -280,7 +185,7 @@ def _wav_info(label: Label) -> bytes:
 class _Libav:
     """One mono stream in a container of libav's."""
 
-    def __init__(self, kind: _Kind, output: OutputFile, form: Form, label: Label) -> None:
+    def __init__(self, kind: LibavFormat, output: OutputFile, form: Form, label: Label) -> None:
         import av
 
         self._form = form
@@ -299,7 +204,7 @@ class _Libav:
             tags |= _chapter_comments(label)
         elif label.chapters:
             self._container.set_chapters(_chapters(label))
-        if kind is _MP4:
+        if kind is MP4:
             tags["media_type"] = "2" if label.chapters else "1"  # iTunes: an audiobook; music
         self._container.metadata.update(tags)
 
@@ -319,13 +224,13 @@ class _Libav:
         self._mux(frame)
 
     def end(self) -> None:
-        self._mux(None)  # what the encoder has kept
+        self._mux(None)  # flushes the encoder
         self._container.close()
 
     def close(self) -> None:
         import av
 
-        with contextlib.suppress(av.FFmpegError, OSError, ValueError):  # of a file that is discarded
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError):  # the file is discarded anyway
             self._container.close()
 
     def _mux(self, frame: Any) -> None:
@@ -334,7 +239,7 @@ class _Libav:
 
 
 class _Vorbis:
-    """By libsndfile: libav's own encoder is none for speech, and PyAV brings no other."""
+    """Vorbis by libsndfile: libav's own encoder is not good enough for speech, and PyAV brings no other."""
 
     def __init__(self, output: OutputFile, form: Form, label: Label) -> None:
         import soundfile
@@ -351,14 +256,14 @@ class _Vorbis:
     def close(self) -> None:
         import soundfile
 
-        with contextlib.suppress(soundfile.SoundFileError):  # of a file that is discarded
+        with contextlib.suppress(soundfile.SoundFileError):  # the file is discarded anyway
             self._encoder.close()
 
 
 def _chapters(label: Label) -> list[Any]:
     from fractions import Fraction
 
-    unit = Fraction(1, 1000)  # what mp3 can say
+    unit = Fraction(1, 1000)  # mp3 counts milliseconds
     return [
         {
             "id": number,
@@ -372,7 +277,7 @@ def _chapters(label: Label) -> list[Any]:
 
 
 def _chapter_comments(label: Label) -> dict[str, str]:
-    """As Vorbis comments have them: CHAPTER001=00:00:00.000, CHAPTER001NAME=..."""
+    """Chapters as Vorbis comments: CHAPTER001=00:00:00.000, CHAPTER001NAME=..."""
     comments: dict[str, str] = {}
     for number, mark in enumerate(label.chapters, 1):
         seconds, milliseconds = divmod(round(mark.first * 1000 / SAMPLE_RATE), 1000)

@@ -1,12 +1,12 @@
-"""What an unfinished render has so far, in a hidden folder beside its output: whoever renders it again goes on there.
+"""The journal of an unfinished render, in a hidden folder beside its output: the next call continues from it.
 
-    render.json   what is being rendered, and by which engine
-    audio.f32     float32, mono, SAMPLE_RATE: of complete text chunks, then perhaps of one that is not
+    render.json   identity of the render, and the engine that began it
+    audio.f32     float32, mono, SAMPLE_RATE: complete text chunks, then possibly an incomplete one
     done.txt      a line for each file that has been encoded
     chunks.jsonl  a line for each complete text chunk: its words, the number of its frames and their checksum
 
-A text chunk counts when its line is there and its audio is what the line says; what follows is cut off. So a process
-may be killed at any time, and the power may fail: at the most the last seconds are rendered once more.
+A text chunk counts if its line is there and its audio matches the checksum; everything after it is cut off. So the
+process may be killed and the power may fail at any time: at most the last seconds are rendered once more.
 """
 
 from __future__ import annotations
@@ -33,34 +33,36 @@ if TYPE_CHECKING:
     from kokoro_common.sound.samples import Samples
 
 BYTES_PER_FRAME = 4
-SYNC_SECONDS = 5.0  # between two waits for the disk
-WORTH_KEEPING = 60.0  # seconds of audio: what is less is rendered anew sooner than it is found
+SYNC_SECONDS = 5.0  # between two calls of fsync: the most that a power failure can cost
+WORTH_KEEPING = 60.0  # seconds of audio; less is rendered again sooner than the user would look for it
 LOCK_ATTEMPTS = 10
 _READ_BYTES = 1 << 16
 _BLOCK = SAMPLE_RATE * BYTES_PER_FRAME
 
 
 class Journal:
-    """For one thread, but `blocks`, `chunks` and `finish`, which may be called from another one. Raises OutputError.
+    """For one thread, except `blocks`, `chunks` and `finish`, which another one may call. Raises OutputError.
 
-    One process at a time has a folder. What was opened is read and written on, whatever becomes of the folder.
+    One process at a time holds a folder. Its open files stay usable even if the folder is removed.
     """
 
     def __init__(self, folder: str, identity: str, output: str, *, anonymous: bool = False) -> None:
-        """`identity`: of the render. `output`: the file that errors are about. `anonymous`: nobody will go on with it,
-        and nothing of it is to be found. Raises UsageError if another render that is worth keeping is here."""
+        """`identity`: digest of everything the audio depends on. `output`: the file named in errors. `anonymous`: the
+        render cannot be continued, so the folder is removed at once and only its open files are used.
+
+        Raises UsageError if the folder holds another render that is worth keeping."""
         self._folder = folder
         self._output = output
         self._descriptors: list[int] = []
-        self._made = anonymous  # the folder, by us: what is in it is nobody else's
-        self.engine = ""  # that has rendered it so far
-        self.frames = 0  # of complete text chunks
-        self.count = 0  # of them
+        self._made = anonymous  # whether we made the folder, so that it may be removed
+        self.engine = ""  # the engine that began the render
+        self.frames = 0  # in complete text chunks
+        self.count = 0  # complete text chunks
         self._size = 0  # bytes of their lines
-        self._checksum = 0  # of the audio behind them
-        self._written = 0  # bytes of it
+        self._checksum = 0  # CRC-32 of the incomplete text chunk's audio
+        self._written = 0  # bytes of that audio
         self._next_sync = 0.0
-        self.done: dict[str, str] = {}  # what `finish` was told last of each path
+        self.done: dict[str, str] = {}  # path to key, as `finish` was called last
         try:
             self._lock()
             self._sweep()
@@ -78,7 +80,7 @@ class Journal:
             raise
 
     def _give_up(self) -> None:
-        """Leaves nothing of our own behind; what an earlier process has left stays, whatever interrupts us here."""
+        """Removes the folder if we made it; what an earlier process has left stays."""
         if self._made:
             self.remove()
         else:
@@ -90,11 +92,13 @@ class Journal:
             self._made = True
         except FileExistsError:
             status = os.lstat(self._folder)
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():  # in a folder that others write to
+            if (
+                not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid()
+            ):  # others may write to the parent folder
                 raise OutputError(f"{self._folder} is in the way", "remove it, or choose another folder") from None
 
     def _lock(self) -> None:
-        """Makes the folder too: another process may be just about to remove what it has finished with."""
+        """Makes and locks the folder. Tries again if another process, which has finished, removes it meanwhile."""
         for _ in range(LOCK_ATTEMPTS):
             self._make_folder()
             lock = self._open("lock")
@@ -108,7 +112,7 @@ class Journal:
         raise OutputError(f"{self._output} is being written by another say.py", "wait for it")
 
     def _sweep(self) -> None:
-        """Files that were being encoded when a process was killed."""
+        """Removes files that were being encoded when a process was killed."""
         for name in os.listdir(self._folder):
             if name.endswith(".part"):
                 os.unlink(os.path.join(self._folder, name))
@@ -177,7 +181,7 @@ class Journal:
         self._checksum = self._written = 0
 
     def begun_by(self, engine: str) -> None:
-        """The engine that goes on must be the one that has begun."""
+        """Notes the engine: a render must be continued by the same one."""
         if engine != self.engine:
             self.engine = engine
             try:
@@ -212,21 +216,21 @@ class Journal:
         self._checksum = self._written = 0
 
     def finish(self, path: str, key: str) -> None:
-        """This file has been encoded, and `key` tells whether it is still the same. For the thread that does it."""
+        """Notes that a file has been encoded; `key` identifies its content. For the encoding thread."""
         self._append(self._done, f"{json.dumps([path, key])}\n".encode(), os.fstat(self._done).st_size)
         self.done[path] = key
 
     def drop_unfinished(self) -> None:
-        """The text chunk that was coming will come once more, from its beginning."""
+        """Drops the incomplete text chunk, which will be sent once more from its beginning."""
         try:
             self._cut_off()
         except OSError as error:
             raise output_error(self._output, error) from error
 
     def chunks(self, place: int = 0) -> Iterator[tuple[int, ChunkSpoken]]:
-        """The complete text chunks from this place on, each with the place of the one behind it."""
+        """The complete text chunks from this place on, each with the place of the next one."""
         buffer = b""
-        end = place  # of what has been read
+        end = place  # of the bytes read so far
         while place < self._size:
             line, newline, rest = buffer.partition(b"\n")
             if not newline:
@@ -241,7 +245,7 @@ class Journal:
 
     @property
     def place(self) -> int:
-        """Behind the last complete text chunk, for `chunks`."""
+        """Offset after the last complete text chunk, for `chunks`."""
         return self._size
 
     def blocks(self, first: int, last: int) -> Iterator[Samples]:
@@ -257,18 +261,18 @@ class Journal:
             yield np.frombuffer(data, "<f4")
 
     def close(self) -> None:
-        """Leaves it to who goes on. Idempotent."""
+        """Closes the files and keeps the folder for the next call. Idempotent."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
     def remove(self) -> None:
-        """It is not needed any more. At once: whoever looks meanwhile finds all of it or nothing."""
+        """Removes the folder, renaming it first: another process finds all of it or nothing."""
         gone = f"{self._folder}.{os.urandom(4).hex()}.part"
         try:
             os.rename(self._folder, gone)
-            shutil.rmtree(gone, ignore_errors=True)  # what cannot be removed does no harm
+            shutil.rmtree(gone, ignore_errors=True)  # a rest does no harm
         except OSError:
-            pass  # somebody has removed it, or the folder is closed to us by now
+            pass  # it has been removed, or the parent folder is read-only by now
         self.close()
 
     def _append(self, descriptor: int, data: bytes, place: int) -> None:

@@ -1,8 +1,8 @@
 """Loudness: how loud a recording is by ITU-R BS.1770-4 and EBU R 128, and the gain that makes it as loud as wanted.
 
 Samples are mono, float32, shape (frames,), finite, nominally -1.0 to 1.0, at any sample rate. Loudness is in LUFS, a
-difference of it in LU (both are decibels). What is written to a file goes twice the same way: `gain_for()` finds the
-gain, a `Limiter` applies it. numpy is imported when first needed, so that importing this room costs nothing.
+difference of it in LU (both are decibels). A recording is read at least twice: `gain_for()` finds the gain, then a
+`PeakLimiter` applies it. numpy is imported when first needed, so importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _K_STAGES = (
     ((1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585)),
     ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621)),
 )
-_OFFSET = -0.691  # dB, BS.1770-4: takes back what the filter adds at 997 Hz
+_OFFSET = -0.691  # dB, BS.1770-4: undoes the gain of the filter at 997 Hz
 
 _STEP = 0.1  # seconds from one gating block to the next, BS.1770-4
 _STEPS_PER_BLOCK = 4  # 400 ms, which overlap by 75 %
@@ -39,12 +39,12 @@ _QUIET = 0.1  # -10 LU: the relative gate, as a share of the mean power
 _LIMITED_AT_ONCE = 0.1  # seconds; not a frame of the result depends on it
 _LOOK_AHEAD = 0.005  # seconds over which the gain falls before a peak: too short to be heard as fading
 _RELEASE = 0.1  # seconds in which it comes back by a factor of e: about half a syllable
-_REST = 0.001  # what the release aims beyond "no reduction", so that it arrives there: from 0.5 in 0.6 s
+_REST = 0.001  # the release aims so far beyond "no reduction" to arrive there in finite time: from 0.5 in 0.6 s
 _NO_REDUCTION = 1e-9  # far less than the spacing of float32, 6e-8
 
 _CLOSE_ENOUGH = 0.05  # LU: half of what is promised
 _MOST_PASSES = 8  # through a recording whose peaks are limited; three are usual
-_MOST_LOST = 20.0  # dB of gain that may make up for what the limiter takes; more would only lift the noise
+_MOST_LOST = 20.0  # dB of gain to make up for the limiter; more would only lift the noise
 
 
 class Meter:
@@ -122,8 +122,8 @@ def _k_weighting(frames: int, rate: int) -> NDArray[np.complex128]:
     return response
 
 
-class Limiter:
-    """A gain, and where it would lead above the ceiling, for as long as it would, less of it. For one thread.
+class PeakLimiter:
+    """Applies a gain, and less of it for as long as samples would exceed the ceiling. For one thread.
 
     The gain is a continuous curve: it falls during the 5 ms before a peak and comes back within some 100 ms. No sample
     is greater than the ceiling. Where no peak is near, a sample comes out as itself times the gain, exactly.
@@ -150,7 +150,7 @@ class Limiter:
         self._begin()
 
     def feed(self, samples: Samples) -> Samples:
-        """float32 (frames,); up to 110 ms behind its input, so it may be empty."""
+        """Returns float32 (frames,), up to 110 ms later than its input, so possibly nothing."""
         import numpy as np
 
         self._waiting = np.concatenate((self._waiting, samples * self._gain))
@@ -176,7 +176,7 @@ class Limiter:
 
         self._lead = self._ahead  # frames of silence in front, never given out: for a peak that the audio begins with
         self._waiting = np.zeros(self._lead, np.float32)  # amplified, not limited
-        self._reduction = np.zeros(self._ahead)  # of the frames before: how much of the gain is taken away, 0.0 to 1.0
+        self._reduction = np.zeros(self._ahead)  # share of the gain taken away in the frames before, 0.0 to 1.0
 
     def _limited(self, amplified: Samples) -> Samples:
         """(frames + ahead,) to (frames,).
@@ -217,11 +217,12 @@ def _highest_ahead(values: Numbers, ahead: int) -> Numbers:
 
 
 def gain_for(blocks: Callable[[], Iterable[Samples]], rate: int, target: float) -> float:
-    """The factor with which a `Limiter` makes the recording `target` LUFS loud, to 0.1 LU.
+    """The factor with which a `PeakLimiter` makes the recording `target` LUFS loud, to 0.1 LU.
 
-    `blocks` gives the whole recording, at `rate` Hz, anew at each call. It is called once if no peak has to be limited,
-    otherwise up to 9 times: what the limiter takes can only be measured. 1.0 for what has no loudness (silence, less
-    than 400 ms). Where the limiter would take more than 20 dB, the recording comes out quieter than `target`.
+    Each call of `blocks` gives the whole recording, at `rate` Hz. It is called once if no peak has to be limited,
+    otherwise up to 9 times: the effect of the limiter can only be measured. Returns 1.0 for a recording without
+    loudness (silence, less than 400 ms). If the limiter would take more than 20 dB, the recording comes out quieter
+    than `target`.
     """
     meter = Meter(rate)
     for samples in blocks():
@@ -251,7 +252,7 @@ def _limited_gain(blocks: Callable[[], Iterable[Samples]], rate: int, target: fl
     slope = 0.5  # LU per dB, until two passes say what it is
     tried: dict[float, float] = {}  # extra: LU that are missing with it
     while extra not in tried and len(tried) < _MOST_PASSES:
-        missing = target - _limited_loudness(blocks, Limiter(rate, gain * _factor(extra)), Meter(rate))
+        missing = target - _limited_loudness(blocks, PeakLimiter(rate, gain * _factor(extra)), Meter(rate))
         tried[extra] = missing
         if abs(missing) <= _CLOSE_ENOUGH:
             break
@@ -262,7 +263,7 @@ def _limited_gain(blocks: Callable[[], Iterable[Samples]], rate: int, target: fl
     return gain * _factor(min(tried, key=lambda extra: abs(tried[extra])))
 
 
-def _limited_loudness(blocks: Callable[[], Iterable[Samples]], limiter: Limiter, meter: Meter) -> float:
+def _limited_loudness(blocks: Callable[[], Iterable[Samples]], limiter: PeakLimiter, meter: Meter) -> float:
     """LUFS of what a new limiter makes of the recording."""
     for samples in blocks():
         meter.feed(limiter.feed(samples))
@@ -271,5 +272,5 @@ def _limited_loudness(blocks: Callable[[], Iterable[Samples]], limiter: Limiter,
 
 
 def _factor(decibels: float) -> float:
-    """Of amplitude."""
+    """Decibels as a factor of amplitude."""
     return float(10 ** (decibels / 20))

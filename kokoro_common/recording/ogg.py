@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
-    class Output(Protocol):
+    class ByteSink(Protocol):
         def write(self, data: bytes) -> int: ...
 
 
 _PAGE = struct.Struct("<4sBBqIIIB")  # OggS, version, flags, position in frames, serial, number, checksum, segments
 _CONTINUED = 1  # flag: the first packet began on an earlier page
 _HEADERS = 3  # packets: identification, comment, setup
-_SEGMENTS = 255  # of at most 255 bytes, in a page
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # of each byte, its bits the other way round
+_SEGMENTS = 255  # in a page at most, each of 255 bytes at most
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits in reverse order
 
 
 class OggComments:
-    """What libsndfile writes its file to. It writes in order, and asks at the most where it stands."""
+    """The file that libsndfile is given to write to. It writes in order, and at most asks for its position."""
 
-    def __init__(self, output: Output, comments: Mapping[str, str]) -> None:
+    def __init__(self, output: ByteSink, comments: Mapping[str, str]) -> None:
         self._output = output
         self._comments = comments
         self._pending = bytearray()  # the beginning of a page
@@ -49,7 +49,7 @@ class OggComments:
         return self._taken
 
     def seek(self, _offset: int, _whence: int = 0) -> int:
-        """libsndfile asks for the length of its file so; there is no other place to go to."""
+        """Does not move: libsndfile calls it to find the length of its file."""
         return self._taken
 
     def _next_page(self) -> tuple[int, int, bytes, bytes] | None:
@@ -102,7 +102,7 @@ class OggComments:
 
 
 def _checksum(data: bytes) -> int:
-    """Ogg's CRC is zlib's with all bits the other way round, beginning with 0 and without the last inversion."""
+    """Ogg's CRC is zlib's with all bits reversed, starting at 0 and without the final inversion."""
     reflected = zlib.crc32(data.translate(_REVERSED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
     return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
 

@@ -1,7 +1,7 @@
 """A file that appears under its name when it is complete, and not before: audio, captions.
 
 Until `commit()` the bytes are in a hidden temporary file beside the final one, which is then replaced in one step.
-What is not a regular file (a pipe, /dev/null) is written directly. "-" is the standard output.
+Pipes and devices (/dev/null) are written directly. "-" is the standard output.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ STANDARD_OUTPUT = ("-", "/dev/stdout")
 class OutputFile:
     """For one thread. Blocks on the disk or on the pipe's reader; opening a fifo waits for its reader.
 
-    Raises OutputError, but not in `write`, which encoders call from where an exception would be lost: what went wrong
-    there is kept, `checked` raises it.
+    Raises OutputError, but not in `write`: encoders call it from C code, where an exception would be lost. Its error is
+    kept, and `checked` raises it.
     """
 
     def __init__(self, path: str, scratch: str = "") -> None:
-        """`scratch`: a folder beside the final file, for the temporary one: there a killed process leaves it."""
+        """`scratch`: a folder beside the final file, for the temporary one; a killed process leaves it there."""
         self.path = path
         self._error: OSError | None = None
         try:
@@ -43,7 +43,7 @@ class OutputFile:
 
     @contextlib.contextmanager
     def checked(self) -> Iterator[None]:
-        """Raises what went wrong in `write` within the block, whatever the encoder made of it."""
+        """Raises the error of a `write` within the block, whatever the encoder made of it."""
         try:
             yield
         finally:
@@ -61,7 +61,7 @@ class OutputFile:
         return len(data) - len(rest)
 
     def read(self, size: int) -> bytes:
-        """For who wants to read again what was written; only in a regular file."""
+        """Reads back what was written, as some encoders do; only in a regular file."""
         return os.read(self._descriptor, size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -89,8 +89,8 @@ class OutputFile:
             raise
 
     def discard(self) -> None:
-        """Leaves nothing behind; what stood under the name is untouched. Does nothing after `commit()`."""
-        with contextlib.suppress(OSError):  # of a write that the system had put off
+        """Removes the temporary file; an earlier file of that name stays. Does nothing after `commit()`."""
+        with contextlib.suppress(OSError):  # a delayed write that fails now does not matter
             self._close()
         if self._temporary:
             with contextlib.suppress(FileNotFoundError):
@@ -109,7 +109,7 @@ def identity(path: str) -> str:
 
 
 def is_special(path: str) -> bool:
-    """Whether it is the standard output, a pipe or a device: nothing that could be replaced."""
+    """Whether it is the standard output, a pipe or a device, which cannot be replaced by a new file."""
     return path in STANDARD_OUTPUT or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 

@@ -1,8 +1,8 @@
-"""A text rendered into files: one, or one for each chapter, with tags, chapter marks and captions. As safe as a line.
+"""A rendering: a text as one file, or one for each chapter, with tags, chapter marks and captions.
 
-What has been synthesized goes into a journal beside the output (journal.py). A file is encoded from there
-when the audio of all its chapters is complete, by a thread of its own, so the engine goes on meanwhile. A render that
-was interrupted goes on with the first text chunk that the journal lacks; the same bytes come out.
+Audio goes into a journal beside the output (journal.py). A file is encoded from there as soon as the audio of all its
+chapters is complete, on a thread of its own, while the engine goes on. An interrupted render continues with the first
+text chunk that the journal lacks; the resulting bytes are the same.
 """
 
 from __future__ import annotations
@@ -16,131 +16,57 @@ import tempfile
 import threading
 
 from kokoro_common import __version__
+from kokoro_common.client.conversation import Audio
 from kokoro_common.documents.document import Chapter
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.recording.captions import CaptionFile, words_of
-from kokoro_common.recording.encoders import AudioWriter, Form, Label, Mark
+from kokoro_common.recording.encoders import AudioWriter
+from kokoro_common.recording.formats import Label, Mark
 from kokoro_common.recording.journal import WORTH_KEEPING, Journal
-from kokoro_common.recording.loudness import Limiter, gain_for
+from kokoro_common.recording.loudness import PeakLimiter, gain_for
 from kokoro_common.recording.outfile import OutputFile, is_special, output_error
+from kokoro_common.recording.recording import Plan, tags_of
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
 from kokoro_common.wire.codec import form_of
+from kokoro_common.wire.messages import ChunkSpoken, Started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
+    from kokoro_common.client.conversation import Event
     from kokoro_common.documents.document import Document
+    from kokoro_common.recording.recording import Speak
     from kokoro_common.sound.samples import Samples
     from kokoro_common.text.speech import Speech
-    from kokoro_common.wire.messages import ChunkSpoken, Finished
-
-
-class Plan(Record):
-    """What files are wanted, and how."""
-
-    output: str
-    form: Form
-    captions: tuple[tuple[str, str], ...] = ()  # kinds, see captions.KINDS, and paths
-    split: bool = False  # a file for each chapter: book.mp3 is book-01.mp3, book-02.mp3 ...
-    loudness: float | None = None  # LUFS; None: as the voice is
-    title: str = ""
-    artist: str = ""
-    resumable: bool = False  # a render that is interrupted is kept, and found again
 
 
 class _File(Record):
     """A file to be encoded."""
 
-    number: int  # from 1; 0: the only one
-    chapter: Chapter  # that it holds, or the whole
+    number: int  # from 1; 0 if it is the only one
+    chapter: Chapter  # its content; of the only file the whole text
     first: int  # frame of the whole recording
     last: int
-    place: int  # of its first text chunk in the journal
-    end: int  # of the first one that is not its own
+    place: int  # offset of its first text chunk in the journal
+    end: int  # offset after its last one
     marks: tuple[Mark, ...]
 
 
 class _Stopped(Exception):
-    """Nobody wants the file any more."""
-
-
-class Recording:
-    """What is written while it arrives: one file and its captions, by no journal. For one thread."""
-
-    fraction = 0.0  # of the text: nobody knows
-    folder = ""
-
-    def __init__(self, plan: Plan, document: Document | None = None) -> None:
-        title = plan.title or (document.title if document else "")
-        artist = plan.artist or (document.author if document else "")
-        source = document.text if document and document.extracted else ""
-        self._writer = AudioWriter(plan.output, plan.form, Label(tags=_tags(title=title, artist=artist)))
-        self._captions: list[CaptionFile] = []
-        self._frames = 0
-        try:
-            for kind, path in plan.captions:
-                self._captions.append(CaptionFile(path, kind, title, artist, source))
-        except BaseException:
-            self.abandon()
-            raise
-
-    @property
-    def encoded(self) -> bool:
-        """Whether an exception of a signal handler must not come within `write` and `finish`."""
-        return self._writer.encoded
-
-    @property
-    def seconds(self) -> float:
-        """Of audio."""
-        return self._frames / SAMPLE_RATE
-
-    def begun_by(self, engine: str) -> None:
-        """That is of no interest: nobody goes on with it."""
-
-    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
-        """Blocks until all is written. See Rendering."""
-        return speak(0, "")
-
-    def write(self, pcm: bytes) -> None:
-        """Audio, float32 little-endian."""
-        import numpy as np
-
-        samples = np.frombuffer(pcm, "<f4")
-        self._writer.write(samples)
-        self._frames += len(samples)
-
-    def add(self, chunk: ChunkSpoken) -> None:
-        """All audio of a text chunk has been written."""
-        before = self._frames - chunk.frames
-        for captions in self._captions:
-            captions.add(words_of(chunk, before), self._frames)
-
-    def finish(self, _: Callable[[float], None]) -> None:
-        """Puts the files under their names; of what held no speech none."""
-        if self._frames:
-            self._writer.commit()
-            for captions in self._captions:
-                captions.commit()
-
-    def abandon(self) -> bool:
-        """Leaves nothing behind. Does nothing after `finish()`."""
-        self._writer.discard()
-        for captions in self._captions:
-            captions.discard()
-        return False
+    """The render was abandoned while a file was being encoded."""
 
 
 class Rendering:
-    """For one thread. Raises KokoroErrors, of what the thread that encodes has met too."""
+    """For one thread. Raises KokoroErrors, those of the encoding thread too."""
 
-    encoded = False  # here: a signal may come in any call
+    encoded = False  # encoders run on the other thread
 
     def __init__(self, plan: Plan, document: Document, speech: Speech) -> None:
-        """`speech`, the text and the product's version tell whether an unfinished render can go on; the engine that
-        has begun it goes on with it."""
+        """An unfinished render is continued if the text, `speech` and the version of the product are the same, whatever
+        the engine. Raises UsageError if another one that is worth keeping is in its place, OutputError."""
         self._plan = plan
         self._document = document
         self._check_outputs()
@@ -148,28 +74,28 @@ class Rendering:
         identity = {"version": __version__, "speech": speech.replace(engine="auto")}
         everything = _digest([identity, document.text])
         self._journal = Journal(self.folder, everything, plan.output, anonymous=not plan.resumable)
-        self.fraction = 0.0  # of the text that has been rendered
-        self._frames = 0  # of complete text chunks
-        self._marks: list[Mark] = []  # of the chapters that have begun
-        self._chapter = -1  # that is being spoken
-        self._file = 0  # place of its first text chunk in the journal
+        self.fraction = 0.0  # share of the text that has been rendered
+        self._frames = 0  # in complete text chunks
+        self._marks: list[Mark] = []  # chapters that have begun
+        self._chapter = -1  # index of the current chapter
+        self._file = 0  # offset of its first text chunk in the journal
         self._jobs: queue.SimpleQueue[_File | None] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[float | None] = queue.SimpleQueue()  # shares of a file; None: all are done
-        self._problem: Exception | None = None  # of the thread that encodes
+        self._problem: Exception | None = None  # raised on the encoding thread
         self._stopped = threading.Event()
         self._encoder = threading.Thread(target=self._run, name="encoder", daemon=True)
         try:
             place = 0
-            for behind, chunk in self._journal.chunks():
+            for following, chunk in self._journal.chunks():
                 self._count(chunk, place)
-                place = behind
+                place = following
             self._encoder.start()
         except BaseException:
             self._journal.close()
             raise
 
     def _check_outputs(self) -> None:
-        """What cannot be written is told before the work, not after."""
+        """Raises OutputError before the work rather than after it."""
         chapters = len(self._document.chapters)
         numbers = range(1, chapters + 1) if self._plan.split else (0,)
         for path in (self._plan.output, *(path for _, path in self._plan.captions)):
@@ -190,50 +116,45 @@ class Rendering:
 
     @property
     def seconds(self) -> float:
-        """Of audio, of complete text chunks."""
+        """Audio in complete text chunks."""
         return self._frames / SAMPLE_RATE
 
     @property
     def count(self) -> int:
-        """Of complete text chunks."""
+        """Complete text chunks in the journal."""
         return self._journal.count
 
     @property
     def engine(self) -> str:
-        """That has begun it and must go on; empty: none has."""
+        """The engine that began the render and must continue it; empty if none has."""
         return self._journal.engine if self.count else ""
 
-    def begun_by(self, engine: str) -> None:
-        """The engine that renders it."""
-        self._journal.begun_by(engine)
-
-    def write(self, pcm: bytes) -> None:
-        """Audio, float32 little-endian, of the text chunk that comes now."""
-        self._journal.write(pcm)
-
-    def add(self, chunk: ChunkSpoken) -> None:
-        """A text chunk is complete."""
-        self._check()
-        place = self._journal.place
-        self._journal.add(chunk)
-        self._count(chunk, place)
-
-    def render(self, speak: Callable[[int, str], Finished | None]) -> Finished | None:
-        """Blocks until all is in the journal. `speak` gets the first text chunk that is wanted and the engine.
-
-        When the servers were lost it goes on where it stopped, as long as every attempt brings something.
-        """
+    def events(self, speak: Speak) -> Generator[Event, None, None]:
+        """See SpeechOutput. If the servers are lost it goes on, as long as every attempt brings a text chunk."""
         while True:
             before = self.count
             try:
-                return speak(before, self.engine)
+                with speak(before, self.engine) as utterance:
+                    yield from utterance
+                return
             except ServersUnreachable:
                 if self.count == before:
                     raise
                 self._journal.drop_unfinished()
 
+    def take(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._journal.begun_by(event.engine)
+        elif isinstance(event, Audio):
+            self._journal.write(event.pcm)
+        elif isinstance(event, ChunkSpoken):  # all of its audio has been written
+            self._check()
+            place = self._journal.place
+            self._journal.add(event)
+            self._count(event, place)
+
     def finish(self, show: Callable[[float], None]) -> None:
-        """Blocks until all files are there; `show` hears which share of the last one is encoded."""
+        """Blocks until all files are there; `show` is given the share of the last one that is encoded."""
         if self._marks:
             self._end_chapter(self._journal.place)
             if not self._plan.split:
@@ -245,11 +166,11 @@ class Rendering:
         self._journal.remove()
 
     def abandon(self) -> bool:
-        """Ends it now. Returns whether what there is was kept. Does nothing after `finish()`."""
+        """Stops encoding. Returns whether the journal was kept. Does nothing after `finish()`."""
         self._stopped.set()
         self._jobs.put(None)
         outputs = (self._plan.output, *(path for _, path in self._plan.captions))
-        if not any(map(is_special, outputs)):  # a pipe may hold the thread for ever: it ends with us
+        if not any(map(is_special, outputs)):  # a pipe may block the thread for ever; it ends with the process
             self._encoder.join()
         keep = self._plan.resumable and self.seconds >= WORTH_KEEPING and os.path.isdir(self.folder)
         if keep:
@@ -265,7 +186,7 @@ class Rendering:
     # --- chapters ----------------------------------------------------------------------------------------------------
 
     def _count(self, chunk: ChunkSpoken, place: int) -> None:
-        """Takes a complete text chunk into the books, whose line is at this place of the journal."""
+        """Counts a complete text chunk whose line is at this offset of the journal, and closes chapters before it."""
         chapters = self._document.chapters
         following = self._chapter
         while following + 1 < len(chapters) and (following < 0 or chunk.start >= chapters[following + 1].start):
@@ -274,7 +195,7 @@ class Rendering:
             if self._marks:
                 self._end_chapter(place)
             self._chapter, self._file = following, place
-            title = chapters[following].title or self._title  # what stands before the first heading
+            title = chapters[following].title or self._title  # text before the first heading
             self._marks.append(Mark(title=title, first=self._frames, last=self._frames))
         self._frames += chunk.frames
         end = chunk.places[-1] + 1 if chunk.places else chunk.start
@@ -315,7 +236,7 @@ class Rendering:
                 self._encode(file)
         except _Stopped:
             pass
-        except Exception as error:  # for the other thread to raise
+        except Exception as error:  # the other thread raises it
             self._problem = error
         finally:
             self._news.put(None)
@@ -327,9 +248,9 @@ class Rendering:
             return
         rate = SAMPLE_RATE if self._plan.loudness is None else self._plan.form.rate
         limiter = None
-        if self._plan.loudness is not None:  # of what is written: another rate has other peaks
-            limiter = Limiter(rate, gain_for(lambda: self._blocks(file, rate), rate, self._plan.loudness))
-        with contextlib.ExitStack() as captions:  # which get their names when the audio has got its own
+        if self._plan.loudness is not None:  # measured at the rate of the file, whose peaks differ
+            limiter = PeakLimiter(rate, gain_for(lambda: self._blocks(file, rate), rate, self._plan.loudness))
+        with contextlib.ExitStack() as captions:  # committed after the audio
             for kind, target in self._plan.captions:
                 self._write_captions(captions.enter_context(self._caption_file(kind, target, file, label)), file)
             with AudioWriter(path, self._plan.form, label, scratch=self.folder, rate=rate) as writer:
@@ -340,7 +261,7 @@ class Rendering:
         self._journal.finish(path, self._key(file, label))
 
     def _key(self, file: _File, label: Label) -> str:
-        """Of what a file holds, how it is written, and what lies on the disk: the same only if nothing has changed."""
+        """A digest of a file's content and form, and of its state on the disk; empty if the file is not there."""
         there = []
         for path in (self._plan.output, *(path for _, path in self._plan.captions)):
             try:
@@ -354,7 +275,7 @@ class Rendering:
         return _numbered(path, file.number, len(self._document.chapters))
 
     def _blocks(self, file: _File, rate: int, *, tell: bool = False) -> Iterator[Samples]:
-        """Its audio at this rate."""
+        """The audio of a file at this rate."""
         blocks = self._told(file) if tell else self._journal.blocks(file.first, file.last)
         resampler = Resampler(SAMPLE_RATE, rate) if rate != SAMPLE_RATE else None
         for block in blocks:
@@ -365,7 +286,7 @@ class Rendering:
             yield resampler.flush()
 
     def _told(self, file: _File) -> Iterator[Samples]:
-        """The other thread hears how far it is."""
+        """The audio of a file; each per cent of it is reported to the other thread."""
         told = frames = 0
         for block in self._journal.blocks(file.first, file.last):
             yield block
@@ -382,7 +303,7 @@ class Rendering:
         if file.number:
             tags["title"] = file.chapter.title or f"{self._title} {file.number}".strip()
             tags["track"] = str(file.number)
-        return Label(tags=_tags(**tags), chapters=file.marks)
+        return Label(tags=tags_of(**tags), chapters=file.marks)
 
     def _caption_file(self, kind: str, path: str, file: _File, label: Label) -> CaptionFile:
         tags = dict(label.tags)
@@ -392,11 +313,11 @@ class Rendering:
 
     def _write_captions(self, captions: CaptionFile, file: _File) -> None:
         before = 0
-        offset = file.chapter.start if self._document.extracted else 0  # its own text is what the places count in
-        for behind, chunk in self._journal.chunks(file.place):
+        offset = file.chapter.start if self._document.extracted else 0  # places are counted in the file's own text
+        for following, chunk in self._journal.chunks(file.place):
             if self._stopped.is_set():
                 raise _Stopped
-            if behind > file.end:
+            if following > file.end:
                 break
             if offset:
                 chunk = chunk.replace(places=tuple(place - offset for place in chunk.places))
@@ -404,18 +325,12 @@ class Rendering:
             before += chunk.frames
 
 
-def _tags(**tags: str) -> tuple[tuple[str, str], ...]:
-    """Those that say something, each in one line of UTF-8: the command line and documents may hold anything."""
-    lines = {key: " ".join(value.encode("utf-8", "replace").decode().split()) for key, value in tags.items()}
-    return tuple((key, value.replace("\0", "")) for key, value in lines.items() if value)
-
-
 def _digest(things: list[Any]) -> str:
     return hashlib.sha256(json.dumps(things, sort_keys=True, default=form_of).encode()).hexdigest()
 
 
 def _numbered(path: str, number: int, of: int) -> str:
-    """book.mp3 is book-01.mp3. A device is what it is."""
+    """The path of one of several files: book.mp3 becomes book-01.mp3. A device keeps its name."""
     if not number or is_special(path):
         return path
     stem, extension = os.path.splitext(path)

@@ -14,10 +14,24 @@ from kokoro_common.text.speech import TimedWord
 from kokoro_common.wire.messages import AudioChunk, ChunkSpoken, ProtocolError, Synthesize, Synthesized
 
 AHEAD_FRAMES = 30 * SAMPLE_RATE  # audio synthesized ahead of the ear, or of the client that writes a file
+SPARING_FRAMES = 2 * SAMPLE_RATE  # the same while the backlog is large
+AUDIO_BYTES = 8 << 20  # of audio waiting for clients of this voice server, above which its backlog is large
 CHUNKS_IN_FLIGHT = 2  # one in the engine and one behind it, so the engine never waits for a round trip
 FILE_CHUNKS_IN_FLIGHT = 4  # a file has no ear that waits, and short sentences take less than a round trip
 MAX_LOSSES = 3  # of model servers while the same text chunk was with them: then it is the text that kills them
 BYTES_PER_FRAME = 4  # float32, mono
+
+
+class Backlog:
+    """Audio that waits until clients give credit for it, over all utterances of a voice server."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    @property
+    def large(self) -> bool:
+        """Whether utterances should be synthesized no further ahead than SPARING_FRAMES."""
+        return self.bytes > AUDIO_BYTES
 
 
 class InFlight:
@@ -109,7 +123,12 @@ class InFlight:
     @property
     def frames_handed_on(self) -> int:
         """Received, and no longer waiting in `audio`."""
-        return self.frames - sum(len(payload) for _, payload in self.audio) // BYTES_PER_FRAME
+        return self.frames - self.bytes_waiting // BYTES_PER_FRAME
+
+    @property
+    def bytes_waiting(self) -> int:
+        """Size of `audio`."""
+        return sum(len(payload) for _, payload in self.audio)
 
 
 def _moved(word: TimedWord, frames: int) -> TimedWord:

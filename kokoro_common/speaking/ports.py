@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         """Who hears of the utterance. `written` is set when the message is on its way, whatever becomes of us."""
 
         def post(self, message: Message, payload: bytes = b"", written: threading.Event | None = None) -> None: ...
+        def offer(self, message: Message) -> bool: ...  # if the next one replaces it; not to a client that is behind
 
     class Speakers(Protocol):
         """What plays; see speaker_thread.SpeakerThread. No call blocks; `heard` and the like are of what plays now."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from kokoro_common.errors import KokoroError, NoAudioDevice
 from kokoro_common.sound.samples import SAMPLE_RATE
+from kokoro_common.speaking.in_flight import BYTES_PER_FRAME, Backlog
 from kokoro_common.speaking.utterance import Utterance
 from kokoro_common.wire.failure import failed
 from kokoro_common.wire.messages import (
@@ -58,6 +59,7 @@ class Turn:
         speakers: Speakers | None,
         model: Model,
         waits: Waits,
+        backlog: Backlog,
         ended: Callable[[Turn, str, Message], None],
     ) -> None:
         """`speakers`: None if the audio goes to the client. `ended` hears the outcome, with the last message to the
@@ -72,8 +74,10 @@ class Turn:
         self._floor_asked = 0.0  # seconds, when it was asked for
         self._model = model
         self._waits = waits
+        self._backlog = backlog
         self._ended = ended
         self._fed = False
+        self._progress: Progress | None = None  # told last
         self._credit = 0  # bytes of audio that the client will take
 
     def begin(self, now: float, interrupt: Callable[[], None]) -> None:
@@ -123,6 +127,10 @@ class Turn:
     def tell(self, message: Message, payload: bytes = b"") -> None:
         if self.client is not None:
             self.client.post(message, payload)
+
+    def offer(self, message: Message) -> bool:
+        """Tells what the next message of its kind replaces, unless the client is behind. Whether it did."""
+        return self.client is not None and self.client.offer(message)
 
     # --- from the client ---------------------------------------------------------------------------------------------
 
@@ -211,7 +219,10 @@ class Turn:
         self._pump(now)
 
     def add_audio(self, message: AudioChunk, payload: bytes, now: float) -> None:
+        before = self.utterance.in_flight.frames
         self.utterance.add_audio(message, payload)
+        if self.speakers is None:
+            self._backlog.bytes += BYTES_PER_FRAME * (self.utterance.in_flight.frames - before)
         self._pump(now)
 
     def explained(self, message: Explained, now: float) -> None:
@@ -281,8 +292,9 @@ class Turn:
     def _tell_progress(self) -> None:
         taken = self.taken
         start, end = self.utterance.words.word_at(taken)
-        seconds = taken / SAMPLE_RATE
-        self.tell(Progress(utterance=self.utterance.id, seconds=seconds, word_start=start, word_end=end))
+        news = Progress(utterance=self.utterance.id, seconds=taken / SAMPLE_RATE, word_start=start, word_end=end)
+        if news != self._progress and self.offer(news):
+            self._progress = news
 
     def _hear_silence(self, now: float) -> None:
         """A writer that has paused in a sentence: what there is of it is spoken, if else the ear would have to wait."""
@@ -341,7 +353,8 @@ class Turn:
         if self.over or not self._model.connected or waits_for_model or waits_for_floor:
             return
         ahead = utterance.frames - self.taken
-        while message := utterance.next_synthesize(ahead, now, only_first=self.floor == "next"):
+        sparing = self.speakers is None and self._backlog.large
+        while message := utterance.next_synthesize(ahead, now, only_first=self.floor == "next", sparing=sparing):
             self._model.post(message)
         while utterance.intake.notices:
             self.tell(Notice(utterance=utterance.id, text=utterance.intake.notices.popleft()))
@@ -352,6 +365,7 @@ class Turn:
         while audio and self._credit >= len(audio[0][1]):
             message, payload = audio.popleft()
             self._credit -= len(payload)
+            self._backlog.bytes -= len(payload)
             if payload and utterance.speech.volume != 1.0:
                 payload = (np.frombuffer(payload, np.float32) * np.float32(utterance.speech.volume)).tobytes()
             if payload:
@@ -397,9 +411,11 @@ class Turn:
         self.silence()  # first of all: the ear comes before the books, and the speakers may have nothing to end them
         if outcome not in ("finished", "busy"):
             self._model.post(Cancel(utterance=utterance.id))
-        if self.speakers is not None and utterance.route.floor == "overlap":
+        if self.speakers is None:
+            self._backlog.bytes -= utterance.in_flight.bytes_waiting
+        elif utterance.route.floor == "overlap":
             self.speakers.close()
-        elif self.speakers is not None:
+        else:
             self._model.post(FloorReleased(utterance=utterance.id))
         if outcome != "busy":
             self._model.post(

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common.errors import KokoroError, NoAudioDevice
+from kokoro_common.speaking.in_flight import Backlog
 from kokoro_common.speaking.pace import Pace
 from kokoro_common.speaking.turn import Turn
 from kokoro_common.speaking.utterance import Utterance
@@ -41,6 +42,7 @@ class Turns:
         self._waits = waits
         self._clock = clock
         self._pace = Pace()
+        self._backlog = Backlog()
         self._turns: dict[str, Turn] = {}
         self._ended: deque[str] = deque(maxlen=IDS_REMEMBERED)
         self._text_room = TEXT_BYTES  # that clients may send ahead and have not got credit for
@@ -91,7 +93,7 @@ class Turns:
         utterance = Utterance(message, self._pace, self._clock(), room, own_voices)
         aloud = message.route.sink == "speakers"
         speakers = self._speakers(message.route.floor == "overlap") if aloud else None
-        turn = Turn(utterance, client, speakers, self._model, self._waits, self._turn_ended)
+        turn = Turn(utterance, client, speakers, self._model, self._waits, self._backlog, self._turn_ended)
         self._turns[utterance.id] = turn
         self._text_room -= utterance.text_credit
         return turn
@@ -168,7 +170,7 @@ class Turns:
         self._model.state = state
         for turn in self.all:
             if not turn.utterance.engine:
-                turn.tell(state)
+                turn.offer(state)
             turn.model_changed(self._clock())
 
     def model_lost(self) -> None:

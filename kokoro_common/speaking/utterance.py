@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from kokoro_common.errors import UsageError
 from kokoro_common.sound.samples import SAMPLE_RATE
-from kokoro_common.speaking.in_flight import AHEAD_FRAMES, CHUNKS_IN_FLIGHT, FILE_CHUNKS_IN_FLIGHT, InFlight
+from kokoro_common.speaking.in_flight import (
+    AHEAD_FRAMES,
+    CHUNKS_IN_FLIGHT,
+    FILE_CHUNKS_IN_FLIGHT,
+    SPARING_FRAMES,
+    InFlight,
+)
 from kokoro_common.speaking.intake import Intake
 from kokoro_common.speaking.pace import Pace, Tempo
 from kokoro_common.speaking.word_clock import WordClock
@@ -84,17 +90,20 @@ class Utterance:
 
     # --- requests and audio ------------------------------------------------------------------------------------------
 
-    def next_synthesize(self, frames_ahead: int, now: float, *, only_first: bool = False) -> Synthesize | None:
+    def next_synthesize(
+        self, frames_ahead: int, now: float, *, only_first: bool = False, sparing: bool = False
+    ) -> Synthesize | None:
         """The next text chunk to ask for, or None while enough is under way. `engine` must have been decided.
 
-        `frames_ahead`: received and not yet taken. For the speakers, a chunk that would take longer to synthesize than
-        the audio ahead lasts is parted where a speaker would breathe.
+        `frames_ahead`: received and not yet taken. `sparing`: only text that the client will soon want. For the
+        speakers, a chunk that would take longer to synthesize than the audio ahead lasts is parted where a speaker
+        would breathe.
         """
         if again := self.in_flight.ask_again():
             return again
         aloud = self.route.sink == "speakers"
-        most = CHUNKS_IN_FLIGHT if aloud else FILE_CHUNKS_IN_FLIGHT
-        enough = frames_ahead >= AHEAD_FRAMES or len(self.in_flight) >= most
+        most = 1 if sparing else CHUNKS_IN_FLIGHT if aloud else FILE_CHUNKS_IN_FLIGHT
+        enough = frames_ahead >= (SPARING_FRAMES if sparing else AHEAD_FRAMES) or len(self.in_flight) >= most
         if enough or not self.intake.waiting or (only_first and self.intake.taken):
             return None
         chunk = self.intake.take(self._characters_in_time(frames_ahead) if aloud and self.intake.taken else None)

@@ -28,6 +28,10 @@ CONNECT_SECONDS = 1.0
 HANDSHAKE_SECONDS = 2.0
 FRAME_SECONDS = 10.0  # from a frame's first byte to its last
 WRITE_SECONDS = 10.0  # a peer that takes so long for a frame is too slow, or gone
+# Kernel buffers of a client's connection, receiving at the client and sending at the server. Together they hold the
+# audio that a client gives credit for (AUDIO_WINDOW) and an hour of small messages. Left alone, the receiving one would
+# begin with 64 KB and grow only while it is read. 208 KB is what Linux allows without a privilege.
+CLIENT_BUFFER_BYTES = 208 << 10
 MAX_RETRY_SECONDS = 10.0  # that a caller heeds: who said it has not proved itself
 
 
@@ -73,6 +77,7 @@ class Connection:
         self._decoder = Decoder(strict=strict)
         self._arrived: list[tuple[Message, bytes]] = []
         self._frame_began = 0.0
+        self._receiving = False  # since the last message was given out
         self.pid = 0  # of the server that was called, after the handshake
         self.version = ""  # of the peer's product, as its Hello or Challenge says
         sock.setblocking(True)
@@ -111,6 +116,8 @@ class Connection:
         Raises ConnectionLost at the end of the stream, ProtocolError, TimeoutError.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        if not self._receiving:  # while the caller did something else the peer may have had no room to go on
+            self._receiving, self._frame_began = True, time.monotonic()
         while not self._arrived:
             frame_deadline = self._frame_began + FRAME_SECONDS if self._decoder.within_frame else math.inf
             if not self._readable_by(min(frame_deadline, math.inf if deadline is None else deadline)):
@@ -128,6 +135,7 @@ class Connection:
             self._arrived = self._decoder.feed(data)
             if self._arrived:
                 self._frame_began = time.monotonic()
+        self._receiving = False
         return self._arrived.pop(0)
 
     def _readable_by(self, deadline: float) -> bool:
@@ -139,6 +147,16 @@ class Connection:
             raise ConnectionLost("closed here") from error
         left = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) * 1000
         return bool(poller.poll(left))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the kernel would take a short message at once: it does while a third of its buffer is free."""
+        poller = select.poll()
+        try:
+            poller.register(self._socket, select.POLLOUT)
+        except (OSError, ValueError):
+            return False  # closed here
+        return bool(poller.poll(0))
 
     def close(self) -> None:
         """Idempotent, from any thread: a blocked receive() or send() ends with ConnectionLost."""
@@ -175,6 +193,8 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
         socket.AF_INET, socket.SOCK_STREAM
     )  # create_connection() would import the codec for host names
     try:
+        if role == "client":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CLIENT_BUFFER_BYTES)  # counts only before connect()
         sock.settimeout(CONNECT_SECONDS)
         sock.connect((LOOPBACK, port))
     except TimeoutError as error:
@@ -246,6 +266,8 @@ def answer(sock: socket.socket, token: bytes, role: str, port: int) -> tuple[Con
             raise ProtocolError("the caller does not hold our token")
         connection.trust()
         connection.version = hello.version
+        if hello.role == "client":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CLIENT_BUFFER_BYTES)
     except (ConnectionLost, ProtocolError, TimeoutError):
         connection.close()
         raise

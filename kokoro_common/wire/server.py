@@ -30,6 +30,7 @@ OUTBOX_BYTES = {  # by the peer's role: one that is so far behind is dropped
     "model": 8 << 20,
     "voice": 256 << 20,  # two text chunks of digits, spoken slowly, are 20 minutes of audio
 }
+OFFERED_BYTES = 64 << 10  # in the outbox; beyond it a peer is not told what it will be told again
 INBOX_SHARE = 16  # messages of one peer in the inbox; what is behind them waits in its socket
 MAX_CONNECTIONS = 1024  # that have proved themselves
 MAX_UNPROVEN = 256  # at once, and each for HANDSHAKE_SECONDS
@@ -126,6 +127,16 @@ class Peer:
             self._outbox.put(frame)
             if written is not None:
                 self._outbox.put(written)
+
+    def offer(self, message: Message) -> bool:
+        """Queues a message that the next one of its kind replaces, unless the peer is behind. Whether it did.
+
+        Never blocks, from any thread. So a client that rests does not run into the limit of its connection.
+        """
+        behind = self.unsent > OFFERED_BYTES or not self._connection.has_room
+        if not behind:
+            self.post(message)
+        return not behind
 
     def taken(self) -> None:
         """The inbox has given out one of this peer's messages."""

@@ -22,9 +22,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kokoro_common import __version__
 from kokoro_common.client import client
-from kokoro_common.command import doctor
-from kokoro_common.command.doctor import CHECKS, Check, Finding, examine, judged, outcome
+from kokoro_common.client.text_source import TextSource
+from kokoro_common.command.doctor import examination, installation, servers
+from kokoro_common.command.doctor.examination import CHECKS, examine, judged, outcome
+from kokoro_common.command.doctor.findings import Check, Finding
 from kokoro_common.errors import NoAudioDevice
 from kokoro_common.phonemes import g2p, spoken
 from kokoro_common.settings import Settings
@@ -154,7 +157,7 @@ def test_all_checks_are_made_whatever_fails_and_litter_is_swept(
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     looks = (chatter, abort, refuse, chatter)
-    monkeypatch.setattr(doctor, "CHECKS", tuple(Check(name="x", look=look) for look in looks))
+    monkeypatch.setattr(examination, "CHECKS", tuple(Check(name="x", look=look) for look in looks))
     assert [finding.exit_code for finding in examine({})] == [0, 1, 3, 0]
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -176,9 +179,9 @@ def test_a_setting_that_does_not_fit_and_no_room_for_a_file_are_findings(monkeyp
 
 def test_what_must_be_installed_is_what_the_project_file_says() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert tuple(project["dependencies"]) == doctor.REQUIRED
-    assert project["requires-python"] == doctor.PYTHON
-    assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"bench", "test"}
+    assert tuple(project["dependencies"]) == installation.REQUIRED
+    assert project["requires-python"] == installation.PYTHON
+    assert set(installation.EXTRAS) == set(project["optional-dependencies"]) - {"bench", "test"}
 
 
 def test_install_names_what_is_old_missing_or_broken(
@@ -207,7 +210,7 @@ def test_install_names_what_is_old_missing_or_broken(
         assert told("install", settings) == (
             1, "soxr cannot be used: libsoxr.so is missing; run pip install --force-reinstall soxr"
         )  # fmt: skip
-    monkeypatch.setattr(doctor, "PYTHON", ">=3.99")
+    monkeypatch.setattr(installation, "PYTHON", ">=3.99")
     assert told("install", settings) == (1, f"Python is {sys.version.split()[0]}; install Python >=3.99")
 
 
@@ -303,7 +306,7 @@ def test_port_free_foreign_and_impossible(settings: Settings, monkeypatch: pytes
         )
     assert told("port", settings.replace(port=port)) == (0, f"{port} is free")
     assert told("port", settings) == (0, "any free one")
-    monkeypatch.setattr(doctor, "LOOPBACK", "203.0.113.1")
+    monkeypatch.setattr(servers, "LOOPBACK", "203.0.113.1")
     assert told("port", settings.replace(port=port)) == (
         6, f"{port} cannot be used: Cannot assign requested address; set KOKORO_PORT to one above 1023"
     )  # fmt: skip
@@ -437,7 +440,7 @@ def test_languages_that_are_there_and_those_that_can_be(
         (False, "es fr hi it pt-br; ja by pip install 'kokoro-say[ja]'; zh by pip install 'kokoro-say[zh]'"),
         (True, "es fr hi it pt-br, and ja zh are there"),
     ):
-        extras = {module for modules in doctor.EXTRAS.values() for module in modules}
+        extras = {module for modules in installation.EXTRAS.values() for module in modules}
         with monkeypatch.context() as patch:
             patch.setattr(importlib.util, "find_spec", lambda n, p=present: p or None if n in extras else real(n))  # noqa: B023
             finding = outcome(check("languages"), settings, str(tmp_path))
@@ -463,7 +466,7 @@ def test_english_with_a_spacy_model_that_does_not_load(settings: Settings, tmp_p
 
 def status_of(**model: Any) -> StatusReport:
     voices = (VoiceServerReport(voice="af_heart", pid=1, port=1, rss_bytes=1, idle_s=0.0),) * 2
-    return StatusReport(version=doctor.__version__, model_server=SERVER.replace(**model), voice_servers=voices)
+    return StatusReport(version=__version__, model_server=SERVER.replace(**model), voice_servers=voices)
 
 
 def test_servers_of_another_version_or_without_a_model(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,7 +476,7 @@ def test_servers_of_another_version_or_without_a_model(settings: Settings, monke
     monkeypatch.setattr(client.Client, "status", lambda self: status_of().replace(version="0.0.1"))
     assert told("servers", settings) == (
         6,
-        f"the servers are of version 0.0.1, say.py of {doctor.__version__}; "
+        f"the servers are of version 0.0.1, say.py of {__version__}; "
         "run say.py --shutdown: the next say.py starts the new ones",
     )
     failed = status_of(state="failed", engine_reason="m.pth does not fill the model; name another")
@@ -508,12 +511,19 @@ def test_errors_count_since_the_servers_last_started(settings: Settings) -> None
     )  # fmt: skip
 
 
+class SpokenAtOnce:
+    """In the place of UtteranceEvents."""
+
+    def finish(self) -> Finished:
+        return Finished(utterance="0" * 32, seconds=2.0, timing={"model": 3.0, "first_audio": 0.5})
+
+
 def test_speed_below_that_of_speech(settings: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def speak(self: client.Client, source: client.TextSource, speech: Speech, route: Route) -> Finished:
+    def speak(self: client.Client, source: TextSource, speech: Speech, route: Route) -> SpokenAtOnce:
         asked.append((speech.voice, speech.engine, route.sink == "client"))
-        return Finished(utterance="0" * 32, seconds=2.0, timing={"model": 3.0, "first_audio": 0.5})
+        return SpokenAtOnce()
 
     monkeypatch.setattr(client.Client, "speak", speak)
     monkeypatch.setattr(client.Client, "status", lambda self: status_of())

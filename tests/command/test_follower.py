@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kokoro_common.client.client import TextSource
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.command.follower import Follower
 
 

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from kokoro_common.documents import pdf as pdf_room
-from kokoro_common.documents.pdf import _LIGATURES, _joined, _Line
+from kokoro_common.documents.pages import Line, paragraphs
+from kokoro_common.documents.pdf import LIGATURES
 from kokoro_common.errors import UsageError
 from tests.helpers.shelf import BODY, loaded, parts, problem, titles
 
@@ -170,8 +171,8 @@ def test_ligatures_and_halves_of_words_are_put_together() -> None:
         ("漢字の", False),
         ("話", False),
     ]
-    made = [_Line(text, 0, 0, -15.0 * n, 400, 12.0, broken) for n, (text, broken) in enumerate(lines)]
-    assert _joined(made, {})[0].translate(_LIGATURES) == "difficult offices wellknown 漢字の話"
+    made = [Line(text, 0, 0, -15.0 * n, 400, 12.0, broken) for n, (text, broken) in enumerate(lines)]
+    assert paragraphs(made, {})[0].translate(LIGATURES) == "difficult offices wellknown 漢字の話"
 
 
 @pytest.mark.parametrize("shared", ["", "user"])

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kokoro_common.client.client import Client, TextSource
+from kokoro_common.client.client import Client
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.errors import NoAudioDevice
 from kokoro_common.settings import resolve
 from kokoro_common.sound import player as playback
@@ -122,8 +123,8 @@ def test_e5_after_a_storm_of_interrupts_the_last_is_spoken_whole(stub_world: Wor
         for number in range(60):  # at some 50 a second
             client.speak(
                 TextSource(f"Number {number} of storm {storm} is cut."), Speech(), Route(floor="interrupt", wait=False)
-            )
-        assert client.speak(TextSource(last), Speech(), Route(floor="interrupt")) is not None
+            ).finish()
+        assert client.speak(TextSource(last), Speech(), Route(floor="interrupt")).finish() is not None
     spoken = [str(entry["utterance"]) for entry in stub_world.log() if entry["event"] == "speak"]
     lasts = [spoken[61 * (storm + 1)] for storm in range(count)]
     assert stub_world.say("--shutdown", "-q").returncode == 0

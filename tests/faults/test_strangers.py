@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from kokoro_common.client.client import Client, TextSource
+from kokoro_common.client.client import Client
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.daemon.record import ServerRecord
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError
@@ -760,13 +761,13 @@ def test_b4_an_impostor_in_the_place_of_a_server_sees_neither_token_nor_text(
         monkeypatch.setenv(key, value)
     client = Client(resolve())
     ways: dict[str, Callable[[], object]] = {
-        "speak": lambda: client.speak(TextSource(CANARY), Speech(engine="espeak"), Route(sink="client")),
+        "speak": lambda: client.speak(TextSource(CANARY), Speech(engine="espeak"), Route(sink="client")).finish(),
         "speak by way of the model server": lambda: client.speak(
             TextSource(CANARY), Speech(engine="espeak"), Route(sink="client"), device="cpu"
-        ),
+        ).finish(),
         "control": lambda: client.control(Stop()),
         "status": client.status,
-        "download": lambda: client.download([]),
+        "download": lambda: list(client.download([])),
         "shutdown": lambda: alone.shutdown(),
     }
     folder = servers.world.path / "alone"  # a runtime directory whose servers have died: only records are left

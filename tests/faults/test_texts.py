@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kokoro_common.client.client import Client, Listener, TextSource
+from kokoro_common.client.client import Client
+from kokoro_common.client.conversation import Audio
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError
@@ -47,12 +49,9 @@ QUIET = 0.01  # -40 dB
 SEGFAULT = "'-यक"  # in Spanish, of the library of espeak-ng 1.52
 
 
-class Ear(Listener):
+class Ear:
     def __init__(self) -> None:
         self.heard = bytearray()
-
-    def audio(self, pcm: bytes) -> None:
-        self.heard += pcm
 
     @property
     def loud(self) -> bool:
@@ -67,10 +66,12 @@ def speak(world: World, text: str, **options: Any) -> tuple[Ear, Finished | Koko
         with open(os.dup(reading), "wb") as file:
             file.write(text.encode("utf-8", "surrogatepass"))
         os.lseek(reading, 0, os.SEEK_SET)
-        client = Client(resolve({}, world.environment), ear)
-        finished = client.speak(TextSource(fd=reading), Speech(**options), Route(sink="client"))
-        assert finished is not None
-        return ear, finished
+        client = Client(resolve({}, world.environment))
+        for event in client.speak(TextSource(fd=reading), Speech(**options), Route(sink="client")):
+            if isinstance(event, Audio):
+                ear.heard += event.pcm
+        assert isinstance(event, Finished)
+        return ear, event
     except KokoroError as error:
         return ear, error
     finally:

@@ -1,7 +1,7 @@
 """The real voice server with a recorder as its sound device.
 
 What its devices took is appended to taken-VOICE.raw (int16) block by block, so that it is there whatever becomes of the
-server; what was heard is saved when the server ends.
+server; what was heard is saved when the server ends. $STUB_WRITE_SECONDS is how long a write to a peer may take.
 
 A test may stop it (stage.py) at: V1 spawned, V2 connected, V3 registered, V4 sound device open, V5 the device has
 taken a block of speech, V6 silenced and about to close the books of the interrupted, V7 record withdrawn.
@@ -22,6 +22,7 @@ from kokoro_common.daemon import life, model_server
 from kokoro_common.sound.player import Player
 from kokoro_common.speaking import turns
 from kokoro_common.speaking.turn import Turn
+from kokoro_common.wire import connection
 from tests.helpers.recorder import Recorder, RecorderStream
 from tests.helpers.stage import reached
 
@@ -87,5 +88,6 @@ class StagedLife(life.Life):
 if __name__ == "__main__":
     reached("V1")
     turns.Turn = StagedTurn  # type: ignore[misc]
+    connection.WRITE_SECONDS = float(os.environ.get("STUB_WRITE_SECONDS", connection.WRITE_SECONDS))
     life.Life = StagedLife  # type: ignore[misc]
     sys.exit(voice_server.main(server=RecordedVoiceServer))

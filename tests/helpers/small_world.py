@@ -74,6 +74,10 @@ class End:
         if written is not None:
             written.set()
 
+    def offer(self, message: Message) -> bool:
+        self.post(message)
+        return True
+
     def close(self) -> None:
         self.closing = True
 

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import say
-from kokoro_common.client import client
+from kokoro_common.client import conversation
 from kokoro_common.daemon import model_server, starter
 from kokoro_common.wire.connection import Connection
 from kokoro_common.wire.messages import AudioChunk, EndOfText, Hello, Message, Started
@@ -21,11 +21,11 @@ from tests.helpers.stage import reached
 model_server.MODEL_PROGRAM = str(Path(__file__).parent / "stub_model_server.py")
 
 
-class StagedConversation(client._Conversation):
-    def _hear(self, message: Message, payload: bytes) -> None:
-        if isinstance(message, AudioChunk if self._route.sink == "client" else Started):
+class StagedConversation(conversation.Conversation):
+    def _event(self, message: Message, payload: bytes) -> conversation.Event | None:
+        if isinstance(message, AudioChunk if self._takes_audio else Started):
             reached("C4")
-        super()._hear(message, payload)
+        return super()._event(message, payload)
 
 
 def ready_port(program: starter.Program, ready: int) -> int:
@@ -42,7 +42,7 @@ def send(connection: Connection, message: Message, payload: bytes = b"") -> None
 
 
 if __name__ == "__main__":
-    client._Conversation = StagedConversation  # type: ignore[misc]
+    conversation.Conversation = StagedConversation  # type: ignore[misc]
     ready_port_of_starter, starter._ready_port = starter._ready_port, ready_port
     send_of_connection, Connection.send = Connection.send, send  # type: ignore[method-assign]
     say.command()

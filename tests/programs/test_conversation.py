@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from kokoro_common.client.client import Client, TextSource
+from kokoro_common.client.client import Client
+from kokoro_common.client.text_source import TextSource
 from kokoro_common.errors import KokoroError, UsageError, UtteranceCancelled
 from kokoro_common.settings import resolve
 from kokoro_common.text.speech import Speech
@@ -187,7 +188,7 @@ def test_many_shells_and_voices_speak_one_at_a_time_and_each_ends_once(stub_worl
             speech = Speech(voice=voices[(number + turn) % 3], engine="espeak")
             route = Route(floor="interrupt" if interrupt else "queue")
             try:
-                client.speak(TextSource(f"Shell {number}, turn {turn}."), speech, route)
+                client.speak(TextSource(f"Shell {number}, turn {turn}."), speech, route).finish()
                 outcomes.append("finished")
             except UtteranceCancelled:
                 outcomes.append("cancelled")
@@ -217,7 +218,7 @@ def test_many_shells_and_voices_speak_one_at_a_time_and_each_ends_once(stub_worl
 def test_a_storm_of_interrupts_leaves_the_last_one_whole(stub_world: World) -> None:
     client = client_of(stub_world)
     for _ in range(3):
-        client.speak(TextSource("Warm up."), Speech(engine="espeak"), Route())
+        client.speak(TextSource("Warm up."), Speech(engine="espeak"), Route()).finish()
     (voice,) = [server for server in stub_world.servers() if "voice_server" in " ".join(server.cmdline())]
     descriptors = voice.num_fds()
     for turn in range(60):
@@ -225,11 +226,9 @@ def test_a_storm_of_interrupts_leaves_the_last_one_whole(stub_world: World) -> N
             TextSource(f"Number {turn} of a storm that blows. " * 5),
             Speech(engine="espeak"),
             Route(floor="interrupt", wait=False),
-        )
-    assert (
-        client.speak(TextSource("The last one is whole."), Speech(engine="espeak"), Route(floor="interrupt"))
-        is not None
-    )
+        ).finish()
+    last = client.speak(TextSource("The last one is whole."), Speech(engine="espeak"), Route(floor="interrupt"))
+    assert last.finish() is not None
     assert voice.num_fds() <= descriptors + 1
     stub_world.say("--shutdown", "-q")
     tag, _, frames = heard(stub_world, "af_heart")[-1]
@@ -246,7 +245,7 @@ def test_every_word_is_followed_once_in_order(stub_world: World) -> None:
 def test_options_and_texts_that_cannot_be_sent_are_named(stub_world: World) -> None:
     client = client_of(stub_world)
     with pytest.raises(UsageError, match="cannot be sent"):
-        client.speak(TextSource("hello"), Speech(engine="espeak", speed=float("nan")), Route(sink="client"))
-    spoken = client.speak(TextSource("a lone \ud800 surrogate"), Speech(engine="espeak"), Route(sink="client"))
+        client.speak(TextSource("hello"), Speech(engine="espeak", speed=float("nan")), Route(sink="client")).finish()
+    spoken = client.speak(TextSource("a lone \ud800 surrogate"), Speech(engine="espeak"), Route(sink="client")).finish()
     assert spoken is not None
     assert spoken.seconds > 0.5

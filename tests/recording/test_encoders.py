@@ -20,7 +20,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from kokoro_common.errors import OutputError, UsageError
-from kokoro_common.recording.encoders import FORMATS, AudioWriter, Form, Label, Mark, form_for
+from kokoro_common.recording.encoders import AudioWriter
+from kokoro_common.recording.formats import FORMATS, Form, Label, Mark, form_for
 from kokoro_common.sound.samples import SAMPLE_RATE, to_pcm16
 from tests.helpers.players import ffmpeg, probe
 from tests.helpers.small_disk import small_disk

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kokoro_common.recording.loudness import CEILING, Limiter, Meter, gain_for
+from kokoro_common.recording.loudness import CEILING, Meter, PeakLimiter, gain_for
 
 RATE = 24_000  # Hz
 AHEAD = RATE // 200  # frames: the limiter's 5 ms
@@ -63,7 +63,7 @@ def measured(pieces: Iterable[Float], rate: int = RATE) -> float:
 
 
 def limited(pieces: Iterable[Float], gain: float, rate: int = RATE) -> Float:
-    limiter = Limiter(rate, gain)
+    limiter = PeakLimiter(rate, gain)
     return np.concatenate([*(limiter.feed(piece) for piece in pieces), limiter.flush()])
 
 
@@ -247,7 +247,7 @@ def test_only_the_surroundings_of_a_peak_are_changed() -> None:
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000])
 def test_once_the_gain_is_back_nothing_is_computed_for_it(rate: int) -> None:
-    limiter = Limiter(rate, 1.0)
+    limiter = PeakLimiter(rate, 1.0)
     for expected in (True, False):
         limiter.feed(noise(rate, 20.0 if expected else -30.0))
         assert limiter._reduction.any() == expected
@@ -270,7 +270,7 @@ def test_the_gain_is_continuous(name: str) -> None:
 
 
 def test_a_flushed_limiter_begins_a_new_signal() -> None:
-    limiter = Limiter(RATE, 5.0)
+    limiter = PeakLimiter(RATE, 5.0)
     first, second = (np.concatenate([limiter.feed(noise(9_000)), limiter.flush()]) for _ in range(2))
     assert np.array_equal(first, second)
 

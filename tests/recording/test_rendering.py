@@ -10,26 +10,33 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
 import srt
 
+from kokoro_common.client.conversation import Audio
 from kokoro_common.documents.document import Chapter, Document
 from kokoro_common.errors import OutputError, ServersUnreachable, UsageError
-from kokoro_common.recording.encoders import Form
-from kokoro_common.recording.rendering import WORTH_KEEPING, Plan, Recording, Rendering
+from kokoro_common.recording.formats import Form
+from kokoro_common.recording.recording import Plan, Recording
+from kokoro_common.recording.rendering import WORTH_KEEPING, Rendering
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.text.speech import Speech, TimedWord
-from kokoro_common.wire.messages import ChunkSpoken, Finished
+from kokoro_common.wire.messages import Accepted, ChunkSpoken, Finished, Started
 from tests.conftest import World
 from tests.helpers.kokoro_world import connect_to_hub, hub_of
 from tests.helpers.players import ffmpeg, loudness, probe
 from tests.helpers.small_disk import small_disk
 from tests.helpers.toy_kokoro import ToyKokoro
+
+if TYPE_CHECKING:
+    from kokoro_common.client.conversation import Event
 
 SENTENCES = [f"This is sentence number {number}." for number in range(6)]
 TEXT = " ".join(SENTENCES)
@@ -62,13 +69,27 @@ def spoken(number: int) -> tuple[bytes, ChunkSpoken]:
     return samples.tobytes(), chunk
 
 
-def speak(rendering: Rendering | Recording, numbers: range) -> Finished:
+def audio(pcm: bytes) -> Audio:
+    return Audio(pcm=pcm, index=0, words=())
+
+
+def events(numbers: range) -> Iterator[Event]:
     for number in numbers:
         pcm, chunk = spoken(number)
-        rendering.write(pcm[:50_000])
-        rendering.write(pcm[50_000:])
-        rendering.add(chunk)
-    return Finished(utterance="", seconds=1.0, timing={})
+        yield audio(pcm[:50_000])
+        yield audio(pcm[50_000:])
+        yield chunk
+    yield Finished(utterance="", seconds=1.0, timing={})
+
+
+def speak(output: Rendering | Recording, numbers: range) -> None:
+    for event in events(numbers):
+        output.take(event)
+
+
+def render(rendering: Rendering, speak: Callable[[int, str], Iterator[Event]]) -> None:
+    for event in rendering.events(lambda first, engine: closing(speak(first, engine))):  # type: ignore[arg-type, return-value]
+        rendering.take(event)
 
 
 def plan(folder: Path, name: str = "book.m4b", **fields: object) -> Plan:
@@ -77,7 +98,7 @@ def plan(folder: Path, name: str = "book.m4b", **fields: object) -> Plan:
 
 def rendered(wanted: Plan, document: Document = BOOK) -> None:
     rendering = Rendering(wanted, document, Speech())
-    rendering.render(lambda first, _: speak(rendering, range(first, 6)))
+    render(rendering, lambda first, _: events(range(first, 6)))
     rendering.finish(lambda _: None)
 
 
@@ -130,14 +151,14 @@ def test_what_was_interrupted_goes_on_and_comes_out_the_same(
     whole.mkdir(), parts.mkdir()
     rendered(plan(whole, "book.flac", split=split))
     rendering = Rendering(plan(parts, "book.flac", split=split), BOOK, Speech())
-    rendering.begun_by("espeak")
+    rendering.take(Started(utterance="", engine="espeak"))
     speak(rendering, range(stop))
-    rendering.write(b"\0" * 40)  # of the next one
+    rendering.take(audio(b"\0" * 40))  # of the next one
     assert rendering.abandon()
     again = Rendering(plan(parts, "book.flac", split=split), BOOK, Speech())
     assert (again.count, again.engine) == (stop, "espeak" if stop else "")
     assert (again.fraction == 0.0) == (stop == 0)
-    again.render(lambda first, _: speak(again, range(first, 6)))
+    render(again, lambda first, _: events(range(first, 6)))
     again.finish(lambda _: None)
     for path in whole.iterdir():
         assert (parts / path.name).read_bytes() == path.read_bytes()
@@ -166,7 +187,7 @@ def test_a_chapter_that_is_not_what_it_should_be_is_encoded_again(change: str, t
 
     def interrupted(other: Plan) -> None:
         rendering = Rendering(other, BOOK, Speech())
-        rendering.render(lambda first, _: speak(rendering, range(first, 6)))
+        render(rendering, lambda first, _: events(range(first, 6)))
         rendering._jobs.put(None)
         rendering._encoder.join()  # two chapters are there
         assert rendering.abandon()
@@ -242,15 +263,14 @@ def test_lost_servers_are_asked_again_as_long_as_it_goes_on(tmp_path: Path) -> N
     rendering = Rendering(plan(tmp_path, "book.wav"), BOOK, Speech())
     asked = []
 
-    def fragile(first: int, _: str) -> Finished:
+    def fragile(first: int, _: str) -> Iterator[Event]:
         asked.append(first)
-        speak(rendering, range(first, min(first + 2, 6)))
+        yield from events(range(first, min(first + 2, 6)))
         if first < 4:
-            rendering.write(b"\0" * 400)
+            yield audio(b"\0" * 400)
             raise ServersUnreachable("lost")
-        return Finished(utterance="", seconds=1.0, timing={})
 
-    rendering.render(fragile)
+    render(rendering, fragile)
     rendering.finish(lambda _: None)
     assert asked == [0, 2, 4]
     assert (tmp_path / "book.wav").stat().st_size > 2 * 6 * FRAMES
@@ -261,11 +281,12 @@ def test_lost_servers_are_asked_again_as_long_as_it_goes_on(tmp_path: Path) -> N
 def test_servers_that_bring_nothing_are_given_up(tmp_path: Path) -> None:
     rendering = Rendering(plan(tmp_path), BOOK, Speech())
 
-    def dead(_: int, __: str) -> Finished:
+    def dead(_: int, __: str) -> Iterator[Event]:
+        yield Accepted(utterance="", text_credit=1)
         raise ServersUnreachable("lost")
 
     with pytest.raises(ServersUnreachable):
-        rendering.render(dead)
+        render(rendering, dead)
     rendering.abandon()
 
 

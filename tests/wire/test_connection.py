@@ -22,7 +22,7 @@ from kokoro_common.wire import connection as connections
 from kokoro_common.wire import server as wire_server
 from kokoro_common.wire.codec import encode
 from kokoro_common.wire.connection import Busy, Connection, ConnectionLost, NotOurServer, OtherProtocol, call
-from kokoro_common.wire.messages import PROTOCOL, Challenge, Credit, Denied, Hello, Ping, Pong, Proof, Speak
+from kokoro_common.wire.messages import PROTOCOL, Challenge, Credit, Denied, Hello, Ping, Pong, Progress, Proof, Speak
 from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard
 
 if TYPE_CHECKING:
@@ -310,6 +310,49 @@ def test_malformed_frames_after_the_handshake_end_that_connection_only(server: S
             connection.receive(5)
         connection.close()
         ping(server)
+
+
+def test_what_will_be_told_again_is_not_queued_for_a_peer_that_rests() -> None:
+    """An hour of progress neither drops it nor grows, and what it has to know still arrives."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, connections.CLIENT_BUFFER_BYTES)
+        sock.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, connections.CLIENT_BUFFER_BYTES)
+        peer = Peer(Connection(accepted, strict=True), "client", Inbox(), logging.getLogger("kokoro.test"))
+        threading.Thread(target=peer.serve).start()
+        news = Progress(utterance="0" * 32, seconds=1.0)
+        told = sum(peer.offer(news) for _ in range(50_000))  # 5 MB, seven hours at 2 a second
+        assert 500 < told < 20_000
+        sent = threading.Event()
+        for _ in range(1_000):  # 80 KB
+            peer.post(Credit(utterance="0" * 32, bytes=1))
+        peer.post(Pong(done=1), written=sent)
+        assert sent.wait(5)  # nothing waits for the peer to read
+        reader = Connection(sock, strict=False)
+        reader.trust()
+        messages = [reader.receive(5)[0] for _ in range(told + 1_001)]
+        assert messages[-1] == Pong(done=1) and messages.count(news) == told
+        peer.drop()
+        assert peer.ended.wait(5)
+
+
+def test_a_rest_between_two_messages_is_not_the_fault_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "FRAME_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as ours:
+        accepted, _ = listener.accept()
+        connection = Connection(accepted, strict=False)
+        connection.trust()
+        frame = encode(Pong(done=2))
+        ours.sendall(encode(Pong(done=1)) + frame[:5])
+        assert connection.receive(5)[0] == Pong(done=1)
+        time.sleep(0.4)
+        threading.Timer(0.1, ours.sendall, [frame[5:]]).start()
+        assert connection.receive(5)[0] == Pong(done=2)
+        ours.sendall(frame[:5])
+        with pytest.raises(ConnectionLost, match="a frame did not end in time"):  # it began while we waited
+            connection.receive(5)
+        connection.close()
 
 
 def test_a_peer_that_does_not_read_is_dropped_and_nobody_waits_for_it() -> None:

@@ -1,0 +1,280 @@
+"""The verb without a flag: speaks a text, or writes it to files.
+
+1. flags that exclude each other are refused
+2. the text: arguments, a document of -f, or a descriptor that is read while it is spoken
+3. how it is spoken (Speech) and where it goes (Route)
+4. the client speaks; the messenger hears what happens and fills the output
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+
+from kokoro_common.command.arguments import flag, note, number, server_settings, switch
+from kokoro_common.command.output import check_output, output_for
+from kokoro_common.command.verbs import working_directory
+from kokoro_common.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Generator
+
+    from kokoro_common.client.conversation import Event, UtteranceEvents
+    from kokoro_common.client.text_source import TextSource
+    from kokoro_common.command.progress import Messenger
+    from kokoro_common.documents.document import Document
+    from kokoro_common.settings import Settings
+    from kokoro_common.text.speech import Pronunciation, Role, Speech
+    from kokoro_common.wire.messages import Finished, Route
+
+NATURAL_RATE = 175  # words a minute at speed 1
+
+flag("-v", "--voice")
+flag("-f", "--file")
+flag("-e", "--echo", action="store_true")
+flag("-s", "--speed")
+flag("-r", "--rate")
+flag("--volume", default="1")
+flag("--lang", default="")
+flag("--seed")
+switch("--plain", "--ssml", "--read-code", "--dialogue", "--explain", "--follow")
+flag("--emoji", choices=("names", "drop"), default="names")
+flag("--cast", action="append", default=[])
+flag("-a", "--audio-device", default="")
+flag("-n", "--no-wait", action="store_true")
+flag("-i", "--interrupt", action="store_true")
+switch("--overlap", "--timing")
+flag("--engine")
+flag("--device")
+flag("--precision")
+
+
+def speak(options: Namespace) -> int:
+    """Speaks or writes the text. Blocks until it has been heard or written; with --no-wait, until it was taken."""
+    began = time.monotonic()
+    from kokoro_common.client.text_source import TextSource
+    from kokoro_common.settings import resolve
+
+    settings = server_settings(options)
+    # This utterance's own: the servers, which speak for others too, do not inherit them.
+    own = resolve({"engine": options.engine, "seed": options.seed, "debug": options.debug or None})
+    _check(options)
+    document = _document(options)
+    speech = _speech(settings, own, options, document)
+    if document is not None:
+        _tell_other_language(document, speech, options)
+    source = _source(options) if document is None else TextSource(document.text)
+    if source is None or not source.readable:
+        note("nothing to speak", quiet=options.quiet)
+        return 0
+    finished, messenger = _perform(settings, options, source, document, speech, _route(own, options))
+    if document.replaced if document is not None else source.replaced:
+        note("the input was not all UTF-8: what could not be read was replaced", quiet=options.quiet)
+    written = messenger.output is not None and messenger.output.seconds  # perhaps by an earlier call
+    if finished is not None and not finished.seconds and not written and not options.explain:
+        note("nothing to speak in this text", quiet=options.quiet)
+    if finished is not None and options.timing:
+        from kokoro_common.command.progress import print_timing
+
+        print_timing(finished, messenger, began)
+    return 0
+
+
+def _perform(
+    settings: Settings,
+    options: Namespace,
+    source: TextSource,
+    document: Document | None,
+    speech: Speech,
+    route: Route,
+) -> tuple[Finished | None, Messenger]:
+    """Lets the client speak, and completes the output. Gives the output up if anything goes wrong on the way."""
+    from kokoro_common.client.client import Client
+    from kokoro_common.client.text_source import TextSource
+    from kokoro_common.command.progress import Messenger
+    from kokoro_common.wire.messages import Finished
+
+    log = os.path.join(settings.log_dir, "kokoro.log") if options.debug else ""
+    messenger = Messenger(quiet=options.quiet, log=log)
+    if options.follow:
+        from kokoro_common.command.follower import Follower
+
+        messenger.follower = Follower(source)
+    finished: Finished | None = None
+    try:
+        output = messenger.output = output_for(options, speech, document)
+        if output is not None and output.fraction:
+            messenger.goes_on(output)
+        client = Client(settings)
+        hardware = {"device": options.device or "", "precision": options.precision or ""}
+        if client.note:
+            messenger.notice(client.note)
+        events: UtteranceEvents | Generator[Event, None, None]
+        if document is not None and output is not None:
+            events = output.events(
+                lambda first, engine: client.speak(
+                    TextSource(document.text),
+                    speech.replace(engine=engine or speech.engine),
+                    route.replace(first_chunk=first),
+                    **hardware,
+                )
+            )
+        else:
+            events = client.speak(source, speech, route, **hardware)
+        try:
+            for event in events:
+                messenger.hear(event)
+                finished = event if isinstance(event, Finished) else None
+        finally:
+            events.close()  # cancels the utterance if it has not ended
+        messenger.finish()
+    except BaseException as error:
+        messenger.abandon(error)
+        raise
+    finally:
+        messenger.end_line()
+        if messenger.follower is not None:
+            messenger.follower.end()
+    return finished, messenger
+
+
+def _check(options: Namespace) -> None:
+    """Raises UsageError for flags that exclude each other."""
+    if options.output and options.no_wait:
+        raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
+    check_output(options)
+    elsewhere = options.output is not None or options.no_wait or options.echo
+    if options.follow and elsewhere:
+        raise UsageError("--follow shows the words as they are heard", "leave out -o, -n and -e")
+    if options.interrupt and options.overlap:
+        raise UsageError("--interrupt does not go with --overlap", "choose one")
+    if options.explain and (elsewhere or options.follow):
+        raise UsageError("--explain speaks nothing", "leave out -o, -n, -e and --follow")
+
+
+# --- The text --------------------------------------------------------------------------------------------------------
+
+
+def _document(options: Namespace) -> Document | None:
+    """The file of -f, read as a whole; None for text that arrives through a pipe."""
+    if options.file in (None, "-") or options.text:
+        return None
+    from kokoro_common.documents.load import EXTRACTED, load
+    from kokoro_common.recording.outfile import is_special
+
+    extracted = os.path.splitext(options.file)[1].lower() in EXTRACTED
+    if options.echo and extracted:
+        raise UsageError("-e passes the text through as it is, which here is none", "leave it out")
+    return None if options.echo or (is_special(options.file) and not extracted) else load(options.file)
+
+
+def _source(options: Namespace) -> TextSource | None:
+    """The text of the arguments, or of a descriptor; None when the arguments are blank."""
+    from kokoro_common.client.text_source import TextSource
+
+    if options.text and options.file is not None:
+        raise UsageError("both TEXT and -f were given", "choose one")
+    echo = 1 if options.echo else None
+    if options.echo and (options.text or options.output == "-"):
+        raise UsageError("-e passes standard input through to stdout", "leave out TEXT and -o -")
+    if options.text:
+        source = TextSource(" ".join(options.text))
+        return source if source.readable else None
+    if options.file not in (None, "-"):
+        try:
+            if os.path.isdir(options.file):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            return TextSource(fd=os.open(options.file, os.O_RDONLY | os.O_CLOEXEC), echo=echo)
+        except OSError as error:
+            raise UsageError(f"cannot read {options.file}: {error.strerror}", "check the name") from error
+    if sys.stdin is None:
+        raise UsageError("there is no text and no standard input", "give a TEXT")
+    return TextSource(fd=sys.stdin.fileno(), echo=echo)
+
+
+# --- How it is spoken ------------------------------------------------------------------------------------------------
+
+
+def _speech(settings: Settings, own: Settings, options: Namespace, document: Document | None) -> Speech:
+    from kokoro_common.text.speech import MAX_VOLUME, Speech
+    from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language, parse_voice
+    from kokoro_common.voices.user_voices import own_voices
+
+    own_blends = own_voices(settings.config_dir)
+    voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
+    lang = parse_language(options.lang) if options.lang else voice.lang
+    return Speech(
+        voice=voice.name,
+        lang=lang,
+        speed=_speed(options.speed, options.rate),
+        volume=number("volume", options.volume, 0.0, MAX_VOLUME),
+        engine=own.engine,
+        seed=own.seed,
+        plain=options.plain,
+        ssml=options.ssml,
+        read_code=options.read_code,
+        emoji=options.emoji == "names",
+        dialogue=options.dialogue or bool(options.cast),
+        cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
+        lexicon=_pronunciations(settings, lang, document.text if document else " ".join(options.text) or None),
+    )
+
+
+def _route(own: Settings, options: Namespace) -> Route:
+    from kokoro_common.wire.messages import Route
+
+    return Route(
+        sink="speakers" if options.output is None else "client",
+        floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
+        audio_device=options.audio_device,
+        wait=not options.no_wait,
+        follow=options.follow,
+        debug=own.debug,
+        explain=options.explain,
+        words=options.output is not None,
+    )
+
+
+def _speed(speed: str | None, rate: str | None) -> float:
+    """A factor, 1 is natural. `rate` gives it in words a minute."""
+    from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED
+
+    if rate is None:
+        return number("speed", speed or "1", MIN_SPEED, MAX_SPEED)
+    if speed is not None:
+        raise UsageError("both --speed and --rate were given", "choose one")
+    return number("rate", rate, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
+
+
+def _part_of_cast(argument: str, own: dict[str, str]) -> Role:
+    """Reads NAME=VOICE."""
+    from kokoro_common.text.speech import Role
+    from kokoro_common.voices.catalogue import parse_voice
+
+    name, separator, voice = argument.partition("=")
+    if not separator or not name.strip():
+        raise UsageError(f"--cast {argument!r}", "write NAME=VOICE, as --cast Alice=af_bella")
+    return Role(name=name.strip(), voice=parse_voice(voice.strip(), own).name)
+
+
+def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[Pronunciation, ...]:
+    """The entries of the user's and the project's lexicon that occur in the text; all of them if it is None."""
+    from kokoro_common.text.lexicon import wire
+    from kokoro_common.text.lexicon_file import load
+    from kokoro_common.text.speech import Pronunciation
+
+    entries = load(settings.config_dir, working_directory())
+    return tuple(Pronunciation(word=word, said=said) for word, said in wire(entries, lang, text))
+
+
+def _tell_other_language(document: Document, speech: Speech, options: Namespace) -> None:
+    from kokoro_common.voices.catalogue import LANGUAGES
+
+    spoken, tags = LANGUAGES[speech.lang]
+    said = document.language.replace("_", "-").partition("-")[0].lower()
+    if len(said) == 2 and said not in {tag[:2] for tag in tags}:  # languages have two letters; others are mistakes
+        note(f"{options.file} is in {said!r} and read as {spoken}: see -v and --lang", quiet=options.quiet)

@@ -1,0 +1,228 @@
+"""The verbs that do not speak, in the order in which they are tried: help, lists, status, control, download, lexicon.
+
+Each function returns the exit code. Imports wait until a verb runs, see arguments.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kokoro_common import __version__
+from kokoro_common.command.arguments import HELP, note, server_settings, switch, verb
+from kokoro_common.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from kokoro_common.wire.messages import Pause, Resume, Stop
+
+
+@verb("-h", "--help", action="store_true")
+def print_help(_: Namespace) -> int:
+    print(HELP, end="")
+    return 0
+
+
+@verb("--version")
+def print_version(_: Namespace) -> int:
+    print(f"kokoro-say {__version__}")
+    return 0
+
+
+@verb(when=lambda options: options.audio_device == "?")
+def list_devices(_: Namespace) -> int:
+    from kokoro_common.sound.portaudio import devices
+
+    print("\n".join(devices()))
+    return 0
+
+
+@verb("--doctor")
+def doctor(options: Namespace) -> int:
+    """Prints each finding as soon as it is there; the exit code is that of the first problem."""
+    from kokoro_common.command.doctor.examination import examine
+
+    code = 0
+    for finding in examine({"device": options.device, "precision": options.precision, "engine": options.engine}):
+        encoding = sys.stdout.encoding or "utf-8"
+        print(finding.line.encode(encoding, "replace").decode(encoding), flush=True)
+        code = code or finding.exit_code
+    return code
+
+
+# --- Voices ----------------------------------------------------------------------------------------------------------
+
+
+@verb("--save-voice", action="store")
+def save_voice(options: Namespace) -> int:
+    """Gives the blend of -v a name."""
+    from kokoro_common.voices.catalogue import parse_voice
+    from kokoro_common.voices.user_voices import own_voices, save_blend
+
+    config_dir = server_settings(options).config_dir
+    own = own_voices(config_dir)
+    if not options.voice:
+        raise UsageError("--save-voice without -v", "say.py -v af_bella:0.7,af_sky:0.3 --save-voice af_mine")
+    save_blend(config_dir, options.save_voice, parse_voice(options.voice, own))
+    return 0
+
+
+@verb("--add-voice", nargs=2)
+def add_voice(options: Namespace) -> int:
+    """Imports a voice pack."""
+    from kokoro_common.voices.user_voices import add_pack, own_voices
+
+    config_dir = server_settings(options).config_dir
+    own_voices(config_dir)  # raises for a broken list of blends before anything is added
+    add_pack(config_dir, *options.add_voice)
+    return 0
+
+
+switch("--list-voices")
+
+
+@verb(when=lambda options: options.list_voices or options.voice == "?")
+def list_voices(options: Namespace) -> int:
+    from kokoro_common.voices.catalogue import listing
+    from kokoro_common.voices.user_voices import own_voices
+
+    print(listing(own_voices(server_settings(options).config_dir)))
+    return 0
+
+
+# --- The servers -----------------------------------------------------------------------------------------------------
+
+switch("--json")
+
+
+@verb("--status")
+def status(options: Namespace) -> int:
+    from kokoro_common.client.client import Client
+
+    report = Client(server_settings(options)).status()
+    if options.json:
+        import json
+
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        from kokoro_common.command.status import readable
+
+        print(readable(report))
+    return 0
+
+
+@verb("--shutdown")
+def shutdown(options: Namespace) -> int:
+    from kokoro_common.client.client import Client
+
+    ended = Client(server_settings(options)).shutdown()
+    note("the servers have ended" if ended else "no servers are running", quiet=options.quiet)
+    return 0
+
+
+@verb("--stop")
+def stop(options: Namespace) -> int:
+    from kokoro_common.wire.messages import Stop
+
+    return _control(options, Stop())
+
+
+@verb("--skip")
+def skip(options: Namespace) -> int:
+    from kokoro_common.client.client import Client
+
+    return _tell_effect(Client(server_settings(options)).skip(), "skip", options)
+
+
+@verb("--pause")
+def pause(options: Namespace) -> int:
+    from kokoro_common.wire.messages import Pause
+
+    return _control(options, Pause())
+
+
+@verb("--resume")
+def resume(options: Namespace) -> int:
+    from kokoro_common.wire.messages import Resume
+
+    return _control(options, Resume())
+
+
+def _control(options: Namespace, message: Stop | Pause | Resume) -> int:
+    from kokoro_common.client.client import Client
+
+    utterances = Client(server_settings(options)).control(message)
+    return _tell_effect(utterances, type(message).__name__.lower(), options)
+
+
+def _tell_effect(utterances: int, name: str, options: Namespace) -> int:
+    if not utterances:
+        note(f"there was nothing to {name}", quiet=options.quiet)
+    return 0
+
+
+@verb("--download")
+def download(options: Namespace) -> int:
+    """Fetches the model and the named voices into the cache."""
+    from kokoro_common.client.client import Client
+    from kokoro_common.command.progress import Messenger
+    from kokoro_common.voices.catalogue import DEFAULT_VOICE, VOICES, parse_voice
+    from kokoro_common.wire.messages import Downloaded
+
+    settings = server_settings(options)
+    if options.text == ["all"]:
+        voices = list(VOICES)
+    else:
+        voices = [part for name in options.text or [DEFAULT_VOICE] for part, _ in parse_voice(name).parts]
+    messenger = Messenger(quiet=options.quiet)
+    try:
+        for event in Client(settings).download(voices):
+            if isinstance(event, Downloaded):
+                messenger.end_line()
+                messenger.notice(f"in the cache at {event.path}: the model and {', '.join(voices)}")
+            else:
+                messenger.hear(event)
+    finally:
+        messenger.end_line()
+    return 0
+
+
+# --- The lexicon -----------------------------------------------------------------------------------------------------
+
+
+@verb("--lex", choices=("add", "remove", "list", "test"))
+def edit_lexicon(options: Namespace) -> int:
+    """Adds, removes, lists or tries pronunciations."""
+    from kokoro_common.text import lexicon, lexicon_file
+    from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language
+
+    config_dir = server_settings(options).config_dir
+    task, words = options.lex, options.text
+    lang = parse_language(options.lang) if options.lang else ""
+    if len(words) != {"add": 2, "remove": 1, "list": 0}.get(task, len(words)):
+        usage = {"add": "--lex add WORD SAID", "remove": "--lex remove WORD", "list": "--lex list"}[task]
+        raise UsageError(f"--lex {task} with {len(words)} words", f"say.py {usage}")
+    if task == "add":
+        lexicon_file.add(config_dir, words[0], words[1], lang)
+    elif task == "remove":
+        if not lexicon_file.remove(config_dir, words[0], lang):
+            note(f"there is no entry for {words[0]}", quiet=options.quiet)
+    else:
+        entries = lexicon_file.load(config_dir, working_directory())
+        if task == "test":
+            print(lexicon.explained(entries, lang or (options.voice or DEFAULT_VOICE)[0], " ".join(words)))
+        elif entries:
+            print(lexicon_file.listing(entries))
+        else:
+            note("the lexicon is empty", quiet=options.quiet)
+    return 0
+
+
+def working_directory() -> str:
+    """The root directory if the current one has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"
