@@ -7,19 +7,17 @@ from kokoro_common.reading.reader import read
 from kokoro_common.text.chunker import MAX_SAID
 from kokoro_common.text.edits import Edit, applied, merged, spelled
 from kokoro_common.text.scripts import runs
-from kokoro_common.text.speech import MAX_CHUNK_PAUSE, MAX_VOLUME, ChunkRequest
+from kokoro_common.text.speech import MAX_VOLUME, ChunkRequest
 
 
 def check_request(request: ChunkRequest) -> None:
-    """Raises UsageError for edits that do not fit the text, for a pause that would last too long, for a wrong gain."""
+    """Raises UsageError for edits that do not fit the text, and for a wrong gain."""
     end = length = 0
     for edit in request.edits:
         length += len(edit.said)
         if not end <= edit.start < edit.end <= len(request.text) or length > MAX_SAID:
             raise UsageError(f"edits beyond text chunk {request.index}", "see docs/protocol.md")
         end = edit.end
-    if not 0.0 <= request.pause <= MAX_CHUNK_PAUSE or (request.pause and request.text):
-        raise UsageError(f"a pause of {request.pause} s", f"ask for at most {MAX_CHUNK_PAUSE:.0f} s")
     if not 0.0 <= request.gain <= MAX_VOLUME:
         raise UsageError(f"a gain of {request.gain}", f"choose 0 to {MAX_VOLUME:.0f}")
 

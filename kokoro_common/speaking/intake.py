@@ -160,10 +160,9 @@ class Intake:
 
     def request(self, chunk: TextChunk, engine: str) -> ChunkRequest:
         """What the model server is asked for: the next index, and voice, language and speed as the markup has them."""
-        index, self.taken = self.taken, self.taken + 1
         voice, lang = self._voice_of(chunk)
         return ChunkRequest(
-            index=index,
+            index=self.next_index(),
             text=chunk.text,
             speech=self._speech.replace(
                 voice=voice,
@@ -174,9 +173,13 @@ class Intake:
                 lexicon=(),
             ),
             edits=tuple(self._edits(chunk)),
-            pause=chunk.pause,
             gain=chunk.manner.gain,
         )
+
+    def next_index(self) -> int:
+        """The index of the text chunk that was just taken."""
+        self.taken += 1
+        return self.taken - 1
 
     def _edits(self, chunk: TextChunk) -> list[Edit]:
         """What the writer wants, then what the lexicon has. Beyond MAX_SAID characters in all, words are said as they

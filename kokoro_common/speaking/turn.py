@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kokoro_common.errors import KokoroError, NoAudioDevice
+from kokoro_common.errors import NoAudioDevice
 from kokoro_common.sound.samples import SAMPLE_RATE
-from kokoro_common.speaking.in_flight import BYTES_PER_FRAME, Backlog
 from kokoro_common.speaking.utterance import Utterance
 from kokoro_common.wire.failure import failed
 from kokoro_common.wire.messages import (
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 
 HANG_SECONDS = 4.0  # in one call of PortAudio: the sound server will not answer any more
 HUNGRY_FRAMES = SAMPLE_RATE  # so little audio ahead of the ear that a half sentence is better than none
+REST_SECONDS = 2.0  # with the speakers and nothing to say, until it gives them back
 MIN_FOLLOW_SECONDS = 0.02  # least interval between two Progress messages to a client that follows the words
 
 
@@ -59,7 +59,6 @@ class Turn:
         speakers: Speakers | None,
         model: Model,
         waits: Waits,
-        backlog: Backlog,
         ended: Callable[[Turn, str, Message], None],
     ) -> None:
         """`speakers`: None if the audio goes to the client. `ended` hears the outcome, with the last message to the
@@ -74,9 +73,10 @@ class Turn:
         self._floor_asked = 0.0  # seconds, when it was asked for
         self._model = model
         self._waits = waits
-        self._backlog = backlog
         self._ended = ended
         self._fed = False
+        self._heard = self._underflowed = 0  # before it gave the floor back, if it did: frames, and times
+        self._nothing_to_say_since: float | None = None  # seconds, while it has the speakers
         self._progress: Progress | None = None  # told last
         self._credit = 0  # bytes of audio that the client will take
 
@@ -98,7 +98,7 @@ class Turn:
         """Frames heard, or sent to the client."""
         if self.speakers is None:
             return self.utterance.in_flight.frames_handed_on
-        return self.speakers.heard if self.floor == "held" else 0
+        return self._heard + (self.speakers.heard if self.floor == "held" else 0)
 
     @property
     def speaking(self) -> bool:
@@ -111,7 +111,8 @@ class Turn:
 
     @property
     def underflows(self) -> int:
-        return self.speakers.underflows if self.speakers is not None and self.floor == "held" else 0
+        now = self.speakers.underflows if self.speakers is not None and self.floor == "held" else 0
+        return self._underflowed + now
 
     def report(self, now: float) -> UtteranceReport:
         state = "writing" if self.speakers is None else "waiting" if self.floor != "held" else "speaking"
@@ -200,11 +201,8 @@ class Turn:
         self._pump(now)
 
     def model_lost(self) -> None:
-        """What has been synthesized is played on."""
-        try:
-            self.utterance.in_flight.server_lost()
-        except KokoroError as error:
-            self.fail(error)
+        """What has been synthesized is played on. Raises ServersUnreachable when model servers die of this text."""
+        self.utterance.in_flight.server_lost()
 
     def model_found(self, now: float) -> None:
         """Another model server is told what it must know; `resume_requests` goes on then."""
@@ -219,10 +217,7 @@ class Turn:
         self._pump(now)
 
     def add_audio(self, message: AudioChunk, payload: bytes, now: float) -> None:
-        before = self.utterance.in_flight.frames
         self.utterance.add_audio(message, payload)
-        if self.speakers is None:
-            self._backlog.bytes += BYTES_PER_FRAME * (self.utterance.in_flight.frames - before)
         self._pump(now)
 
     def explained(self, message: Explained, now: float) -> None:
@@ -230,8 +225,7 @@ class Turn:
         self.tell(message)
 
     def synthesized(self, message: Synthesized, now: float) -> None:
-        if credit := self.utterance.synthesized(message, now):
-            self.tell(Credit(utterance=message.utterance, bytes=credit))
+        self.utterance.synthesized(message, now)
         self._pump(now)
 
     def floor_next(self, now: float) -> None:
@@ -251,7 +245,7 @@ class Turn:
 
     def starting(self, told: threading.Event) -> None:
         """The client knows before the ear hears: whatever becomes of us, it does not say again what was heard."""
-        if self.client is None:
+        if self.client is None or self.started:
             told.set()
         else:
             started = Started(utterance=self.utterance.id, engine=self.utterance.engine)
@@ -273,6 +267,7 @@ class Turn:
             self.tell(Credit(utterance=self.utterance.id, bytes=credit))
         self._hear_silence(now)
         self._watch_device(now)
+        self._give_back_floor(now)
         self._pump(now)
 
     def deadline(self, now: float) -> float:
@@ -287,6 +282,8 @@ class Turn:
         if self.speakers is not None and utterance.half_sentence:
             waits = (self._waits.clause, self._waits.word)
             deadlines += [due for wait in waits if (due := utterance.intake.last_text + wait) > now]
+        if self._nothing_to_say_since is not None:
+            deadlines.append(self._nothing_to_say_since + REST_SECONDS)
         return min(deadlines)
 
     def _tell_progress(self) -> None:
@@ -309,6 +306,29 @@ class Turn:
         if since is not None and now > since + HANG_SECONDS:
             self.fail(NoAudioDevice("the audio device hangs", "restart the sound server, or write a file with -o"))
 
+    def _give_back_floor(self, now: float) -> None:
+        """A pipe that rests keeps nobody waiting: the floor is asked for again with its next words."""
+        if not self._has_nothing_to_say():
+            self._nothing_to_say_since = None
+        elif self._nothing_to_say_since is None:
+            self._nothing_to_say_since = now
+        elif now >= self._nothing_to_say_since + REST_SECONDS:
+            assert self.speakers is not None
+            self._heard, self._underflowed = self.taken, self.underflows
+            self._nothing_to_say_since = None
+            self._fed = False
+            self.floor = ""
+            self.speakers.silence(self.utterance.id)
+            self._model.post(FloorReleased(utterance=self.utterance.id))
+
+    def _has_nothing_to_say(self) -> bool:
+        """Whether it has the speakers, all was heard, and more text may come."""
+        utterance = self.utterance
+        if self.floor != "held" or self.paused or utterance.intake.ended or utterance.route.floor == "overlap":
+            return False
+        waits = utterance.has_words or utterance.intake.raw or utterance.in_flight or utterance.in_flight.audio
+        return not waits and self.taken >= utterance.frames
+
     # --- the course --------------------------------------------------------------------------------------------------
 
     def _pump(self, now: float) -> None:
@@ -318,16 +338,21 @@ class Turn:
         if self.utterance.silent:
             self._finish()
             return
+        self._move(now)
+        while not self.over and self._request(now):  # pauses need no answer: their audio is here already
+            self._move(now)
+
+    def _move(self, now: float) -> None:
+        """Audio to the ear or the client; and asks for the floor, if there is something to say."""
+        utterance = self.utterance
         if self.speakers is None:
             self._relay(now)
-        elif not self.floor and self.utterance.has_words:
-            self._ask_for_floor(now)
         elif self.floor == "held":
             self._feed()
-        try:
-            self._request(now)
-        except KokoroError as error:  # in the text, which is cut as it is needed: SSML that is none
-            self.fail(error)
+        elif not self.floor and utterance.has_words:
+            self._ask_for_floor(now)
+        elif not self.floor and utterance.complete:  # it had given the floor back
+            self._finish()
 
     def _ask_for_floor(self, now: float, interrupt: Callable[[], None] | None = None) -> None:
         """With the first words: a pipe that has said nothing yet keeps nobody waiting. To interrupt, at once."""
@@ -345,33 +370,34 @@ class Turn:
         self.floor = "granted"
         self.speakers.speak(self.utterance.id, self.utterance.route.audio_device)
 
-    def _request(self, now: float) -> None:
-        """Asks for the next text chunks: as far as the window is open for who has the floor, or takes a file."""
+    def _request(self, now: float) -> bool:
+        """Asks for the next text chunks, as far as the window is open. Whether there were pauses between them."""
         utterance = self.utterance
         waits_for_model = not utterance.engine or (utterance.engine == "kokoro" and self._model.state.state != "ready")
         waits_for_floor = self.speakers is not None and self.floor in ("", "asked")
-        if self.over or not self._model.connected or waits_for_model or waits_for_floor:
-            return
-        ahead = utterance.frames - self.taken
-        sparing = self.speakers is None and self._backlog.large
-        while message := utterance.next_synthesize(ahead, now, only_first=self.floor == "next", sparing=sparing):
+        if not self._model.connected or waits_for_model or waits_for_floor:
+            return False
+        frames = utterance.frames
+        only_first = self.floor == "next"
+        while message := utterance.next_synthesize(utterance.frames - self.taken, now, only_first=only_first):
             self._model.post(message)
         while utterance.intake.notices:
             self.tell(Notice(utterance=utterance.id, text=utterance.intake.notices.popleft()))
+        if credit := utterance.take_credit():
+            self.tell(Credit(utterance=utterance.id, bytes=credit))
+        return utterance.frames > frames
 
     def _relay(self, now: float) -> None:
         utterance = self.utterance
-        audio = utterance.in_flight.audio
-        while audio and self._credit >= len(audio[0][1]):
-            message, payload = audio.popleft()
+        while (taken := utterance.in_flight.take(self._credit)) is not None:
+            message, payload = taken
             self._credit -= len(payload)
-            self._backlog.bytes -= len(payload)
             if payload and utterance.speech.volume != 1.0:
                 payload = (np.frombuffer(payload, np.float32) * np.float32(utterance.speech.volume)).tobytes()
             if payload:
                 self._start(now)
             self.tell(message, payload)
-        if utterance.complete and not audio:
+        if utterance.complete and not utterance.in_flight.audio:
             self._finish()
 
     def _feed(self) -> None:
@@ -379,10 +405,9 @@ class Turn:
         assert speakers is not None
         if not self._fed and not utterance.cushion_is_filled():
             return
-        while utterance.in_flight.audio:
+        while (taken := utterance.in_flight.take()) is not None:
             self._fed = True
-            samples = np.frombuffer(utterance.in_flight.audio.popleft()[1], np.float32)
-            speakers.feed(samples * np.float32(utterance.speech.volume))
+            speakers.feed(np.frombuffer(taken[1], np.float32) * np.float32(utterance.speech.volume))
         if utterance.complete:
             speakers.finish()
 
@@ -411,11 +436,10 @@ class Turn:
         self.silence()  # first of all: the ear comes before the books, and the speakers may have nothing to end them
         if outcome not in ("finished", "busy"):
             self._model.post(Cancel(utterance=utterance.id))
-        if self.speakers is None:
-            self._backlog.bytes -= utterance.in_flight.bytes_waiting
-        elif utterance.route.floor == "overlap":
+        utterance.in_flight.drop()
+        if self.speakers is not None and utterance.route.floor == "overlap":
             self.speakers.close()
-        else:
+        elif self.speakers is not None:
             self._model.post(FloorReleased(utterance=utterance.id))
         if outcome != "busy":
             self._model.post(

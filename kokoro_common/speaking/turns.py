@@ -90,10 +90,10 @@ class Turns:
         if known or not re.fullmatch("[0-9a-f]{32}", message.utterance):
             raise ProtocolError("an utterance needs a new id of 32 hex digits")
         room = max(MIN_TEXT_CREDIT, min(TEXT_CREDIT, self._text_room // 4))
-        utterance = Utterance(message, self._pace, self._clock(), room, own_voices)
+        utterance = Utterance(message, self._pace, self._clock(), room, own_voices, self._backlog)
         aloud = message.route.sink == "speakers"
         speakers = self._speakers(message.route.floor == "overlap") if aloud else None
-        turn = Turn(utterance, client, speakers, self._model, self._waits, self._backlog, self._turn_ended)
+        turn = Turn(utterance, client, speakers, self._model, self._waits, self._turn_ended)
         self._turns[utterance.id] = turn
         self._text_room -= utterance.text_credit
         return turn
@@ -155,6 +155,17 @@ class Turns:
             turn.resume()
         return len(paused)
 
+    def _each(self, action: Callable[[Turn], None]) -> None:
+        """Does it to all; an error of one ends that one, and neither the others nor the server."""
+        for turn in self.all:
+            try:
+                action(turn)
+            except KokoroError as error:  # in the text, which is cut as it is needed: SSML that is none
+                turn.fail(error)
+            except Exception as error:
+                log.exception("an utterance failed", extra={"utterance": turn.utterance.id})
+                turn.fail(error)
+
     def client_gone(self, client: object) -> None:
         for turn in self.all:
             if turn.client is client:
@@ -177,21 +188,17 @@ class Turns:
         """What has been synthesized is played on."""
         self._model.connected = False
         self._model.state = ServerState(state="starting")
-        for turn in self.all:
-            turn.model_lost()
+        self._each(Turn.model_lost)
 
     def model_found(self) -> None:
         """Another one: it is told of all utterances, then asked for what the last one has not answered."""
-        for turn in self.all:
-            turn.model_found(self._clock())
-        for turn in self.all:
-            turn.resume_requests(self._clock())
+        self._each(lambda turn: turn.model_found(self._clock()))
+        self._each(lambda turn: turn.resume_requests(self._clock()))
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 
     def tick(self, now: float, *, progress: bool) -> None:
-        for turn in self.all:
-            turn.tick(now, progress=progress)
+        self._each(lambda turn: turn.tick(now, progress=progress))
 
     def deadline(self, now: float) -> float:
         """When one of them wants a tick; infinity: none does."""

@@ -13,6 +13,7 @@ from kokoro_common.speaking.in_flight import (
     CHUNKS_IN_FLIGHT,
     FILE_CHUNKS_IN_FLIGHT,
     SPARING_FRAMES,
+    Backlog,
     InFlight,
 )
 from kokoro_common.speaking.intake import Intake
@@ -34,6 +35,8 @@ from kokoro_common.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kokoro_common.text.chunker import TextChunk
+
 
 class Utterance:
     """Raises a KokoroError for a Speak whose fields make no sense, later ones for what is wrong with its text."""
@@ -45,8 +48,12 @@ class Utterance:
         now: float,
         text_credit: int = TEXT_CREDIT,
         own_voices: Mapping[str, str] | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
-        """`text_credit`: UTF-8 bytes of text that may wait here. `own_voices`: the user's, see voices.user_voices."""
+        """`text_credit`: UTF-8 bytes of text that may wait here. `own_voices`: the user's, see voices.user_voices.
+
+        `backlog`: where the audio is counted that waits for clients.
+        """
         self.id = speak.utterance
         self.speech, self.route = speak.speech, speak.route
         check_speech(self.speech)
@@ -58,7 +65,9 @@ class Utterance:
         self.first_audio = 0.0  # seconds from `began`; 0 until audio has been handed on
         self.intake = Intake(self.speech, self.voice, own_voices, credit=text_credit, leave_out=self.route.first_chunk)
         self.intake.last_text = now
-        self.in_flight = InFlight(tells_words=self.route.words and self.route.sink == "client")
+        to_client = self.route.sink == "client"
+        self._backlog = backlog if backlog is not None and to_client else Backlog()
+        self.in_flight = InFlight(self.id, self._backlog, tells_words=self.route.words and to_client)
         self.words = WordClock()
         self._pace = pace
         self._tempo = Tempo(pace, self.speech.speed)
@@ -66,6 +75,7 @@ class Utterance:
         self._first_times: Synthesized | None = None  # the first text chunk's, for --timing
         self._engine_seconds = 0.0
         self._asked_at = self._answered_at = 0.0  # seconds; the first request and the last answer
+        self._credit_due = 0  # bytes of text that is done, and for which the client has not got credit again
 
     # --- text in -----------------------------------------------------------------------------------------------------
 
@@ -90,28 +100,36 @@ class Utterance:
 
     # --- requests and audio ------------------------------------------------------------------------------------------
 
-    def next_synthesize(
-        self, frames_ahead: int, now: float, *, only_first: bool = False, sparing: bool = False
-    ) -> Synthesize | None:
+    def next_synthesize(self, frames_ahead: int, now: float, *, only_first: bool = False) -> Synthesize | None:
         """The next text chunk to ask for, or None while enough is under way. `engine` must have been decided.
 
-        `frames_ahead`: received and not yet taken. `sparing`: only text that the client will soon want. For the
-        speakers, a chunk that would take longer to synthesize than the audio ahead lasts is parted where a speaker
-        would breathe.
+        `frames_ahead`: received and not yet taken. Pauses on the way to it are complete at once, so that there may be
+        more audio afterwards. For the speakers, a chunk that would take longer to synthesize than the audio ahead lasts
+        is parted where a speaker would breathe.
         """
         if again := self.in_flight.ask_again():
             return again
         aloud = self.route.sink == "speakers"
-        most = 1 if sparing else CHUNKS_IN_FLIGHT if aloud else FILE_CHUNKS_IN_FLIGHT
-        enough = frames_ahead >= (SPARING_FRAMES if sparing else AHEAD_FRAMES) or len(self.in_flight) >= most
-        if enough or not self.intake.waiting or (only_first and self.intake.taken):
-            return None
-        chunk = self.intake.take(self._characters_in_time(frames_ahead) if aloud and self.intake.taken else None)
-        request = self.intake.request(chunk, self.engine)
-        message = Synthesize(utterance=self.id, request=request, explain=self.route.explain, debug=self.route.debug)
-        self.in_flight.ask(chunk, message)
-        self._asked_at = self._asked_at or now
-        return message
+        while self._wants_more(frames_ahead) and not (only_first and self.intake.taken):
+            chunk = self.intake.take(self._characters_in_time(frames_ahead) if aloud and self.intake.taken else None)
+            if not chunk.pause:
+                request = self.intake.request(chunk, self.engine)
+                route = self.route
+                message = Synthesize(utterance=self.id, request=request, explain=route.explain, debug=route.debug)
+                self.in_flight.ask(chunk, message)
+                self._asked_at = self._asked_at or now
+                return message
+            frames = 0 if self.route.explain else round(chunk.pause * SAMPLE_RATE)
+            self._completed(self.in_flight.pause(chunk, self.intake.next_index(), frames))
+            frames_ahead += frames
+        return None
+
+    def _wants_more(self, frames_ahead: int) -> bool:
+        """Whether there is text, and not enough under way."""
+        aloud, sparing = self.route.sink == "speakers", self._backlog.large
+        most = CHUNKS_IN_FLIGHT if aloud else 1 if sparing else FILE_CHUNKS_IN_FLIGHT
+        window = SPARING_FRAMES if sparing else AHEAD_FRAMES
+        return bool(self.intake.waiting) and frames_ahead < window and len(self.in_flight) < most
 
     def _characters_in_time(self, frames_ahead: int) -> int:
         in_flight = self._tempo.seconds_of(self.in_flight.chunks)
@@ -122,18 +140,26 @@ class Utterance:
         before = self.in_flight.frames
         self.words.add(self.in_flight.add_audio(message, payload), before)
 
-    def synthesized(self, message: Synthesized, now: float) -> int:
-        """A text chunk is complete. Returns the UTF-8 bytes of text for which the client gets credit again."""
-        chunk = self.in_flight.complete(message)
+    def synthesized(self, message: Synthesized, now: float) -> None:
+        """A text chunk is complete."""
+        chunks = self.in_flight.complete(message)
         self._first_times = self._first_times or message
         self._engine_seconds += message.model
         self._answered_at = now
-        self._tempo.measured(len(chunk.text), self.seconds)
-        if not chunk.pause:
-            self._pace.measure(self.engine, message.model, self.seconds - self._seconds_before)
+        self._pace.measure(self.engine, message.model, self.seconds - self._seconds_before)
+        self._completed(chunks)
+
+    def _completed(self, chunks: list[TextChunk]) -> None:
+        for chunk in chunks:
+            self._tempo.measured(len(chunk.text), self.seconds)
+            nothing_left = not (self.intake.waiting or self.in_flight or self.intake.raw)
+            self._credit_due += self.intake.credit_for(None if nothing_left else chunk.end)
         self._seconds_before = self.seconds
-        nothing_left = not (self.intake.waiting or self.in_flight or self.intake.raw)
-        return self.intake.credit_for(None if nothing_left else chunk.end)
+
+    def take_credit(self) -> int:
+        """UTF-8 bytes of text that is done, for which the client gets credit again."""
+        credit, self._credit_due = self._credit_due, 0
+        return credit
 
     def cushion_is_filled(self) -> bool:
         """Whether playing may begin: at once, or where the engine is slower than speech, with what it will lack."""
@@ -183,5 +209,7 @@ def _check_route(route: Route) -> None:
     for name, choices in (("sink", SINKS), ("floor", FLOORS)):
         if getattr(route, name) not in choices:
             raise UsageError(f"{name} is {getattr(route, name)!r}", f"choose one of {', '.join(choices)}")
+    if route.sink == "client" and not route.wait:
+        raise UsageError("audio that comes to the client has to be waited for", "wait, or use the speakers")
     if route.first_chunk < 0 or (route.first_chunk and route.sink == "speakers"):
         raise UsageError(f"the first text chunk is {route.first_chunk}", "only a file begins elsewhere than at 0")

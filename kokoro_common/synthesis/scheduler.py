@@ -31,7 +31,7 @@ class Piece(Record):
     request: ChunkRequest  # the text chunk that it is, or is a part of
     part: int = 0  # of the text chunk, from 0
     last: bool = True  # part of its text chunk
-    engine: str  # kokoro, espeak, or pause for silence; pieces of one batch share it
+    engine: str  # kokoro or espeak; pieces of one batch share it
     text: str  # phonemes for kokoro, text for espeak
     spoken: Spoken | None = None  # where the phonemes' words stand; for kokoro
     seed: int  # of this piece's random state

@@ -244,16 +244,12 @@ class Synthesis:
     def _explain(self, peer: Peer, message: Synthesize, phonemes: str) -> None:
         """On the thread that would have spoken it next: the answers to an utterance have to keep their order."""
         utterance, index = message.utterance, message.request.index
-        if not message.request.pause:
-            text = explained(message.request)
-            peer.post(Explained(utterance=utterance, index=index, text=text, phonemes=phonemes))
+        text = explained(message.request)
+        peer.post(Explained(utterance=utterance, index=index, text=text, phonemes=phonemes))
         peer.post(Synthesized(utterance=utterance, index=index, g2p=0.0, queue=0.0, model=0.0))
 
     def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
         if (peer, message.utterance) not in self._open:
-            return
-        if message.request.pause and not message.explain:  # it has its turn among the pieces of its utterance
-            self._scheduler.add(_piece(peer, message, ""))
             return
         began = time.monotonic()
         try:
@@ -345,7 +341,7 @@ class Synthesis:
         began = time.monotonic()
         try:
             with self._work["synthesis"]:
-                sounds = [_silence(piece) for piece in batch if piece.engine == "pause"] or self.synthesize(batch)
+                sounds = self.synthesize(batch)
         except DeviceLost:
             raise
         except Exception as error:
@@ -358,7 +354,7 @@ class Synthesis:
             cast(Peer, batch[0].owner).post(failed(batch[0].utterance, error, log="model server"))
             return
         took = time.monotonic() - began
-        if batch[0].engine != "pause" and (frames := sum(len(sound.samples) for sound in sounds)):
+        if frames := sum(len(sound.samples) for sound in sounds):
             self.real_time_factors.append(took * SAMPLE_RATE / frames)
         for piece, sound in zip(batch, sounds, strict=True):
             self._deliver(piece, sound, began - piece.added, took / len(batch))
@@ -462,12 +458,6 @@ class Synthesis:
             )
 
 
-def _silence(piece: Piece) -> Sound:
-    import numpy as np
-
-    return Sound(samples=np.zeros(round(piece.request.pause * SAMPLE_RATE), np.float32))
-
-
 def _piece(
     peer: Peer,
     message: Synthesize,
@@ -485,7 +475,7 @@ def _piece(
         request=request,
         part=part,
         last=last,
-        engine="pause" if request.pause else request.speech.engine,
+        engine=request.speech.engine,
         text=text,
         spoken=spoken,
         seed=piece_seed(request.speech.seed, request.index, part),

@@ -57,10 +57,9 @@ class ChunkRequest(Record):
     """One text chunk to be spoken. Its audio depends on nothing else but the model and the machine."""
 
     index: int  # in its utterance, from 0; with the seed it gives the chunk's random state
-    text: str  # empty for a pause
+    text: str
     speech: Speech  # voice, language and speed as this chunk's markup has them; without cast and lexicon
     edits: tuple[Edit, ...] = ()  # what is said instead of stretches of the text
-    pause: float = 0.0  # seconds of silence instead of a text
     gain: float = 1.0  # factor on the samples that the text's markup asks for, 0 to MAX_VOLUME
 
 

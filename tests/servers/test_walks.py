@@ -34,22 +34,22 @@ from kokoro_common.wire.messages import (
 from tests.helpers.small_world import VOICES, Client, SmallWorld
 
 MAX_HELD_BYTES = 8 << 20  # audio that one voice server may hold for clients that do not take it
-TEXTS = st.sampled_from(
-    [
-        "Hello there. ",
-        "One, two, ",
-        "three",
-        "*** ",
-        " ",
-        "\n\n",
-        "[pause:1s] ",
-        "[pause:60s] [pause:60s] ",
-        "# Heading\n",
-        "<speak>Hello. ",
-        "</spek>",
-        "Hello there. " * 400,
-    ]
-)
+TEXTS = {
+    "a sentence": "Hello there. ",
+    "clauses": "One, two, ",
+    "a word": "three",
+    "signs": "*** ",
+    "a blank": " ",
+    "an end of paragraph": "\n\n",
+    "a pause": "[pause:1s] ",
+    "two long pauses": "[pause:60s] [pause:60s] ",
+    "a heading": "# Heading\n",
+    "SSML": "<speak>Hello. ",
+    "a fault in SSML": "</spek>",
+    "a book": "Hello there. " * 400,
+    "a book with a fault": "<speak>" + "Hello there. " * 400 + "</spek>",
+}
+TEXT = st.sampled_from(sorted(TEXTS))  # by name, so that a walk can be read
 VOICE = st.sampled_from(VOICES)
 STEPS = int(os.environ.get("WALK_STEPS", "40"))
 WALKS = int(os.environ.get("WALKS", "60"))
@@ -82,20 +82,20 @@ class Walk(RuleBasedStateMachine):
         wait=st.booleans(),
         follow=st.booleans(),
         words=st.booleans(),
-        first_chunk=st.sampled_from([0, 0, 1, 9]),
+        first_chunk=st.sampled_from([0, 0, 1, 9, 1_000]),
         engine=st.sampled_from(["auto", "espeak"]),
-        text=st.none() | TEXTS,
+        text=st.none() | TEXT,
         ended=st.booleans(),
     )
     def speak(self, voice: str, text: str | None, ended: bool, engine: str, **route: object) -> None:
         client = self.world.connect(voice)
         utterance = self.world.utterance_id()
-        client.sinks[utterance] = str(route["sink"])
+        client.sinks[utterance] = str(route.get("sink", "speakers"))
         client.unended.add(utterance)
         speech = Speech(voice=voice, lang="a", engine=engine)
         client.send(Speak(utterance=utterance, speech=speech, route=Route(**route)))  # type: ignore[arg-type]
         if text is not None:
-            client.send(TextPart(utterance=utterance, text=text))
+            client.send(TextPart(utterance=utterance, text=TEXTS[text]))
         if ended:
             client.unended.discard(utterance)
             client.send(EndOfText(utterance=utterance))
@@ -103,13 +103,25 @@ class Walk(RuleBasedStateMachine):
     def _client(self, data: st.DataObject) -> Client:
         return data.draw(st.sampled_from(self.world.clients))
 
+    @rule(voice=VOICE, text=TEXT, ended=st.booleans())
+    def say(self, voice: str, text: str, ended: bool) -> None:
+        self.speak(voice, text, ended, "espeak")
+
+    @rule(voice=VOICE, text=TEXT, ended=st.booleans(), wait=st.booleans())
+    def write(self, voice: str, text: str, ended: bool, **route: object) -> None:
+        self.speak(voice, text, ended, "espeak", sink="client", **route)
+
+    @rule(voice=VOICE, text=st.sampled_from(["a book", "a book with a fault"]), ended=st.booleans())
+    def go_on_with_a_book(self, voice: str, text: str, ended: bool) -> None:
+        self.speak(voice, text, ended, "espeak", sink="client", words=True, first_chunk=1_000)
+
     @precondition(has_clients)
-    @rule(data=st.data(), text=TEXTS)
+    @rule(data=st.data(), text=TEXT)
     def send_text(self, data: st.DataObject, text: str) -> None:
         client = self._client(data)
         utterance = client.utterance
         if utterance in client.unended:
-            client.send(TextPart(utterance=utterance, text=text))
+            client.send(TextPart(utterance=utterance, text=TEXTS[text]))
 
     @precondition(has_clients)
     @rule(data=st.data())

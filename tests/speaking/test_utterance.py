@@ -43,9 +43,9 @@ def utterance(pace: Pace | None = None, **fields: Any) -> Utterance:
 
 def answer(speech: Utterance, request: ChunkRequest, seconds: float, work: float = 0.0) -> int:
     speech.add_audio(audio(request.index), b"\0" * 4 * int(seconds * SAMPLE_RATE))
-    return speech.synthesized(
-        Synthesized(utterance=speech.id, index=request.index, g2p=0.0, queue=0.0, model=work), NOW
-    )
+    times = Synthesized(utterance=speech.id, index=request.index, g2p=0.0, queue=0.0, model=work)
+    speech.synthesized(times, NOW)
+    return speech.take_credit()
 
 
 def audio(index: int, *words: list[int]) -> AudioChunk:
@@ -126,6 +126,7 @@ def test_all_credit_for_text_comes_back_when_all_is_spoken(parts: list[str]) -> 
     speech.end_text()
     while message := speech.next_synthesize(0, NOW):
         returned += answer(speech, message.request, 0.1)
+    returned += speech.take_credit()
     assert speech.complete
     assert spent - returned <= 400  # at most what the chunker held to the end
 
@@ -250,6 +251,7 @@ def rendered(parts: list[str], first_chunk: int) -> tuple[list[Synthesize], list
     while message := speech.next_synthesize(0, NOW):
         asked_for.append(message.request)
         returned += answer(speech, message.request, 0.1)
+    returned += speech.take_credit()
     assert speech.complete
     return asked_for, [each for each, _ in speech.in_flight.audio if isinstance(each, ChunkSpoken)], spent - returned
 

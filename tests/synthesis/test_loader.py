@@ -130,7 +130,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(loader_module, "choose_device", lambda _: ("cpu", "a test"))
     monkeypatch.setattr(loader_module, "import_torch", lambda: None)
     monkeypatch.setattr(synthesis_module, "import_torch", lambda: None)
-    monkeypatch.setattr(synthesis_module, "EspeakEngine", lambda: None)  # it starts a process
+    monkeypatch.setattr(synthesis_module.EspeakEngine, "start", lambda self: None)  # it starts a process
     monkeypatch.setattr(synthesis_module, "G2P", FakeG2P)
     monkeypatch.setattr(FakeEngine, "may_be_made", set_event(), raising=False)
     monkeypatch.setattr(FakeEngine, "pace_when_made", [], raising=False)
