@@ -38,6 +38,7 @@ from kokoro_common.daemon import starter
 from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
 from kokoro_common.daemon.logs import is_line, log_file, start_log
 from kokoro_common.daemon.model_server import begin_with_environment, without_engine
+from kokoro_common.daemon.process import Pulse
 from kokoro_common.daemon.record import deaths, is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.engine.device import device_problem
@@ -149,6 +150,7 @@ class ModelServer:
             self._loader, self._temporary_directory, config_dir=settings.config_dir, debug=settings.debug
         )
         self._floor: Floor[tuple[Peer, str]] = Floor(self._floor_granted, self._floor_next)
+        self._pulses: dict[Peer, Pulse] = {}  # of voice servers that hold up the floor
         self.roster: Roster[Peer] = Roster()
         self.ledger: Ledger[str] = Ledger()  # by the voice server's instance
         self._first_audio: deque[float] = deque(maxlen=MEASURED)
@@ -228,6 +230,7 @@ class ModelServer:
                 self._begin_leaving()
                 return
             self._watch_memory(idle=idle)
+        self._watch_floor()
         for name in self.roster.overdue(now):
             self._voice_unavailable(name, ServersUnreachable(f"voice server {name} did not register", "try again"))
         unused = now - self._last_used
@@ -239,6 +242,28 @@ class ModelServer:
             self._begin_leaving()
         elif idle and self._loader.engine is not None and 0 <= self._settings.unload_after < unused:
             self._renew("idle", warm=False)
+
+    def _watch_floor(self) -> None:
+        """A voice server that others wait for has to show that it lives; else it is ended, and its lock is free."""
+        blocking = {peer for peer, _ in self._floor.blocking}
+        self._pulses = {peer: self._pulses.get(peer) or Pulse(self.roster.of(peer).pid) for peer in blocking}
+        for peer, pulse in list(self._pulses.items()):
+            if not pulse.hangs():
+                peer.post(Ping())
+                continue
+            name = self.roster.of(peer).name
+            self._log.error("a voice server hangs with the floor", extra={"voice": name})
+            threading.Thread(target=self._end_hung, args=(name,), name=f"end-{name}", daemon=True).start()
+            peer.drop()  # word of that frees the floor
+
+    def _end_hung(self, name: str) -> None:
+        """On a thread of its own."""
+        try:
+            starter.end_hung(self._runtime, f"voice-{name}")
+        except KokoroError as error:
+            self._log.warning(
+                "a voice server that hangs could not be ended", extra={"voice": name, "reason": str(error)}
+            )
 
     def _watch_memory(self, *, idle: bool) -> None:
         limit = self._settings.memory_limit * 1_000_000
@@ -290,7 +315,7 @@ class ModelServer:
                 "voice server gone", extra={"voice": voice.name, "open": self.ledger.open_of(voice.instance)}
             )
             self.ledger.close(voice.instance)
-        for key in self._floor.line:
+        for key in self._floor.keys:
             if key[0] is peer:
                 self._floor.release(key)
         self._synthesis.forget(peer)
@@ -337,6 +362,10 @@ class ModelServer:
 
     def handle_ping(self, peer: Peer, _: Ping) -> None:
         peer.post(Pong(done=self._synthesis.chunks_done))
+
+    def handle_pong(self, peer: Peer, _: Pong) -> None:
+        if pulse := self._pulses.get(peer):
+            pulse.answered()
 
     def handle_shutdown(self, peer: Peer | None, message: Shutdown) -> None:
         if peer is not None:
@@ -563,6 +592,7 @@ FROM_VOICE = (
     Register,
     Outdated,
     Ping,
+    Pong,
     ModelWanted,
     UtteranceOpened,
     UtteranceEnded,

@@ -453,6 +453,7 @@ FROM_CLIENT = (
 )
 FROM_MODEL = (
     ServerState,
+    Ping,
     Pong,
     Admitted,
     AudioChunk,

@@ -10,6 +10,7 @@ import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from kokoro_common.client.client import Client
@@ -249,3 +250,19 @@ def test_options_and_texts_that_cannot_be_sent_are_named(stub_world: World) -> N
     spoken = client.speak(TextSource("a lone \ud800 surrogate"), Speech(engine="espeak"), Route(sink="client")).finish()
     assert spoken is not None
     assert spoken.seconds > 0.5
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_voice_server_that_hangs_with_the_floor_is_replaced_by_whoever_waits(
+    stub_world: World, interrupt: bool
+) -> None:
+    speaking = stub_world.popen("-q", "A long sentence, which goes on and on and on. " * 40)
+    stub_world.wait_for_speech()
+    (voice,) = stub_world.status()["voice_servers"]
+    server = psutil.Process(voice["pid"])
+    server.suspend()
+    other = stub_world.say("-q", *["-i"] * interrupt, "-v", OTHER, "Make way.", timeout=60)
+    assert (other.returncode, other.stderr) == (0, "")
+    assert not psutil.pid_exists(voice["pid"]) or server.status() == "zombie"
+    speaking.kill()
+    speaking.communicate()
