@@ -6,7 +6,6 @@ One program for both, like timed_servers.py. Times are those of time.monotonic()
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from kokoro_common.sound.player import Player
 from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.wire.messages import Cancel, Speak, Stop
-from kokoro_common.wire.server import Peer
+from kokoro_common.wire.server import Inbox, Peer
 from tests.helpers.recorder import Recorder, RecorderStream
 from tests.helpers.stub_model_server import StubSynthesis
 
@@ -65,18 +64,19 @@ class Notes:
         )
 
 
-class NotingInbox(queue.SimpleQueue[Any]):
+class NotingInbox(Inbox):
     """Its `put` is the first thing that a reader thread does with a message that it has read off its socket."""
 
     def __init__(self, notes: Notes) -> None:
+        super().__init__()
         self._notes = notes
 
-    def put(self, delivery: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, delivery: Any) -> None:
         peer, message, _ = delivery
         if isinstance(message, Stop | Cancel | Speak) and peer is not None and peer.role == "client":
             utterance = getattr(message, "utterance", "")
             self._notes.arrivals.append((time.monotonic(), type(message).__name__, utterance))
-        super().put(delivery, block, timeout)
+        super().put(delivery)
 
 
 class ForgetfulRecorder(Recorder):
@@ -125,9 +125,9 @@ class NotingVoiceServer(voice_server.VoiceServer):
 class WorkingSynthesis(StubSynthesis):
     """Like the stub at once, but for FORWARD: tells of its begin in the pipe `forward` and keeps all cores busy."""
 
-    def __init__(self, loader: Any, temporary_directory: str, *, debug: bool) -> None:
-        super().__init__(loader, temporary_directory, debug=debug)
-        self._pipe = Path(temporary_directory).parent.parent / "forward"
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._pipe = Path(os.environ["KOKORO_RUNTIME_DIR"]).parent / "forward"  # where bench_interrupt made it
 
     def synthesize(self, batch: list[Piece]) -> list[Sound]:
         if batch[0].text == FORWARD:

@@ -22,10 +22,53 @@ PROGRAMS = ROOT / "tests" / "helpers"
 pytest_plugins = ["tests.helpers.local_hub", "tests.helpers.silent_card", "tests.helpers.toy_kokoro"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast ones first: what needs neither processes nor a model nor a card fails within a minute."""
-    slow = {"e2e", "model", "card", "fault"}
-    items.sort(key=lambda item: any(mark.name in slow for mark in item.iter_markers()))
+# Marks of tests that only .ci/run and those who ask run: by mark (-m card) or by path (tests/faults).
+LEFT_OUT = ("slow", "card", "benchmark", "fault")
+COMMON_RUN = f"not ({' or '.join(LEFT_OUT)})"
+EXPECTED = "about 4 minutes on two cores, 6 at the most"  # as the README and CONTRIBUTING say
+MOST_WORKERS = 4  # a worker that loads the model takes 1 GB
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without a path or -m the common run is meant. xdist hands the expression on to its workers."""
+    if config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
+        config.option.markexpr = COMMON_RUN
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Says how long the common run takes. Not pytest_report_header, which -q silences."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and session.config.option.markexpr == COMMON_RUN:
+        reporter.write_line(f"The common run takes {EXPECTED}; left out: {', '.join(LEFT_OUT)} (.ci/run: everything).")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """The workers of -n auto."""
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests first: one that needs no processes, model or card fails within a minute.
+
+    With -n the end-to-end tests share a worker, one after the other, for servers have deadlines. Those of them that load
+    the model come first, while the other worker is at the fast tests; the tests that compute are its last.
+    """
+    parallel = hasattr(config, "workerinput")
+
+    def rank(item: pytest.Item) -> int:
+        marks = {mark.name for mark in item.iter_markers()}
+        if not parallel:
+            return bool(marks & {"e2e", "model", *LEFT_OUT})
+        if "e2e" in marks:
+            item.add_marker(pytest.mark.xdist_group("e2e"))
+            return 0 if "model" in marks else 1
+        if "model" in marks:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))  # its fixtures are made once
+            return 3
+        return 2
+
+    items.sort(key=rank)
 
 
 class World:
