@@ -51,8 +51,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Fast tests first: one that needs no processes, model or card fails within a minute.
 
-    With -n the end-to-end tests share a worker, one after the other, for servers have deadlines. Those of them that load
-    the model come first, while the other worker is at the fast tests; the tests that compute are its last.
+    With -n the end-to-end tests share a worker, one after the other, for servers have deadlines. Those that load the
+    model come first, beside the fast tests of the other worker; that one has the tests that compute at its end.
     """
     parallel = hasattr(config, "workerinput")
 
