@@ -110,7 +110,7 @@ class NotingVoiceServer(voice_server.VoiceServer):
     def __init__(self, *arguments: Any) -> None:
         self._notes = Notes()
         super().__init__(*arguments)
-        self._inbox = self._board._inbox = self._model._inbox = NotingInbox(self._notes)  # nobody has used it yet
+        self._inbox = self._board._inbox = self._link._inbox = NotingInbox(self._notes)  # nobody has used it yet
 
     def make_player(self) -> Player:
         if os.environ.get(CARD):

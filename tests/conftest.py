@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -42,31 +43,48 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         reporter.write_line(f"The common run takes {EXPECTED}; left out: {', '.join(LEFT_OUT)} (.ci/run: everything).")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """The workers of -n auto."""
     return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker takes a file at a time, in the order of collection; one takes all files with end-to-end tests.
+
+    Those start servers, which have deadlines: two at once on two cores would miss them. Not xdist's own groups, which
+    are silently ignored with pytest 9.2 (pytest-xdist 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    @functools.cache
+    def group(path: str) -> str:
+        return "end to end" if "mark.e2e" in (ROOT / path).read_text() else path
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Fast tests first: one that needs no processes, model or card fails within a minute.
 
-    With -n the end-to-end tests share a worker, one after the other, for servers have deadlines. Those that load the
-    model come first, beside the fast tests of the other worker; that one has the tests that compute at its end.
+    With -n the end-to-end tests begin at once on their worker, those that load the model first, while the other worker
+    is at the fast tests.
     """
     parallel = hasattr(config, "workerinput")
 
     def rank(item: pytest.Item) -> int:
         marks = {mark.name for mark in item.iter_markers()}
         if not parallel:
-            return bool(marks & {"e2e", "model", *LEFT_OUT})
+            return int(bool(marks & {"e2e", "model", *LEFT_OUT}))
         if "e2e" in marks:
-            item.add_marker(pytest.mark.xdist_group("e2e"))
             return 0 if "model" in marks else 1
-        if "model" in marks:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))  # its fixtures are made once
-            return 3
-        return 2
+        return 3 if "model" in marks else 2
 
     items.sort(key=rank)
 

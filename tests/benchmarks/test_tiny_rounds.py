@@ -29,7 +29,7 @@ ROUNDS = {  # by script: arguments of the tiny round, and what only a round that
     "bench_peers": (SHORT, "kokoro-onnx is left out"),
     "bench_start": (("--rounds", "1"), "resident / plain kokoro: resident"),
     "bench_throughput": (("--sentences", "1", "--batches", "2", "--rounds", "1"), "times faster together"),
-    "export_onnx": (("onnx",), "kokoro.onnx: "),
+    "export_onnx": (("exported",), "kokoro.onnx: "),
     "faults": (("--tenth", "C3"), "| C3 | "),
     "make_model": (("--toy", "--output", "made"), "export KOKORO_MANIFEST="),
     "plot": (("performance",), "speed.svg: "),
@@ -45,7 +45,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A shell in which KOKORO_MANIFEST names a toy model, made by the script for it."""
     home = tmp_path_factory.mktemp("home")
     shell = {key: value for key, value in os.environ.items() if not key.startswith(("KOKORO_", "HF_"))}
-    shell |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "KOKORO_CACHE_DIR": str(home / "cache")}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    shell |= {"HOME": str(home), "PYTHONPATH": path, "KOKORO_CACHE_DIR": str(home / "cache")}
     made = run_script("make_model", ("--toy",), home, shell)
     (manifest,) = re.findall(r"^export KOKORO_MANIFEST=(.+)$", made.stdout, re.MULTILINE)
     return shell | {"KOKORO_MANIFEST": manifest}
