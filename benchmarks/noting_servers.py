@@ -131,10 +131,10 @@ class WorkingSynthesis(StubSynthesis):
 
     def synthesize(self, batch: list[Piece]) -> list[Sound]:
         if batch[0].text == FORWARD:
-            self._work(batch[0])
+            self._multiply(batch[0])
         return super().synthesize(batch)
 
-    def _work(self, piece: Piece) -> None:
+    def _multiply(self, piece: Piece) -> None:
         """Unlike a real forward this one ends when its utterance does, so that the next round need not wait for it."""
         with self._pipe.open("wb", buffering=0) as pipe:
             pipe.write(b".")
