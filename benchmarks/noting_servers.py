@@ -92,8 +92,8 @@ def noting(open_stream: OpenStream, notes: Notes) -> OpenStream:
     """The same device; each block is noted when it has been filled."""
 
     def open_and_note(fill: Fill, finished: Callable[[], None], device: str) -> Stream:
-        def fill_and_note(block: memoryview, now: float, dac: float) -> None:
-            fill(block, now, dac)
+        def fill_and_note(block: memoryview, *circumstances: Any) -> None:
+            fill(block, *circumstances)
             notes.blocks.append((time.monotonic(), bytes(block)))
 
         stream = open_stream(fill_and_note, finished, device)

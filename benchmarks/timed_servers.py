@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -43,9 +43,9 @@ class MarkingRecorder(Recorder):
     def __call__(self, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
         taken = False
 
-        def fill_and_mark(block: memoryview, now: float, dac: float) -> None:
+        def fill_and_mark(block: memoryview, *circumstances: Any) -> None:
             nonlocal taken
-            fill(block, now, dac)
+            fill(block, *circumstances)
             if not taken:
                 taken = True
                 mark("first block")
