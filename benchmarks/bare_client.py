@@ -16,22 +16,23 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from kokoro_common.text.speech import Speech
+from kokoro_common.wire.codec import Decoder, encode
 from kokoro_common.wire.messages import (
     PROTOCOL,
     Accepted,
     Challenge,
-    Decoder,
     Denied,
     EndOfText,
     Failed,
     Hello,
     Message,
     Proof,
+    Route,
     Speak,
     TextAccepted,
     TextPart,
     Welcome,
-    encode,
 )
 
 TYPE_CHECKING = False
@@ -90,7 +91,8 @@ def main(voice: str, text: str) -> None:
     server = Line(port)
     server.prove(token, port)
     utterance = os.urandom(16).hex()
-    server.send(Speak(utterance=utterance, voice=voice, lang=voice[0], wait=False))
+    speech = Speech(voice=voice, lang=voice[0])
+    server.send(Speak(utterance=utterance, speech=speech, route=Route(wait=False)))
     server.receive(Accepted)
     server.send(TextPart(utterance=utterance, text=text), EndOfText(utterance=utterance))
     server.receive(TextAccepted)

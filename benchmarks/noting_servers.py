@@ -110,16 +110,18 @@ class NotingVoiceServer(voice_server.VoiceServer):
     def __init__(self, *arguments: Any) -> None:
         self._notes = Notes()
         super().__init__(*arguments)
-        self._inbox = self._board._inbox = self._link._inbox = NotingInbox(self._notes)  # nobody has used it yet
+        # Nobody has used them yet.
+        self._inbox = self._board._inbox = self._link._inbox = NotingInbox(self._notes)
+        self._speakers = self.make_speakers(needs_floor=True)
 
     def make_player(self) -> Player:
         if os.environ.get(CARD):
             return Player(noting(PortAudioStream, self._notes))
         return Player(noting(ForgetfulRecorder(speed=RECORDER_SPEED), self._notes))
 
-    def handle_ping(self, peer: Peer, message: Ping, payload: bytes) -> None:
+    def handle_ping(self, peer: Peer, message: Ping) -> None:
         self._notes.save(Path(self._runtime.path).parent / "notes.npz")
-        super().handle_ping(peer, message, payload)
+        super().handle_ping(peer, message)
 
 
 class WorkingSynthesis(StubSynthesis):

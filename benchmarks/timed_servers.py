@@ -57,17 +57,17 @@ class MarkingVoiceServer(voice_server.VoiceServer):
     def make_player(self) -> Player:
         return Player(open_stream=MarkingRecorder(speed=20.0))
 
-    def handle_speak(self, peer: Peer, message: Speak, payload: bytes) -> None:
+    def handle_speak(self, peer: Peer, message: Speak) -> None:
         mark("speak arrived")
-        super().handle_speak(peer, message, payload)
+        super().handle_speak(peer, message)
 
-    def handle_audio_chunk(self, peer: Peer, message: AudioChunk, payload: bytes) -> None:
+    def _add_audio(self, message: AudioChunk, payload: bytes) -> None:
         mark("audio arrived")
-        super().handle_audio_chunk(peer, message, payload)
+        super()._add_audio(message, payload)
 
-    def handle_synthesized(self, peer: Peer, message: Synthesized, payload: bytes) -> None:
+    def handle_synthesized(self, peer: Peer, message: Synthesized) -> None:
         mark("synthesized", g2p=message.g2p, queue=message.queue, model=message.model)
-        super().handle_synthesized(peer, message, payload)
+        super().handle_synthesized(peer, message)
 
 
 class ModelServer(model_server.ModelServer):
