@@ -33,6 +33,7 @@ ROUNDS = {  # by script: arguments of the tiny round, and what only a round that
     "faults": (("--tenth", "C3"), "| C3 | "),
     "make_model": (("--toy", "--output", "made"), "export KOKORO_MANIFEST="),
     "plot": (("performance",), "speed.svg: "),
+    "resting_consumers": (("--consumers", "2", "--rest", "1", "--audio", "5"), "0 of 2 lost samples"),
     "soak": (("--count", "24", "--neural", "28"), "voice server af_heart"),
     "tables": ((), "times faster together"),
 }
