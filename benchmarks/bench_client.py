@@ -3,7 +3,7 @@
     python -m benchmarks.bench_client [--rounds N]
 
 Beside it `python -c pass`, which no Python command can beat, and a bare socket client, which says the same to the same
-server with nothing but the standard library's socket, json, struct, hmac and hashlib.
+server with a socket and the package's codec, and nothing else.
 """
 
 from __future__ import annotations

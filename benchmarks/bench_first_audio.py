@@ -2,8 +2,9 @@
 
     python -m benchmarks.bench_first_audio [--rounds N]          from the repository root
 
-Beside it the engine's call alone: the same text in a process that does nothing else. The embedded default is always
-measured, the neural voice when KOKORO_MANIFEST names a model (benchmarks/make_model.py makes one).
+Beside it the engine's call alone: the same text in a process that does nothing else, computed with the precision that
+the server has chosen. The embedded default is always measured, the neural voice when KOKORO_MANIFEST names a model
+(benchmarks/make_model.py makes one).
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def espeak() -> EspeakEngine:
 
 
 @functools.cache
-def kokoro(config: str, weights: str) -> KokoroEngine:
-    return KokoroEngine(config, weights, "cpu")
+def kokoro(config: str, weights: str, precision: str) -> KokoroEngine:
+    return KokoroEngine(config, weights, "cpu", precision)
 
 
 @functools.cache
@@ -95,8 +96,8 @@ def espeak_seconds(text: str) -> float:
     return time.perf_counter() - began
 
 
-def kokoro_seconds(text: str, config: str, weights: str, pack: str) -> float:
-    engine, spoken = kokoro(config, weights), phrase(text, pack)
+def kokoro_seconds(text: str, precision: str, config: str, weights: str, pack: str) -> float:
+    engine, spoken = kokoro(config, weights, precision), phrase(text, pack)
     began = time.perf_counter()
     engine.synthesize([spoken])
     return time.perf_counter() - began
@@ -108,14 +109,17 @@ def kokoro_seconds(text: str, config: str, weights: str, pack: str) -> float:
 def compare(engine_process: Executor, model: Model | None, rounds: int) -> None:
     with new_world(model.environment if model else None) as world:
         start_model_server(world, ROOT / "benchmarks" / "timed_servers.py")
+        say(world, TEXTS[26])  # loads the model; unless KOKORO_PRECISION is set, the server then measures and chooses
+        precision = world.status()["model_server"]["precision"]
         for phonemes, text in TEXTS.items():
 
             def alone(text: str = text) -> Round:
                 if model is None:
                     return {ALONE: engine_process.submit(espeak_seconds, text).result()}
-                return {ALONE: engine_process.submit(kokoro_seconds, text, *model.files).result()}
+                return {ALONE: engine_process.submit(kokoro_seconds, text, precision, *model.files).result()}
 
-            print(f"\n{'the neural voice' if model else 'the embedded default'}, {phonemes} phonemes: ", end="")
+            voice = f"the neural voice, {precision}" if model else "the embedded default"
+            print(f"\n{voice}, {phonemes} phonemes: ", end="")
             measured = take_turns([functools.partial(say, world, text), alone], rounds)
             print_ratios(measured, [(SAMPLE, ALONE), ("model", ALONE), (OURS, ALONE)])
             print_seconds(measured, [SAMPLE, *PARTS, OURS, ALONE])

@@ -6,7 +6,6 @@ One program for both, like timed_servers.py. Times are those of time.monotonic()
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from kokoro_common.sound.player import Player
 from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.wire.messages import Cancel, Speak, Stop
-from kokoro_common.wire.server import Peer
+from kokoro_common.wire.server import Inbox, Peer
 from tests.helpers.recorder import Recorder, RecorderStream
 from tests.helpers.stub_model_server import StubSynthesis
 
@@ -65,18 +64,19 @@ class Notes:
         )
 
 
-class NotingInbox(queue.SimpleQueue[Any]):
+class NotingInbox(Inbox):
     """Its `put` is the first thing that a reader thread does with a message that it has read off its socket."""
 
     def __init__(self, notes: Notes) -> None:
+        super().__init__()
         self._notes = notes
 
-    def put(self, delivery: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, delivery: Any) -> None:
         peer, message, _ = delivery
         if isinstance(message, Stop | Cancel | Speak) and peer is not None and peer.role == "client":
             utterance = getattr(message, "utterance", "")
             self._notes.arrivals.append((time.monotonic(), type(message).__name__, utterance))
-        super().put(delivery, block, timeout)
+        super().put(delivery)
 
 
 class ForgetfulRecorder(Recorder):
@@ -92,8 +92,8 @@ def noting(open_stream: OpenStream, notes: Notes) -> OpenStream:
     """The same device; each block is noted when it has been filled."""
 
     def open_and_note(fill: Fill, finished: Callable[[], None], device: str) -> Stream:
-        def fill_and_note(block: memoryview, now: float, dac: float) -> None:
-            fill(block, now, dac)
+        def fill_and_note(block: memoryview, *circumstances: Any) -> None:
+            fill(block, *circumstances)
             notes.blocks.append((time.monotonic(), bytes(block)))
 
         stream = open_stream(fill_and_note, finished, device)
@@ -110,31 +110,33 @@ class NotingVoiceServer(voice_server.VoiceServer):
     def __init__(self, *arguments: Any) -> None:
         self._notes = Notes()
         super().__init__(*arguments)
-        self._inbox = self._board._inbox = self._model._inbox = NotingInbox(self._notes)  # nobody has used it yet
+        # Nobody has used them yet.
+        self._inbox = self._board._inbox = self._link._inbox = NotingInbox(self._notes)
+        self._speakers = self.make_speakers(needs_floor=True)
 
     def make_player(self) -> Player:
         if os.environ.get(CARD):
             return Player(noting(PortAudioStream, self._notes))
         return Player(noting(ForgetfulRecorder(speed=RECORDER_SPEED), self._notes))
 
-    def handle_ping(self, peer: Peer, message: Ping, payload: bytes) -> None:
+    def handle_ping(self, peer: Peer, message: Ping) -> None:
         self._notes.save(Path(self._runtime.path).parent / "notes.npz")
-        super().handle_ping(peer, message, payload)
+        super().handle_ping(peer, message)
 
 
 class WorkingSynthesis(StubSynthesis):
     """Like the stub at once, but for FORWARD: tells of its begin in the pipe `forward` and keeps all cores busy."""
 
-    def __init__(self, loader: Any, temporary_directory: str, *, debug: bool) -> None:
-        super().__init__(loader, temporary_directory, debug=debug)
-        self._pipe = Path(temporary_directory).parent.parent / "forward"
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._pipe = Path(os.environ["KOKORO_RUNTIME_DIR"]).parent / "forward"  # where bench_interrupt made it
 
     def synthesize(self, batch: list[Piece]) -> list[Sound]:
         if batch[0].text == FORWARD:
-            self._work(batch[0])
+            self._multiply(batch[0])
         return super().synthesize(batch)
 
-    def _work(self, piece: Piece) -> None:
+    def _multiply(self, piece: Piece) -> None:
         """Unlike a real forward this one ends when its utterance does, so that the next round need not wait for it."""
         with self._pipe.open("wb", buffering=0) as pipe:
             pipe.write(b".")

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -43,9 +43,9 @@ class MarkingRecorder(Recorder):
     def __call__(self, fill: Fill, finished: Callable[[], None], device: str) -> RecorderStream:
         taken = False
 
-        def fill_and_mark(block: memoryview, now: float, dac: float) -> None:
+        def fill_and_mark(block: memoryview, *circumstances: Any) -> None:
             nonlocal taken
-            fill(block, now, dac)
+            fill(block, *circumstances)
             if not taken:
                 taken = True
                 mark("first block")
@@ -57,17 +57,17 @@ class MarkingVoiceServer(voice_server.VoiceServer):
     def make_player(self) -> Player:
         return Player(open_stream=MarkingRecorder(speed=20.0))
 
-    def handle_speak(self, peer: Peer, message: Speak, payload: bytes) -> None:
+    def handle_speak(self, peer: Peer, message: Speak) -> None:
         mark("speak arrived")
-        super().handle_speak(peer, message, payload)
+        super().handle_speak(peer, message)
 
-    def handle_audio_chunk(self, peer: Peer, message: AudioChunk, payload: bytes) -> None:
+    def _add_audio(self, message: AudioChunk, payload: bytes) -> None:
         mark("audio arrived")
-        super().handle_audio_chunk(peer, message, payload)
+        super()._add_audio(message, payload)
 
-    def handle_synthesized(self, peer: Peer, message: Synthesized, payload: bytes) -> None:
+    def handle_synthesized(self, peer: Peer, message: Synthesized) -> None:
         mark("synthesized", g2p=message.g2p, queue=message.queue, model=message.model)
-        super().handle_synthesized(peer, message, payload)
+        super().handle_synthesized(peer, message)
 
 
 class ModelServer(model_server.ModelServer):

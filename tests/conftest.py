@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -22,10 +23,70 @@ PROGRAMS = ROOT / "tests" / "helpers"
 pytest_plugins = ["tests.helpers.local_hub", "tests.helpers.silent_card", "tests.helpers.toy_kokoro"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast ones first: what needs neither processes nor a model nor a card fails within a minute."""
-    slow = {"e2e", "model", "card", "fault"}
-    items.sort(key=lambda item: any(mark.name in slow for mark in item.iter_markers()))
+# Marks of tests that only .ci/run and those who ask run: by mark (-m card) or by path (tests/faults).
+LEFT_OUT = ("slow", "card", "benchmark", "fault")
+COMMON_RUN = f"not ({' or '.join(LEFT_OUT)})"
+EXPECTED = "about 4 minutes on two cores, 6 at the most"  # as the README and CONTRIBUTING say
+MOST_WORKERS = 4  # a worker that loads the model takes 1 GB
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without a path or -m the common run is meant. xdist hands the expression on to its workers."""
+    if config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
+        config.option.markexpr = COMMON_RUN
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Says how long the common run takes. Not pytest_report_header, which -q silences."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and session.config.option.markexpr == COMMON_RUN:
+        reporter.write_line(f"The common run takes {EXPECTED}; left out: {', '.join(LEFT_OUT)} (.ci/run: everything).")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The workers of -n auto."""
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker takes a file at a time, in the order of collection; one takes all files with end-to-end tests.
+
+    Those start servers, which have deadlines: two at once on two cores would miss them. Not xdist's own groups, which
+    are silently ignored with pytest 9.2 (pytest-xdist 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    @functools.cache
+    def group(path: str) -> str:
+        return "end to end" if "mark.e2e" in (ROOT / path).read_text() else path
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests first: one that needs no processes, model or card fails within a minute.
+
+    With -n the end-to-end tests begin at once on their worker, those that load the model first, while the other worker
+    is at the fast tests.
+    """
+    parallel = hasattr(config, "workerinput")
+
+    def rank(item: pytest.Item) -> int:
+        marks = {mark.name for mark in item.iter_markers()}
+        if not parallel:
+            return int(bool(marks & {"e2e", "model", *LEFT_OUT}))
+        if "e2e" in marks:
+            return 0 if "model" in marks else 1
+        return 3 if "model" in marks else 2
+
+    items.sort(key=rank)
 
 
 class World:

@@ -78,22 +78,22 @@ def test_what_the_system_refuses_is_not_fatal_and_said() -> None:
     assert record == {"umask": "077", "no_new_privs": False, "core_limit": 0, "file_limit": soft}
 
 
-def test_it_costs_less_than_three_milliseconds() -> None:
-    """The import counts too, less what the servers import anyway; the best of five, for the machine may be busy."""
+def test_it_costs_a_fraction_of_what_a_server_imports() -> None:
+    """The import counts too. The best share of five processes: a busy moment may fall into either part."""
     script = """
-import time, voice_server
+import time
 began = time.perf_counter()
+import voice_server
+imported = time.perf_counter()
 from kokoro_common.daemon import isolation
 isolation.harden()
-print(time.perf_counter() - began)
+print((time.perf_counter() - imported) / (imported - began))
 """
-    seconds = [
-        float(
-            subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        )
-        for _ in range(5)
+    command = [sys.executable, "-c", script]
+    shares = [
+        float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout) for _ in range(5)
     ]
-    assert min(seconds) < 0.003, seconds
+    assert min(shares) < 0.02, shares  # 0.0015 where it was measured
 
 
 @linux

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.helpers.requirements import program
 
 
 def tool(name: str) -> str:
     """Debian's own, which shares no library with what has written the files."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is missing: apt install ffmpeg")
-        pytest.skip(f"needs {name}")
-    return path
+    return program(name, "ffmpeg")
 
 
 def ffmpeg(*arguments: str) -> bytes:

@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.helpers.requirements import missing
+
 SAMPLE_RATE = 24_000  # Hz
 PACKAGES = {  # Debian package: is it there?
     "pulseaudio": lambda: shutil.which("pulseaudio"),
@@ -175,12 +177,8 @@ class SilentCard:
 
 @pytest.fixture
 def silent_card() -> Iterator[SilentCard]:
-    missing = [package for package, present in PACKAGES.items() if not present()]
-    if missing:
-        reason = f"no silent sound card: apt-get install {' '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    if lacking := [package for package, present in PACKAGES.items() if not present()]:
+        missing(f"no silent sound card: apt-get install {' '.join(lacking)}")
     with tempfile.TemporaryDirectory(prefix="kokoro-card-") as directory:  # a short path: it holds a socket
         card = SilentCard(directory)
         card.plug_in()

@@ -8,26 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
-
-
-def _cannot(reason: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+from tests.helpers.requirements import missing
 
 
 @contextlib.contextmanager
 def small_disk(path: Path, size: str) -> Iterator[Path]:
     """A file system of its own, removed at the end. Skips the test where none can be mounted, but not in CI."""
     if os.getuid() != 0 or sys.platform != "linux":
-        _cannot("mounting a small tmpfs needs root on Linux")
+        missing("mounting a small tmpfs needs root on Linux")
     path.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(path)]
     if (done := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
-        _cannot(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
+        missing(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
     try:
         yield path
     finally:

@@ -87,7 +87,9 @@ def test_wheel_that_leaves_its_directory_is_refused(local_hub: MakeHub, tmp_path
     assert not list(tmp_path.glob("evil"))
 
 
-@pytest.mark.parametrize("content", [b"no zip", wheel()[:100], b"PK\x05\x06" + bytes(18)])
+@pytest.mark.parametrize(
+    "content", [b"no zip", wheel()[:100], b"PK\x05\x06" + bytes(18)], ids=["no zip", "cut", "empty"]
+)
 def test_wheel_without_a_pipeline_is_refused(local_hub: MakeHub, tmp_path: Path, content: bytes) -> None:
     setting = Setting(local_hub(contents(), wheel=content), tmp_path)
     assert spacy_path(setting.hub(), nothing) is None

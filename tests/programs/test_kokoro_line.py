@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from kokoro_common.engine import kernel
-from kokoro_common.engine.engine import bf16_problem
+from kokoro_common.engine.device import bf16_problem
 from kokoro_common.engine.tuning import signal_to_noise
 from tests.conftest import World
 from tests.helpers.kokoro_world import connect_to_hub, hub_of

@@ -148,9 +148,14 @@ def test_voices_of_ones_own_speak(toy_world: World, toy_kokoro: ToyKokoro) -> No
 @pytest.mark.e2e
 @pytest.mark.model
 @pytest.mark.timeout(600)
-def test_explain_shows_what_the_engine_receives(toy_world: World) -> None:
+@pytest.mark.parametrize(
+    "most", [pytest.param(6, id="some lines"), pytest.param(1000, id="all lines", marks=pytest.mark.slow)]
+)
+def test_explain_shows_what_the_engine_receives(toy_world: World, most: int) -> None:
+    """`most`: lines of the table in each language, taken from all over it."""
     for lang in f"ab{''.join(ESPEAK_LANGUAGES)}":
         texts = [text for its_lang, _, text, _ in LINES if its_lang == lang]
+        texts = texts[:: -(-len(texts) // most)]
         (toy_world.path / "text.txt").write_text("\n\n".join(texts))
         code = LANGUAGES[lang][1][0]
         explained = toy_world.say("--explain", "-q", "--lang", code, "-f", "text.txt", timeout=300)

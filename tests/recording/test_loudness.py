@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kokoro_common.recording.loudness import CEILING, Meter, PeakLimiter, gain_for
+from tests.helpers.requirements import program
 
 RATE = 24_000  # Hz
 AHEAD = RATE // 200  # frames: the limiter's 5 ms
@@ -69,11 +69,8 @@ def limited(pieces: Iterable[Float], gain: float, rate: int = RATE) -> Float:
 
 @pytest.fixture(scope="session")
 def ffmpeg() -> str:
-    path = shutil.which("ffmpeg")
-    if path is None:
-        assert not os.environ.get("CI"), "there is no ffmpeg"
-        pytest.skip("needs ffmpeg, as a second meter")
-    return path
+    """As a second meter."""
+    return program("ffmpeg", "ffmpeg")
 
 
 def measured_by(ffmpeg: str, samples: Float, rate: int = RATE) -> float:
