@@ -28,16 +28,13 @@ import os
 import queue
 import shutil
 import sys
-import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common import __version__
-from kokoro_common.daemon import starter
 from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
 from kokoro_common.daemon.logs import is_line, log_file, start_log
-from kokoro_common.daemon.model_server import begin_with_environment, without_engine
+from kokoro_common.daemon.model_server import begin_with_environment
 from kokoro_common.daemon.process import Pulse
 from kokoro_common.daemon.record import deaths, is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
@@ -49,18 +46,18 @@ from kokoro_common.errors import (
     UnknownVoice,
     UsageError,
 )
-from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis.floor import Floor
 from kokoro_common.synthesis.ledger import Ledger
 from kokoro_common.synthesis.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
+from kokoro_common.synthesis.report import Figures, model_server_report, rss_bytes, status
 from kokoro_common.synthesis.roster import Roster
-from kokoro_common.synthesis.synthesis import MEASURED, Synthesis
+from kokoro_common.synthesis.synthesis import Synthesis
+from kokoro_common.synthesis.voice_starter import VoiceStarted, VoiceStarter, VoiceStartFailed
 from kokoro_common.voices.catalogue import VOICES
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.failure import failed
 from kokoro_common.wire.messages import (
-    SOUND_VARIABLES,
     Admitted,
     Cancel,
     Download,
@@ -79,7 +76,6 @@ from kokoro_common.wire.messages import (
     ServerState,
     Shutdown,
     ShuttingDown,
-    Status,
     StatusRequest,
     Synthesize,
     UtteranceEnded,
@@ -87,12 +83,11 @@ from kokoro_common.wire.messages import (
     VoiceServerAt,
     VoiceServerFor,
 )
-from kokoro_common.wire.reports import ModelServerReport, VoiceServerReport
 from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard, handler_name
 from kokoro_common.worker import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from typing import NoReturn
 
 
@@ -100,17 +95,6 @@ END_SECONDS = 5.0  # for the voice servers to end, at a shutdown, after what the
 TICK_SECONDS = 1.0
 RECORD_TICKS = 5  # between two looks at the record and at the memory
 URGENT = 1.25  # times the memory limit: fresh memory without waiting for a pause in the work
-
-
-class VoiceStartFailed(Record):
-    voice: str
-    error: KokoroError
-
-
-class VoiceStarted(Record):
-    """It listens; or did already, and was looking for a model server."""
-
-    voice: str
 
 
 class ModelServer:
@@ -149,13 +133,12 @@ class ModelServer:
         self._synthesis = self.make_synthesis(
             self._loader, self._temporary_directory, config_dir=settings.config_dir, debug=settings.debug
         )
+        self._starter = VoiceStarter(settings, runtime, self.voice_program, self._inbox.report)
         self._floor: Floor[tuple[Peer, str]] = Floor(self._floor_granted, self._floor_next)
         self._pulses: dict[Peer, Pulse] = {}  # of voice servers that hold up the floor
         self.roster: Roster[Peer] = Roster()
         self.ledger: Ledger[str] = Ledger()  # by the voice server's instance
-        self._first_audio: deque[float] = deque(maxlen=MEASURED)
-        self._underflows = 0
-        self._started = clock()
+        self._figures = Figures(clock())
         self._last_used = clock()
         self._shutdown_asked: list[Peer] = []
         self._leave_by = 0.0  # seconds; 0: not leaving
@@ -253,17 +236,8 @@ class ModelServer:
                 continue
             name = self.roster.of(peer).name
             self._log.error("a voice server hangs with the floor", extra={"voice": name})
-            threading.Thread(target=self._end_hung, args=(name,), name=f"end-{name}", daemon=True).start()
+            self._starter.end_hung(name)
             peer.drop()  # word of that frees the floor
-
-    def _end_hung(self, name: str) -> None:
-        """On a thread of its own."""
-        try:
-            starter.end_hung(self._runtime, f"voice-{name}")
-        except KokoroError as error:
-            self._log.warning(
-                "a voice server that hangs could not be ended", extra={"voice": name, "reason": str(error)}
-            )
 
     def _watch_memory(self, *, idle: bool) -> None:
         limit = self._settings.memory_limit * 1_000_000
@@ -337,10 +311,7 @@ class ModelServer:
         if voice is not None and voice.peer is not None:
             peer.post(VoiceServerAt(voice=message.voice, port=voice.port))
         elif self.roster.expect(message.voice, peer, self._clock()):
-            environment = self._voice_environment(message.environment)
-            threading.Thread(
-                target=self._start_voice, args=(message.voice, environment), name=f"start-{message.voice}", daemon=True
-            ).start()
+            self._starter.start(message.voice, message.environment)
 
     def _has_voice(self, name: str) -> bool:
         """Whether a voice server may speak with it; a blend is spoken by its first voice's."""
@@ -358,7 +329,10 @@ class ModelServer:
         self._loader.download(peer, list(message.voices))
 
     def handle_status_request(self, peer: Peer, _: StatusRequest) -> None:
-        peer.post(self.status())
+        now = self._clock()
+        server = model_server_report(self._loader, self._synthesis, self._figures, self.ledger.report(), now)
+        server = server.replace(port=self._board.port, restarts=deaths(self._runtime))
+        peer.post(status(server, self.roster, self.ledger, now))
 
     def handle_ping(self, peer: Peer, _: Ping) -> None:
         peer.post(Pong(done=self._synthesis.chunks_done))
@@ -375,41 +349,6 @@ class ModelServer:
             self._begin_leaving(min(max(0.0, message.drain), DRAIN_SECONDS))
 
     # --- voice servers -----------------------------------------------------------------------------------------------
-
-    def _voice_environment(self, sound: dict[str, str]) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith(SOUND_VARIABLES)}
-        theirs = {
-            key: value
-            for key, value in sound.items()
-            if key.startswith(SOUND_VARIABLES) and "=" not in key and "\0" not in key + value
-        }
-        return without_engine(own) | theirs | self._settings.environment() | {"KOKORO_RUNTIME_DIR": self._runtime.path}
-
-    def _start_voice(self, name: str, environment: dict[str, str]) -> None:
-        """On a thread of its own: returns when the voice server listens; it registers by itself."""
-        program = starter.Program(
-            name=f"voice-{name}",
-            path=self.voice_program,
-            arguments=(name,),
-            environment=environment,
-            stderr_path=os.path.join(self._settings.log_dir, f"voice_server-{name}.stderr"),
-            on_exit=lambda code: self._voice_exited(name, code),
-        )
-        try:
-            starter.ensure(self._runtime, program).close()
-            self._inbox.report(VoiceStarted(voice=name))
-        except KokoroError as error:
-            self._inbox.report(VoiceStartFailed(voice=name, error=error))
-        except OSError as error:
-            problem = ServersUnreachable(f"voice server {name} cannot be started: {error}", "try again")
-            self._inbox.report(VoiceStartFailed(voice=name, error=problem))
-
-    def _voice_exited(self, name: str, code: int) -> None:
-        """On a thread of its own."""
-        log = self._log.info if code == 0 else self._log.error
-        log("voice server exited", extra={"voice": name, "code": code})
-        if code:
-            starter.remove_stale_record(self._runtime, f"voice-{name}")
 
     def handle_voice_started(self, _: None, message: VoiceStarted) -> None:
         self.roster.started(message.voice, self._clock())
@@ -459,9 +398,7 @@ class ModelServer:
         if not self.ledger.end(voice.instance, message.utterance, message.outcome):
             return
         self._synthesis.end(peer, message.utterance)
-        self._underflows += message.underflows
-        if message.first_audio:
-            self._first_audio.append(message.first_audio)
+        self._figures.count(message)
 
     def handle_cancel(self, peer: Peer, message: Cancel) -> None:
         self._synthesis.end(peer, message.utterance)
@@ -522,68 +459,6 @@ class ModelServer:
             peer.post(failed("", message.error))
         else:
             peer.post(Downloaded(files=message.files, path=self._settings.cache_dir))
-
-    # --- status ------------------------------------------------------------------------------------------------------
-
-    def status(self) -> Status:
-        """What `say.py --status` prints."""
-        loader, now = self._loader, self._clock()
-        neural = loader.engine is not None
-        return Status(
-            version=__version__,
-            model_server=ModelServerReport(
-                pid=os.getpid(),
-                port=self._board.port,
-                state=loader.state.state,
-                uptime_s=round(now - self._started, 1),
-                engine="kokoro" if neural else "espeak",
-                engine_reason=loader.state.detail or ("the model is loaded" if neural else "nobody asked for it yet"),
-                device=loader.device or self._settings.device,
-                device_reason=loader.device_reason,
-                precision=loader.precision or self._settings.precision,
-                precision_reason=loader.precision_reason,
-                decoder=loader.engine.path if loader.engine is not None else "",
-                batch_limit=loader.engine.batch_limit if loader.engine is not None else 1,
-                revision=loader.manifest.revision,
-                g2p=self._synthesis.g2p_quality,
-                queue=self._synthesis.waiting,
-                rss_bytes=rss_bytes(os.getpid()),
-                busy_s=round(self._synthesis.busy(now), 1),
-                ledger=self.ledger.report(),
-                rtf_p50=percentile(self._synthesis.real_time_factors, 50),
-                rtf_p95=percentile(self._synthesis.real_time_factors, 95),
-                first_audio_ms_p50=percentile([seconds * 1000 for seconds in self._first_audio], 50),
-                first_audio_ms_p95=percentile([seconds * 1000 for seconds in self._first_audio], 95),
-                underflows=self._underflows,
-                restarts=deaths(self._runtime),
-            ),
-            voice_servers=tuple(
-                VoiceServerReport(
-                    voice=voice.name,
-                    pid=voice.pid,
-                    port=voice.port,
-                    rss_bytes=rss_bytes(voice.pid),
-                    idle_s=0.0 if self.ledger.open_of(voice.instance) else round(now - voice.last_used, 1),
-                )
-                for voice in self.roster.registered
-            ),
-        )
-
-
-def rss_bytes(pid: int) -> int:
-    """0 for a process that has just ended."""
-    import psutil  # 30 ms: not on the way to listening
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
-def percentile(values: Collection[float], percent: int) -> float | None:
-    """None while nothing was measured."""
-    known = sorted(values)
-    return round(known[(len(known) - 1) * percent // 100], 3) if known else None
 
 
 EVENTS = (ServerState, VoiceLoaded, EngineLost, DownloadStep, DownloadEnded, VoiceStarted, VoiceStartFailed, Shutdown)

@@ -480,7 +480,7 @@ def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceSe
         parser.error(f"{options.voice[:48]!r} is no name of a voice")
 
     def make(settings: Settings, runtime: RuntimeDirectory, life: Life) -> VoiceServer:
-        link = starter.connect(runtime, "model", "voice")
+        link = starter.connect(runtime, "model", "voice", patient=True)
         if link is None:
             raise ServersUnreachable("there is no model server to register with", "start it with say.py")
         return server(settings, runtime, options.voice, link, life)

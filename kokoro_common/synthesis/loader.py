@@ -83,6 +83,7 @@ class Loader:
         self.state = ServerState(state="starting")
         self.engine: KokoroEngine | None = None
         self.device = ""
+        self.wanted_device, self.wanted_precision = settings.device, settings.precision
         self.device_reason = ""
         self.precision = ""
         self.precision_reason = ""

@@ -8,7 +8,6 @@ while the loader makes the engine, if a request in that language is to come.
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import queue
 import threading
@@ -26,6 +25,7 @@ from kokoro_common.phonemes.spoken import Spoken, concatenated, split_spoken, wo
 from kokoro_common.sound.samples import SAMPLE_RATE, Sound
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.synthesis.scheduler import Piece, Scheduler
+from kokoro_common.synthesis.work import Work, piece_of
 from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS
 from kokoro_common.text.edits import Edit
 from kokoro_common.text.speech import ChunkRequest, TimedWord, check_speech
@@ -56,42 +56,6 @@ log = logging.getLogger("kokoro.synthesis")
 MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
 MAX_PACKS = 32  # voices and blends kept ready, half a megabyte each
 MEASURED = 200  # text chunks that the median real-time factor is taken over
-
-
-def piece_seed(seed: int, index: int, part: int) -> int:
-    """The random state of a piece depends on its place in its utterance alone, never on what was spoken before."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{part}".encode()).digest()[:4], "big")
-
-
-class Work:
-    """What one thread is at, for who watches it from another."""
-
-    def __init__(self) -> None:
-        self.began: float | None = None  # time.monotonic(); None: it waits for work
-        self.done = 0
-        self._thread: int | None = None
-        self._signs: tuple[int, float] = (0, 0.0)
-        self._since = 0.0  # time.monotonic() of the last sign of progress
-
-    def __enter__(self) -> None:
-        self._thread = threading.get_ident()
-        self.began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.began = None
-        self.done += 1
-
-    def still_for(self, now: float) -> float:
-        """Seconds without a sign of progress while there is work: nothing done, and no CPU time used on it either."""
-        signs = (self.done, self._cpu_seconds())
-        if self.began is None or signs != self._signs:
-            self._signs, self._since = signs, now
-        return now - self._since
-
-    def _cpu_seconds(self) -> float:
-        if self._thread is None or not hasattr(time, "pthread_getcpuclockid"):
-            return time.process_time()  # macOS: any thread that works is a sign
-        return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
 
 
 class Synthesis:
@@ -183,7 +147,7 @@ class Synthesis:
             if message.explain:
                 self._explain(peer, message, "")
             else:
-                self._scheduler.add(_piece(peer, message, request.text))
+                self._scheduler.add(piece_of(peer, message, request.text))
             return
         state = self._loader.state
         if state.state in ("default", "failed"):
@@ -268,7 +232,7 @@ class Synthesis:
         took = time.monotonic() - began
         for part, spoken in enumerate(pieces):
             last = part == len(pieces) - 1
-            self._scheduler.add(_piece(peer, message, spoken.phonemes, part=part, last=last, g2p=took, spoken=spoken))
+            self._scheduler.add(piece_of(peer, message, spoken.phonemes, part=part, last=last, g2p=took, spoken=spoken))
 
     def _warm(self, lang: str) -> None:
         began = time.monotonic()
@@ -456,30 +420,3 @@ class Synthesis:
                     model=round(took, 4),
                 )
             )
-
-
-def _piece(
-    peer: Peer,
-    message: Synthesize,
-    text: str,
-    *,
-    part: int = 0,
-    last: bool = True,
-    g2p: float = 0.0,
-    spoken: Spoken | None = None,
-) -> Piece:
-    request = message.request
-    return Piece(
-        owner=peer,
-        utterance=message.utterance,
-        request=request,
-        part=part,
-        last=last,
-        engine=request.speech.engine,
-        text=text,
-        spoken=spoken,
-        seed=piece_seed(request.speech.seed, request.index, part),
-        g2p=g2p,
-        added=time.monotonic(),
-        debug=message.debug,
-    )

@@ -60,6 +60,8 @@ def has_clients(walk: Walk) -> bool:
 
 
 class Walk(RuleBasedStateMachine):
+    steps = 0  # of all walks of this process
+
     @initialize()
     def begin(self) -> None:
         self.world = SmallWorld()
@@ -244,6 +246,7 @@ class Walk(RuleBasedStateMachine):
     def holds(self) -> None:
         if not hasattr(self, "world"):
             return
+        Walk.steps += 1
         assert not self.world.unexpected.records, "an exception that nobody meant"
         books = self.world.model.ledger.report()
         assert books.accepted == books.finished + books.cancelled + books.failed + books.in_flight
