@@ -2,22 +2,25 @@
 """The resident model: turns text chunks of all voices into audio, starts the voice servers, keeps the order of speech.
 
 Threads
-    main       owns registry, floor and ledger; takes everything from one inbox and never blocks on anything else
+    main       owns roster, floor and ledger; takes everything from one inbox and never blocks on anything else
     accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
     writers    one a connection, empty its outbox
     loader     downloads and loads: weights, voices, spaCy's model (synthesis/loader.py)
     import     torch, while the loader checks the weights; then it ends
     g2p        text chunk to phonemes; builds the G2P while the loader makes the engine (synthesis/synthesis.py)
     synthesis  the only one that calls an engine; never writes to a socket
-    start-*    one a voice server that is being started, until it listens
+    start-*    one a voice server that is being started, until it listens; end-* one for one that hangs
 
 A request, in order
     1. VoiceServerFor from a client: the voice server is started, or known; VoiceServerAt when it has registered
     2. FloorRequest from the voice server: FloorGranted in the order of arrival
     3. Synthesize: phonemes, in pieces the model can take -> scheduler
     4. the scheduler's next batch -> engine -> AudioChunk..., Synthesized to the voice server that asked
-The server owns nothing longer than a text chunk; whose utterance was cancelled meanwhile gets its audio dropped.
+Nothing here is longer than a text chunk; audio of an utterance that was cancelled meanwhile is dropped.
 So it may begin again in fresh memory, or die: voice servers ask the next one what this one has not answered.
+
+Over 400 lines: a handler of one to ten lines for each of 25 messages and events, to be found by its name. What they do
+stands in kokoro_common/synthesis/.
 """
 
 from __future__ import annotations
@@ -82,8 +85,9 @@ from kokoro_common.wire.messages import (
     UtteranceOpened,
     VoiceServerAt,
     VoiceServerFor,
+    handler_name,
 )
-from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard, handler_name
+from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard
 from kokoro_common.worker import ROOT
 
 if TYPE_CHECKING:

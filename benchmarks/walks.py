@@ -17,13 +17,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.servers.test_walks import Walk
 
-WALKS_AT_ONCE = 500  # after which Hypothesis begins anew, with other numbers
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Random walks over both servers' state machines.")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=50, help="of a walk, at the most")
+    parser.add_argument("--walks", type=int, default=500, help="before Hypothesis begins anew, with other numbers")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     walks = 0
@@ -31,14 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
         run_state_machine_as_test(
             Walk,
             settings=settings(
-                max_examples=WALKS_AT_ONCE,
+                max_examples=options.walks,
                 stateful_step_count=options.steps,
                 database=None,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )
-        walks += WALKS_AT_ONCE
+        walks += options.walks
         took = time.monotonic() - began
         print(
             f"{walks:,} walks, {Walk.steps:,} steps, {Walk.steps / took:.0f} a second, {took / 60:.1f} min", flush=True

@@ -1,7 +1,7 @@
 """One utterance's course in its voice server: admission, engine, floor, audio, and exactly one last message.
 
 A state machine without I/O: messages, events and ticks go in, with the time; what it does to others goes out through
-the ports below. One thread.
+ports.py. One thread. Over 400 lines, as its states are told best in one place.
 """
 
 from __future__ import annotations

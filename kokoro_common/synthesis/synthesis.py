@@ -25,12 +25,12 @@ from kokoro_common.phonemes.spoken import Spoken, concatenated, split_spoken, wo
 from kokoro_common.sound.samples import SAMPLE_RATE, Sound
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.synthesis.scheduler import Piece, Scheduler
+from kokoro_common.synthesis.styles import Styles
 from kokoro_common.synthesis.work import Work, piece_of
 from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS
 from kokoro_common.text.edits import Edit
 from kokoro_common.text.speech import ChunkRequest, TimedWord, check_speech
 from kokoro_common.voices.catalogue import parse_voice
-from kokoro_common.voices.pack import blend, style_row
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.failure import failed
 from kokoro_common.wire.messages import (
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("kokoro.synthesis")
 
 MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
-MAX_PACKS = 32  # voices and blends kept ready, half a megabyte each
 MEASURED = 200  # text chunks that the median real-time factor is taken over
 
 
@@ -80,7 +79,7 @@ class Synthesis:
         self._expected: dict[str, bool] = {}  # languages; True: the g2p thread has been told to build it
         self._work = {"g2p": Work(), "synthesis": Work()}
         self._notice = ""  # of the engine, about its device
-        self._pack = functools.lru_cache(maxsize=MAX_PACKS)(self._blended)
+        self._styles = Styles(loader.packs, config_dir)
         self.chunks_done = 0
         self.real_time_factors: deque[float] = deque(maxlen=MEASURED)  # seconds of engine per second of audio
 
@@ -341,7 +340,12 @@ class Synthesis:
         engine = self._loader.engine
         assert engine is not None
         phrases = [
-            Phrase(phonemes=piece.text, style=self._style(piece), speed=piece.request.speech.speed, seed=piece.seed)
+            Phrase(
+                phonemes=piece.text,
+                style=self._styles.row(piece.request.speech.voice, len(piece.text)),
+                speed=piece.request.speech.speed,
+                seed=piece.seed,
+            )
             for piece in batch
         ]
         waveforms = engine.synthesize(phrases)
@@ -373,15 +377,6 @@ class Synthesis:
             else:
                 words.append(TimedWord(start=start, end=end, first_frame=word.begins, last_frame=word.ends))
         return Sound(samples=speech.samples, words=tuple(words))
-
-    def _style(self, piece: Piece) -> Samples:
-        """(1, 256): the row for this number of phonemes, of the voice or the blend."""
-        return style_row(self._pack(piece.request.speech.voice), max(1, len(piece.text)))
-
-    def _blended(self, voice: str) -> Samples:
-        """(510, 1, 256) for a canonical voice name, whose parts are all loaded."""
-        parts = parse_voice(voice, own_voices(self._config_dir)).parts
-        return blend([self._loader.packs[name] for name, _ in parts], [weight for _, weight in parts])
 
     def _deliver(self, piece: Piece, sound: Sound, queued: float, took: float) -> None:
         gain = piece.request.gain

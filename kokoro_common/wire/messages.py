@@ -378,4 +378,10 @@ class LogLine(Message):
     line: str  # a JSON object as ASCII without control characters, at most 65,536 bytes
 
 
+def handler_name(message: object) -> str:
+    """The method that a server handles a message with: FloorRequest -> handle_floor_request."""
+    name = type(message).__name__
+    return "handle" + "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
 MESSAGES: dict[str, type[Message]] = {kind.__name__: kind for kind in Message.__subclasses__()}

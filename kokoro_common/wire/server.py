@@ -57,12 +57,6 @@ class Delivery(NamedTuple):
     payload: bytes = b""  # only an AudioChunk has one
 
 
-def handler_name(message: object) -> str:
-    """The method that a server handles a message with: FloorRequest -> handle_floor_request."""
-    name = type(message).__name__
-    return "handle" + "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-
-
 class Inbox:
     """What a server is told: by its peers, each of which has a share of it, and by its own threads.
 

@@ -36,6 +36,7 @@ ROUNDS = {  # by script: arguments of the tiny round, and what only a round that
     "resting_consumers": (("--consumers", "2", "--rest", "1", "--audio", "5"), "0 of 2 lost samples"),
     "soak": (("--count", "24", "--neural", "28"), "voice server af_heart"),
     "tables": ((), "times faster together"),
+    "walks": (("--minutes", "0.01", "--steps", "20", "--walks", "20"), " walks, "),
 }
 NEEDS = {"export_onnx": "onnx", "plot": "matplotlib"}  # of the extra `bench`
 MAY_FAIL = ("soak",)  # by its verdict: so few utterances end before the memory has settled

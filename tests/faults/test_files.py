@@ -39,7 +39,8 @@ from kokoro_common.hub.manifest import Manifest, load_manifest
 from kokoro_common.settings import Settings, resolve
 from kokoro_common.synthesis import loader as loader_module
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded
-from kokoro_common.synthesis.synthesis import MAX_PACKS, Synthesis
+from kokoro_common.synthesis.styles import MAX_PACKS
+from kokoro_common.synthesis.synthesis import Synthesis
 from kokoro_common.text.speech import ChunkRequest, Speech
 from kokoro_common.voices.catalogue import VOICES, parse_voice
 from kokoro_common.voices.pack import read_voice_pack
@@ -594,12 +595,12 @@ def test_c11_ten_thousand_blends_take_no_memory(toy_kokoro: ToyKokoro, shown: Sh
                 yield ",".join(f"{name}:{weight}" for name, weight in zip(packs, weights, strict=True))
 
         for name in blends(200):
-            synthesis._pack(parse_voice(name).name)
+            synthesis._styles.pack(parse_voice(name).name)
         before = psutil.Process().memory_info().rss
         for name in blends(times(10_000)):
-            synthesis._pack(parse_voice(name).name)
+            synthesis._styles.pack(parse_voice(name).name)
         grown = psutil.Process().memory_info().rss - before
-        kept = synthesis._pack.cache_info().currsize
+        kept = synthesis._styles.pack.cache_info().currsize
     finally:
         synthesis._espeak.close()
     shown("C11", "blends without growth", times(10_000) if grown < 2 << 20 else 0, of=times(10_000),
