@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import numpy as np
 
 import model_server
-from kokoro_common.engine.engine import DeviceLost
+from kokoro_common.engine.device import DeviceLost
 from kokoro_common.synthesis import loader
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded
 from tests.helpers.stub_model_server import StubModelServer, StubSynthesis

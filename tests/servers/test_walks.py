@@ -259,7 +259,7 @@ class Walk(RuleBasedStateMachine):
         for name in VOICES:
             client = world.connect(name)
             client.send(Resume())
-        world.settle(300.0)
+        world.settle(60.0)
         for client in world.clients:
             waiting = [each for each in client.sinks if each not in client.unended and not client.last[each]]
             assert not waiting, f"{len(waiting)} wait for ever"
