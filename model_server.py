@@ -104,6 +104,7 @@ URGENT = 1.25  # times the memory limit: fresh memory without waiting for a paus
 class ModelServer:
     voice_program = os.path.join(ROOT, "voice_server.py")
     make_synthesis = Synthesis  # with the above, the seams at which tests put stub engine and recorder
+    make_pulse = Pulse
 
     def __init__(
         self,
@@ -233,7 +234,7 @@ class ModelServer:
     def _watch_floor(self) -> None:
         """A voice server that others wait for has to show that it lives; else it is ended, and its lock is free."""
         blocking = {peer for peer, _ in self._floor.blocking}
-        self._pulses = {peer: self._pulses.get(peer) or Pulse(self.roster.of(peer).pid) for peer in blocking}
+        self._pulses = {peer: self._pulses.get(peer) or self.make_pulse(self.roster.of(peer).pid) for peer in blocking}
         for peer, pulse in list(self._pulses.items()):
             if not pulse.hangs():
                 peer.post(Ping())

@@ -16,6 +16,7 @@ import numpy as np
 import model_server
 import voice_server
 from kokoro_common import __version__
+from kokoro_common.daemon.process import Pulse
 from kokoro_common.errors import NoAudioDevice
 from kokoro_common.phonemes.spoken import Spoken
 from kokoro_common.record import Record
@@ -126,8 +127,16 @@ class WorldSynthesis(Synthesis):
         return [Spoken(phonemes=request.text, words=())]
 
 
+class Alive(Pulse):
+    """No server hangs here: that takes a process (tests/programs/test_conversation.py)."""
+
+    def hangs(self) -> bool:
+        return False
+
+
 class WorldModelServer(model_server.ModelServer):
     make_synthesis = WorldSynthesis
+    make_pulse = Alive
 
     @property
     def synthesis(self) -> WorldSynthesis:
