@@ -94,8 +94,10 @@ def speak(
     thread, such as KeyboardInterrupt, silences the speech.
 
     `interrupt`: cancels all speech before it. `overlap`: does not wait for other speech. `audio_device`: a part of its
-    name. Raises KokoroErrors: UtteranceCancelled if somebody stops it, NoAudioDevice, ModelUnavailable,
-    ServersUnreachable; UsageError and UnknownVoice for values that make no sense.
+    name. `options`: how the text is spoken, see SpeechOptions.
+
+    Raises UtteranceCancelled if somebody stops it, NoAudioDevice, ModelUnavailable, ServersUnreachable; UsageError and
+    UnknownVoice for values that make no sense.
     """
     return _finish(_request(text, options, _speakers(wait, interrupt, overlap, audio_device)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -87,3 +88,13 @@ def test_the_options_are_fields_of_speech_and_those_that_flags_have() -> None:
     from kokoro_common.text.speech import Speech
 
     assert list(api.SpeechOptions.__annotations__) == list(Speech._fields)
+
+
+def test_the_package_itself_does_not_use_its_face() -> None:
+    """The linter of the layers cannot see that: a name of the face may come from any of them."""
+    used = set()
+    for path in (ROOT / "kokoro_common").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "kokoro_common":
+                used |= {alias.name for alias in node.names}
+    assert used & set(kokoro.__all__) == {"__version__"}
