@@ -32,7 +32,7 @@ class ArrivingText(TextSource):
         self._reader, writer = os.pipe()
         self.fd = self._reader
         parts, self._parts = self._parts, None
-        Thread(target=self._pump, args=(parts, writer), name="arriving text", daemon=True).start()
+        Thread(target=self._pump, args=(parts, writer), name="arriving-text", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
