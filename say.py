@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 
+from kokoro_common.command import verbs  # noqa: F401 - registers its flags
 from kokoro_common.command.arguments import parser, verb_for
 from kokoro_common.command.signals import SIGNALS
 from kokoro_common.command.speak import speak

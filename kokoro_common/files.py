@@ -1,4 +1,4 @@
-"""Files of one user: private directories, and files that appear under their name only when they are complete."""
+"""Files of one user: private directories, and small files that are replaced in one step; the working directory."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ def write_private(path: str, data: bytes) -> None:
             os.unlink(temporary)
         except FileNotFoundError:
             pass  # it has its final name
+
+
+def working_directory() -> str:
+    """The root directory if the current one has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"

@@ -15,7 +15,6 @@ import time
 
 from kokoro_common.command.arguments import flag, note, number, server_settings, switch
 from kokoro_common.command.output import check_output, output_for
-from kokoro_common.command.verbs import working_directory
 from kokoro_common.errors import UsageError
 
 TYPE_CHECKING = False
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from kokoro_common.command.progress import Messenger
     from kokoro_common.documents.document import Document
     from kokoro_common.settings import Settings
-    from kokoro_common.text.speech import Pronunciation, Role, Speech
+    from kokoro_common.text.speech import Role, Speech
     from kokoro_common.wire.messages import Finished, Route
 
 NATURAL_RATE = 175  # words a minute at speed 1
@@ -200,6 +199,7 @@ def _source(options: Namespace) -> TextSource | None:
 
 
 def _speech(settings: Settings, own: Settings, options: Namespace, document: Document | None) -> Speech:
+    from kokoro_common.text.lexicon_file import pronunciations
     from kokoro_common.text.speech import MAX_VOLUME, Speech
     from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language, parse_voice
     from kokoro_common.voices.user_voices import own_voices
@@ -207,6 +207,7 @@ def _speech(settings: Settings, own: Settings, options: Namespace, document: Doc
     own_blends = own_voices(settings.config_dir)
     voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
     lang = parse_language(options.lang) if options.lang else voice.lang
+    text = document.text if document else " ".join(options.text) or None
     return Speech(
         voice=voice.name,
         lang=lang,
@@ -220,7 +221,7 @@ def _speech(settings: Settings, own: Settings, options: Namespace, document: Doc
         emoji=options.emoji == "names",
         dialogue=options.dialogue or bool(options.cast),
         cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
-        lexicon=_pronunciations(settings, lang, document.text if document else " ".join(options.text) or None),
+        lexicon=pronunciations(settings.config_dir, lang, text),
     )
 
 
@@ -259,16 +260,6 @@ def _part_of_cast(argument: str, own: dict[str, str]) -> Role:
     if not separator or not name.strip():
         raise UsageError(f"--cast {argument!r}", "write NAME=VOICE, as --cast Alice=af_bella")
     return Role(name=name.strip(), voice=parse_voice(voice.strip(), own).name)
-
-
-def _pronunciations(settings: Settings, lang: str, text: str | None) -> tuple[Pronunciation, ...]:
-    """The entries of the user's and the project's lexicon that occur in the text; all of them if it is None."""
-    from kokoro_common.text.lexicon import wire
-    from kokoro_common.text.lexicon_file import load
-    from kokoro_common.text.speech import Pronunciation
-
-    entries = load(settings.config_dir, working_directory())
-    return tuple(Pronunciation(word=word, said=said) for word, said in wire(entries, lang, text))
 
 
 def _tell_other_language(document: Document, speech: Speech, options: Namespace) -> None:

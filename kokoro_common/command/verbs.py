@@ -5,7 +5,6 @@ Each function returns the exit code. Imports wait until a verb runs, see argumen
 
 from __future__ import annotations
 
-import os
 import sys
 
 from kokoro_common import __version__
@@ -195,6 +194,7 @@ def download(options: Namespace) -> int:
 @verb("--lex", choices=("add", "remove", "list", "test"))
 def edit_lexicon(options: Namespace) -> int:
     """Adds, removes, lists or tries pronunciations."""
+    from kokoro_common.files import working_directory
     from kokoro_common.text import lexicon, lexicon_file
     from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language
 
@@ -218,11 +218,3 @@ def edit_lexicon(options: Namespace) -> int:
         else:
             note("the lexicon is empty", quiet=options.quiet)
     return 0
-
-
-def working_directory() -> str:
-    """The root directory if the current one has been removed."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return "/"

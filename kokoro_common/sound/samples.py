@@ -25,8 +25,19 @@ class Sound(Record):
 
     samples: Samples  # (frames,) float32
     sample_rate: int = SAMPLE_RATE  # Hz
-    text: str = ""  # that is said; empty where only the words' places are known
-    words: tuple[TimedWord, ...] = ()
+    text: str = ""  # that is said; empty for a pause, and where only the words' places are known
+    words: tuple[TimedWord, ...] = ()  # places in `text`, frames from the start of `samples`
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+    def word_times(self) -> list[tuple[str, float, float]]:
+        """Each word of `words`, with the seconds from the start of this audio at which it begins and ends."""
+        return [
+            (self.text[word.start : word.end], word.first_frame / self.sample_rate, word.last_frame / self.sample_rate)
+            for word in self.words
+        ]
 
 
 def to_pcm16(samples: Samples) -> NDArray[np.int16]:

@@ -20,14 +20,15 @@ import os
 import stat
 
 from kokoro_common.errors import UsageError
-from kokoro_common.files import private_directory, write_private
-from kokoro_common.text.lexicon import Entry, checked_entry
+from kokoro_common.files import private_directory, working_directory, write_private
+from kokoro_common.text.lexicon import Entry, checked_entry, wire
 from kokoro_common.text.marks import columns
+from kokoro_common.text.speech import Pronunciation
 from kokoro_common.voices.catalogue import LANGUAGES, parse_language
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 USER_FILE = "lexicon"  # in the configuration directory
 PROJECT_FILE = ".kokoro-lexicon"  # in the working directory or the nearest one above that has one
@@ -43,6 +44,18 @@ def load(config_dir: str, working_directory: str) -> list[Entry]:
     paths = {"user": os.path.join(config_dir, USER_FILE), "project": _project_file(working_directory)}
     lines = (line for source, path in paths.items() for line in _parsed(_file_text(path), path, source))
     return [entry for _, _, entry in lines if entry is not None]
+
+
+def pronunciations(
+    config_dir: str, lang: str, text: str | None, given: Mapping[str, str] | None = None
+) -> tuple[Pronunciation, ...]:
+    """The entries for this language that occur in the text, all of them if it is None, to be sent with it.
+
+    `given`: words, and what is said for each, that count above those of the files. Raises UsageError.
+    """
+    entries = load(config_dir, working_directory())
+    entries += [checked_entry(word, said, lang, "project") for word, said in (given or {}).items()]  # the last counts
+    return tuple(Pronunciation(word=word, said=said) for word, said in wire(entries, lang, text))
 
 
 def add(config_dir: str, word: str, said: str, lang: str = "") -> Entry:
