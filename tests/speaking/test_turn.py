@@ -61,9 +61,7 @@ class Course:
         self.client = FakeClient(self.order)
         self.outcomes: list[str] = []
         self.interrupted = 0
-        speak = Speak(
-            utterance=ID, speech=Speech(lang="a", engine=engine, volume=volume), route=Route(**route)
-        )  # fmt: skip
+        speak = Speak(utterance=ID, speech=Speech(lang="a", engine=engine, volume=volume), route=Route(**route))
         self.speakers = FakeSpeakers(self.order)
         self.turn = Turn(
             Utterance(speak, Pace(), NOW),
@@ -234,9 +232,7 @@ def test_the_client_is_told_what_the_speech_waits_for() -> None:
 def test_the_embedded_default_speaks_for_who_leaves_the_choice_and_goes_on_to_the_end() -> None:
     course = Course(state="default", engine="auto", sink="client")
     turn = course.begin(SENTENCE)
-    assert [notice.text for notice in course.client.got(Notice)] == [
-        "the embedded default voice speaks: no network"
-    ]  # fmt: skip
+    assert [notice.text for notice in course.client.got(Notice)] == ["the embedded default voice speaks: no network"]
     course.model.state = ServerState(state="ready")
     turn.model_changed(NOW)
     turn.add_text(SENTENCE, NOW)
@@ -252,9 +248,7 @@ def test_who_leaves_the_choice_waits_for_the_model_and_then_has_it() -> None:
     assert [message.request.speech.engine for message in course.got(Synthesize)] == ["kokoro"]
 
 
-@pytest.mark.parametrize(
-    ("state", "engine"), [("failed", "auto"), ("failed", "kokoro"), ("default", "kokoro")]
-)  # fmt: skip
+@pytest.mark.parametrize(("state", "engine"), [("failed", "auto"), ("failed", "kokoro"), ("default", "kokoro")])
 def test_without_a_model_it_fails_with_the_models_reason(state: str, engine: str) -> None:
     course = Course(state=state, engine=engine)
     course.begin(SENTENCE)
@@ -460,7 +454,7 @@ def test_progress_follows_the_word_that_is_heard() -> None:
     words = (
         TimedWord(start=0, end=5, first_frame=0, last_frame=9_000),
         TimedWord(start=6, end=11, first_frame=12_000, last_frame=20_000),
-    )  # fmt: skip
+    )
     course.answer(SAMPLE_RATE, *words)
     turn.sounding(NOW)
     assert turn.deadline(NOW) == NOW + MIN_FOLLOW_SECONDS  # the first word is due
