@@ -289,6 +289,15 @@ def test_a_fault_in_one_text_ends_that_one_alone() -> None:
     assert room.turns.all == [other]
 
 
+def test_a_fault_that_is_found_when_the_model_is_ready_ends_one_utterance_and_the_others_begin() -> None:
+    room = Room("loading")
+    faulty = room.open(LATE_FAULT, sink="client")
+    others = [room.open(SENTENCE, sink="client") for _ in range(2)]
+    room.turns.model_changed(ServerState(state="ready"))
+    assert [failed.code for failed in client_of(faulty).got(Failed)] == [UsageError.exit_code]
+    assert [room.asked(turn) for turn in others] == [[0], [0]]
+
+
 def test_an_error_that_nobody_meant_ends_one_utterance_and_not_the_server(caplog: pytest.LogCaptureFixture) -> None:
     room = Room()
     broken, sound = room.open(SENTENCE), room.open(SENTENCE)
