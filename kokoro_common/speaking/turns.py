@@ -179,10 +179,13 @@ class Turns:
 
     def model_changed(self, state: ServerState) -> None:
         self._model.state = state
-        for turn in self.all:
+
+        def tell(turn: Turn) -> None:
             if not turn.utterance.engine:
                 turn.offer(state)
             turn.model_changed(self._clock())
+
+        self._each(tell)  # a text that is cut now may turn out to be faulty
 
     def model_lost(self) -> None:
         """What has been synthesized is played on."""

@@ -1,0 +1,209 @@
+"""Text in, text chunks out: whose voice and language the markup asks for, and what becomes of a misspelt one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kokoro_common.errors import UsageError
+from kokoro_common.speaking.intake import SLICE_CHARACTERS, Intake
+from kokoro_common.text.chunker import TextChunk
+from kokoro_common.text.markup import Manner
+from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED, ChunkRequest, Pronunciation, Role, Speech
+from kokoro_common.voices.catalogue import parse_voice
+from kokoro_common.wire.messages import MAX_TEXT_PART_BYTES, TEXT_CREDIT, ProtocolError
+
+NOW = 1_000.0
+OWN = {"af_mine": "", "bm_mix": "af_heart:0.5,bm_george:0.5"}
+SENTENCE = "The first sentence is here. "
+
+
+def intake(speech: Speech | None = None, *, credit: int = TEXT_CREDIT, leave_out: int = 0) -> Intake:
+    speech = speech or Speech(lang="a")
+    return Intake(speech, parse_voice(speech.voice, OWN), OWN, credit=credit, leave_out=leave_out)
+
+
+def requests(text: str, speech: Speech | None = None) -> tuple[list[ChunkRequest], list[str]]:
+    """All text chunks of a text, and the notices that they give."""
+    taken = intake(speech)
+    taken.add(text, NOW)
+    taken.end()
+    found = []
+    while taken.waiting:
+        found.append(taken.request(taken.take(), "kokoro"))
+    return found, list(taken.notices)
+
+
+def spoken_by(voice: str, *, speech: Speech | None = None, lang: str = "") -> tuple[str, str, list[str]]:
+    """Voice, language and notices for a text chunk whose markup asks for this voice and this language."""
+    taken = intake(speech)
+    request = taken.request(
+        TextChunk(text="word", start=0, end=4, voice=voice, manner=Manner(1.0, 1.0, lang)), "kokoro"
+    )
+    return request.speech.voice, request.speech.lang, list(taken.notices)
+
+
+# --- voices and languages of the markup ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "voice", "lang"),
+    [
+        ("", "af_heart", "a"),
+        ("bm_george", "bm_george", "b"),  # with its own language, as the utterance's voice has
+        ("af_mine", "af_mine", "a"),
+        ("female", "af_heart", "a"),  # it is one already
+        ("male", "am_adam", "a"),
+    ],
+)
+def test_the_markup_chooses_the_voice(asked: str, voice: str, lang: str) -> None:
+    assert spoken_by(asked) == (voice, lang, [])
+
+
+def test_a_voice_by_its_gender_speaks_the_language_of_the_utterance() -> None:
+    assert spoken_by("female", speech=Speech(voice="bm_george", lang="b"))[:2] == ("bf_alice", "b")
+
+
+def test_a_language_that_the_user_chose_stays_when_the_voice_changes() -> None:
+    speech = Speech(voice="af_heart", lang="f")
+    assert spoken_by("bm_george", speech=speech) == ("bm_george", "f", [])
+
+
+@pytest.mark.parametrize(("tag", "lang"), [("en-GB", "b"), ("fr-CA", "f"), ("es", "e")])
+def test_the_markup_chooses_the_language(tag: str, lang: str) -> None:
+    assert spoken_by("", lang=tag) == ("af_heart", lang, [])
+
+
+def test_a_language_that_nobody_speaks_is_told_and_the_utterances_own_is_used() -> None:
+    voice, lang, (notice,) = spoken_by("", lang="tlh")
+    assert (voice, lang) == ("af_heart", "a") and "tlh" in notice
+
+
+def test_a_language_without_a_voice_of_that_gender_keeps_the_utterances_own() -> None:
+    speech = Speech(voice="ff_siwis", lang="f")
+    assert spoken_by("male", speech=speech) == ("ff_siwis", "f", ["there is no male voice"])
+
+
+def test_a_misspelt_voice_is_told_once_and_costs_no_words() -> None:
+    text = f"[voice:am_nobody] {SENTENCE}{SENTENCE}[voice:am_noone] {SENTENCE}"
+    found, notices = requests(text)
+    assert [request.speech.voice for request in found] == ["af_heart"] * 3
+    assert len(notices) == 2 and "am_nobody" in notices[0] and "am_noone" in notices[1]
+
+
+def test_elements_of_ssml_that_are_not_obeyed_are_told_once() -> None:
+    found, notices = requests(f"<speak><audio>{SENTENCE}</audio>{SENTENCE}<audio>{SENTENCE}</audio></speak>")
+    assert [request.text for request in found] == [SENTENCE.strip()] * 3
+    assert len(notices) == 1 and "audio" in notices[0]
+
+
+def test_a_dialogue_is_read_by_its_cast() -> None:
+    speech = Speech(lang="a", dialogue=True, cast=(Role(name="Ann", voice="af_mine"),))
+    found, _ = requests("ANN: Hello there.\nBob: Good morning.\n", speech)
+    ann, bob = (request.speech.voice for request in found)
+    assert ann == "af_mine" and bob not in ("af_mine", "")
+
+
+# --- what the model server is asked for ------------------------------------------------------------------------------
+
+
+def test_a_request_has_what_its_audio_depends_on_and_no_more() -> None:
+    speech = Speech(lang="a", lexicon=(Pronunciation(word="first", said="last"),), seed=7)
+    (request,), _ = requests(SENTENCE, speech)
+    assert (request.speech.engine, request.speech.seed) == ("kokoro", 7)
+    assert request.speech.lexicon == () and request.speech.cast == ()
+    assert [edit.said for edit in request.edits] == ["last"]
+
+
+@pytest.mark.parametrize(("speed", "rate", "spoken"), [(2.0, 3.0, MAX_SPEED), (0.5, 0.25, MIN_SPEED), (1.5, 2.0, 3.0)])
+def test_the_markups_speed_is_on_top_of_the_utterances_within_the_limits(
+    speed: float, rate: float, spoken: float
+) -> None:
+    chunk = TextChunk(text="word", start=0, end=4, manner=Manner(rate, 0.5, ""))
+    request = intake(Speech(lang="a", speed=speed)).request(chunk, "kokoro")
+    assert (request.speech.speed, request.gain) == (spoken, 0.5)
+
+
+def test_a_lexicon_that_cannot_be_used_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="the lexicon cannot be used"):
+        intake(Speech(lang="a", lexicon=(Pronunciation(word="", said="x"),)))
+
+
+# --- credit, and the end ---------------------------------------------------------------------------------------------
+
+
+def test_text_beyond_the_credit_or_after_the_end_is_refused() -> None:
+    short = intake(credit=10)
+    short.add("a" * 10, NOW)
+    with pytest.raises(ProtocolError, match="beyond the credit"):
+        short.add("a", NOW)
+    with pytest.raises(ProtocolError):
+        intake().add("a" * (MAX_TEXT_PART_BYTES + 1), NOW)
+    ended = intake()
+    ended.end()
+    ended.end()  # idempotent
+    with pytest.raises(ProtocolError, match="after its end"):
+        ended.add("a", NOW)
+
+
+@given(st.lists(st.text("aé。 .\n*", max_size=40), max_size=12))
+def test_each_byte_of_text_gives_its_credit_back_once(parts: list[str]) -> None:
+    size = sum(len(part.encode()) for part in parts)
+    taken = intake(credit=size)
+    credit = 0
+    for part in parts:
+        taken.add(part, NOW)
+        while taken.waiting:
+            credit += taken.credit_for(taken.take().end)
+    taken.end()
+    while taken.waiting:
+        credit += taken.credit_for(taken.take().end)
+    assert taken.exhausted and credit + taken.credit_for() == size and taken.credit_for() == 0
+
+
+def test_a_book_is_cut_no_further_than_the_next_text_chunk_needs() -> None:
+    taken = intake()
+    taken.add(SENTENCE * 1_000, NOW)
+    assert taken.raw and len(taken.waiting) <= SLICE_CHARACTERS / len(SENTENCE) + 1
+
+
+def test_text_that_is_left_out_is_passed_over_a_slice_at_a_time() -> None:
+    whole, _ = requests(SENTENCE * 500)
+    taken = intake(leave_out=300)
+    taken.add(SENTENCE * 500, NOW)
+    taken.end()
+    assert taken.skipping
+    while taken.skipping:
+        taken.skip_on()
+    rest = []
+    while taken.waiting:
+        rest.append(taken.request(taken.take(), "kokoro"))
+    assert [request.index for request in rest] == list(range(300, len(whole)))
+    assert [request.text for request in rest] == [request.text for request in whole[300:]]
+
+
+def test_half_a_sentence_is_seen_and_can_be_taken() -> None:
+    taken = intake()
+    taken.add("One thing, and then", NOW)
+    assert taken.half_sentence and not taken.waiting
+    taken.writer_paused(clauses_only=True)
+    assert [chunk.text for chunk in taken.waiting] == ["One thing,"]
+    assert not taken.half_sentence  # what is there comes first
+    taken.take()
+    taken.writer_paused(clauses_only=False)
+    assert [taken.take().text] == ["and then"]
+    assert not taken.half_sentence and not taken.exhausted
+    taken.end()
+    assert taken.exhausted
+
+
+def test_a_text_chunk_that_is_too_long_is_parted_and_the_rest_comes_next() -> None:
+    text = "It began, as such things do, on a quiet morning, when nobody had thought of it, and it went on. "
+    taken = intake()
+    taken.add(SENTENCE + text, NOW)
+    taken.take()
+    parts = []
+    while taken.waiting:
+        parts.append(taken.take(40).text)
+    assert len(parts) > 1 and " ".join(parts) == text.strip()
