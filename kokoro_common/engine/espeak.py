@@ -73,7 +73,7 @@ class SpokenWord(Record):
     ends: int  # behind its last frame
 
 
-class Speech(Record):
+class EspeakSound(Record):
     samples: Samples  # float32 (frames,) at 24 kHz
     words: tuple[SpokenWord, ...]
 
@@ -93,8 +93,8 @@ class EspeakEngine:
         if self._worker is None:
             self._worker, self._rate = _started_worker()
 
-    def synthesize(self, text: str, lang: str, speed: float, female: bool) -> Speech:
-        """Speech with the pause that the last punctuation asks for. Blocks, 20 ms for a sentence.
+    def synthesize(self, text: str, lang: str, speed: float, female: bool) -> EspeakSound:
+        """EspeakSound with the pause that the last punctuation asks for. Blocks, 20 ms for a sentence.
 
         The same arguments give the same samples, whatever was spoken before. `lang` is a letter of voices.LANGUAGES;
         below speed 0.46 the speech gets no slower. Nothing in the text is a command: no SSML, no [[phonemes]].
@@ -121,7 +121,7 @@ class EspeakEngine:
             )
             for start, end, begins, ends in _words(line, events, len(pcm))
         )
-        return Speech(samples=samples, words=words)
+        return EspeakSound(samples=samples, words=words)
 
     def close(self) -> None:
         """Idempotent."""

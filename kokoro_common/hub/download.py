@@ -129,7 +129,7 @@ class Hub(Cache):
         with self.exclusive(self.hub_directory):
             sources = {name: source for name, source in sources.items() if self.cached(name) is None}
             sizes = {name: self._size(source, ATTEMPTS) for name, source in sources.items()}
-            meter = Meter(progress, sum(sizes.values()))
+            meter = FetchMeter(progress, sum(sizes.values()))
             self._sweep({source.partial for source in sources.values()})
             for name, source in sources.items():
                 meter.begin(name)
@@ -243,7 +243,7 @@ class Hub(Cache):
             return backoff
         return float(wanted) if int(wanted) <= MAX_RETRY_AFTER else None
 
-    def download(self, source: Source, size: int, meter: Meter) -> None:
+    def download(self, source: Source, size: int, meter: FetchMeter) -> None:
         """Brings a verified source to its path, in one step. Only for the holder of the lock.
 
         `size` is the most it may have. Raises ModelUnavailable, and OSError for the disk.
@@ -262,7 +262,7 @@ class Hub(Cache):
             raise
         raise source.unavailable("its SHA-256 is wrong")
 
-    def _append(self, source: Source, size: int, meter: Meter) -> None:
+    def _append(self, source: Source, size: int, meter: FetchMeter) -> None:
         """One GET request for the rest of a partial file. Raises httpx2.HTTPError, and OSError for the disk."""
         client = _huggingface_hub()
         headers = {**client.utils.build_hf_headers(token=source.token), "Accept-Encoding": "identity"}
@@ -290,7 +290,7 @@ class Hub(Cache):
             os.fsync(file.fileno())
 
 
-class Meter:
+class FetchMeter:
     """Reports the progress of a fetch of several files, about a thousand times at most."""
 
     def __init__(self, progress: Progress, total: int = 0) -> None:

@@ -11,7 +11,7 @@ import zipfile
 
 from kokoro_common.errors import ModelUnavailable
 from kokoro_common.files import private_opener
-from kokoro_common.hub.download import PARTIAL, Meter, Source
+from kokoro_common.hub.download import PARTIAL, FetchMeter, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _install(hub: Hub, wheel: SpacyWheel, unpacked: str, progress: Progress) -> 
         if not present:
             try:
                 hub.require(source)
-                meter = Meter(progress)
+                meter = FetchMeter(progress)
                 meter.begin(name)
                 hub.download(source, MAX_WHEEL_BYTES, meter)
             except ModelUnavailable:

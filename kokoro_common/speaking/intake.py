@@ -49,7 +49,7 @@ class Intake:
         self._ssml = Ssml()
         self._chunker = Chunker(speech.lang, self._reader())
         try:
-            self._lexicon = Lexicon([(each.word, each.said) for each in speech.lexicon])
+            self._lexicon = Lexicon(speech.lexicon)
         except ValueError as error:
             raise UsageError(f"the lexicon cannot be used: {error}", "see say.py --lex list") from error
         self._raw: deque[str] = deque()  # not yet cut

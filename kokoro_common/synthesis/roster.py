@@ -18,7 +18,7 @@ P = TypeVar("P", bound="Hashable")  # a connection, of a client or of a voice se
 REGISTER_SECONDS = 15.0  # for a voice server that runs; how long its start may take, daemon.starter knows
 
 
-class Voice(Generic[P]):
+class RosterEntry(Generic[P]):
     """One voice server, from the first request for it until its connection ends."""
 
     def __init__(self, name: str, now: float) -> None:
@@ -33,26 +33,26 @@ class Voice(Generic[P]):
 
 
 class Roster(Generic[P]):
-    """Voice servers by name."""
+    """RosterEntry servers by name."""
 
     def __init__(self) -> None:
-        self._voices: dict[str, Voice[P]] = {}
+        self._voices: dict[str, RosterEntry[P]] = {}
 
-    def __iter__(self) -> Iterator[Voice[P]]:
+    def __iter__(self) -> Iterator[RosterEntry[P]]:
         """Over a copy: a voice server may leave while one goes through them."""
         return iter(list(self._voices.values()))
 
     def __len__(self) -> int:
         return len(self._voices)
 
-    def get(self, name: str) -> Voice[P] | None:
+    def get(self, name: str) -> RosterEntry[P] | None:
         return self._voices.get(name)
 
     @property
-    def registered(self) -> list[Voice[P]]:
+    def registered(self) -> list[RosterEntry[P]]:
         return [voice for voice in self._voices.values() if voice.peer is not None]
 
-    def of(self, peer: P) -> Voice[P]:
+    def of(self, peer: P) -> RosterEntry[P]:
         """The voice server at the other end. Raises ProtocolError before it has registered."""
         for voice in self._voices.values():
             if voice.peer is peer:
@@ -62,7 +62,7 @@ class Roster(Generic[P]):
     def expect(self, name: str, client: P, now: float) -> bool:
         """A client waits for the voice server of that name, which has not registered. True: start it."""
         new = name not in self._voices
-        voice = self._voices.setdefault(name, Voice(name, now))
+        voice = self._voices.setdefault(name, RosterEntry(name, now))
         voice.waiting.append(client)
         return new
 
@@ -84,14 +84,14 @@ class Roster(Generic[P]):
 
     def register(self, peer: P, message: Register, now: float) -> list[P]:
         """Returns the clients that have waited for it. Raises ProtocolError if another one has the name."""
-        voice = self._voices.setdefault(message.voice, Voice(message.voice, now))
+        voice = self._voices.setdefault(message.voice, RosterEntry(message.voice, now))
         if voice.peer is not None:
             raise ProtocolError(f"{message.voice} has registered already")
         voice.peer, voice.port, voice.pid, voice.instance = peer, message.port, message.pid, message.instance
         waiting, voice.waiting = voice.waiting, []
         return waiting
 
-    def leave(self, peer: P) -> list[Voice[P]]:
+    def leave(self, peer: P) -> list[RosterEntry[P]]:
         """A connection has ended, a client's or a voice server's. Returns the voice servers that are gone with it."""
         gone = [voice for voice in self._voices.values() if voice.peer is peer]
         for voice in self._voices.values():

@@ -23,7 +23,7 @@ from kokoro_common.text.marks import (
     WIDE_STOPS,
     speakable,
 )
-from kokoro_common.text.markup import Manner, Marked, Pause, Sign, Speaker
+from kokoro_common.text.markup import Manner, Marked, PauseTag, Sign, Speaker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Chunker:
                 self._voice = event.voice
             elif isinstance(event, Manner):
                 self._manner = event
-            elif isinstance(event, Pause):
+            elif isinstance(event, PauseTag):
                 chunks.append(TextChunk(text="", start=event.place, end=event.place, pause=event.seconds))
         return chunks
 

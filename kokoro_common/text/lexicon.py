@@ -15,10 +15,11 @@ import unicodedata
 from kokoro_common.errors import UsageError
 from kokoro_common.record import Record
 from kokoro_common.text.marks import UNSPACED
+from kokoro_common.text.speech import Pronunciation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from kokoro_common.text.edits import Edit
 
@@ -54,17 +55,17 @@ class Entry(Record):
         return self.word == self.word.lower()
 
 
-def wire(entries: Iterable[Entry], lang: str, text: str | None) -> list[list[str]]:
-    """[word, said] for each word that has an entry for the language, a letter; later entries win, phonemes in slashes.
+def counting(entries: Iterable[Entry], lang: str, text: str | None) -> tuple[Pronunciation, ...]:
+    """The pronunciation of each word that has an entry for the language, a letter; later entries win.
 
     With a text, only words that occur in it in any case. Raises UsageError for more than MAX_BYTES.
     """
     folded = None if text is None else " ".join(text.casefold().split())
     runs = set(_RUN.findall(folded or ""))  # spares looking through the text for each word of a large lexicon
-    counting = [entry for entry in entries if entry.lang in ("", lang)]
-    counting.sort(key=lambda entry: (bool(entry.lang), entry.source == "project", not entry.in_any_case))
+    of_language = [entry for entry in entries if entry.lang in ("", lang)]
+    of_language.sort(key=lambda entry: (bool(entry.lang), entry.source == "project", not entry.in_any_case))
     pairs: dict[str, str] = {}
-    for entry in counting:
+    for entry in of_language:
         word = entry.word.casefold()
         run = _RUN.search(word)
         if folded is None or ((run is None or run[0] in runs) and word in folded):
@@ -75,25 +76,23 @@ def wire(entries: Iterable[Entry], lang: str, text: str | None) -> list[list[str
             f"{len(pairs)} pronunciations of {size} bytes count for this text, and {MAX_BYTES} bytes go with one",
             "put those for one language below its [TAG], or remove some",
         )
-    return [[word, said] for word, said in pairs.items()]
+    return tuple(Pronunciation(word=word, said=said) for word, said in pairs.items())
 
 
 class Lexicon:
-    """Finds in texts the words that `wire` gave. Raises ValueError for other pairs: they come over the network."""
+    """Finds in texts the words that `counting` gave. Raises ValueError for others: they come over the network."""
 
-    def __init__(self, pairs: Iterable[Sequence[str]]) -> None:
+    def __init__(self, pronunciations: Iterable[Pronunciation]) -> None:
         self._root = _Node()
         size = 0
-        for rank, pair in enumerate(pairs):
-            if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-                raise ValueError("a pronunciation is a word and what is said for it")
+        for rank, each in enumerate(pronunciations):
             try:
-                entry = checked_entry(*pair)
+                entry = checked_entry(each.word, each.said)
             except UsageError as error:
                 raise ValueError(str(error)) from None
-            if (entry.word, entry.written) != tuple(pair):
+            if (entry.word, entry.written) != (each.word, each.said):
                 raise ValueError("a pronunciation has blanks that are not single")
-            if (size := size + _size(*pair)) > MAX_BYTES:
+            if (size := size + _size(each.word, each.said)) > MAX_BYTES:
                 raise ValueError(f"the pronunciations have more than {MAX_BYTES} bytes")
             node = self._root
             for token in re.findall(_TOKEN, entry.word):
@@ -154,7 +153,7 @@ def explained(entries: Iterable[Entry], lang: str, text: str) -> str:
     """A line for each place of the text that is not said as it is written, no newline at the end."""
     lines = [
         f"{' '.join(text[edit.start : edit.end].split())} -> {f'/{edit.said}/' if edit.phonemes else edit.said}"
-        for edit in Lexicon(wire(entries, lang, text)).edits(text)
+        for edit in Lexicon(counting(entries, lang, text)).edits(text)
     ]
     return "\n".join(lines) or "no entry matches"
 

@@ -21,7 +21,7 @@ import stat
 
 from kokoro_common.errors import UsageError
 from kokoro_common.files import private_directory, working_directory, write_private
-from kokoro_common.text.lexicon import Entry, checked_entry, wire
+from kokoro_common.text.lexicon import Entry, checked_entry, counting
 from kokoro_common.text.marks import columns
 from kokoro_common.text.speech import Pronunciation
 from kokoro_common.voices.catalogue import LANGUAGES, parse_language
@@ -55,7 +55,7 @@ def pronunciations(
     """
     entries = load(config_dir, working_directory())
     entries += [checked_entry(word, said, lang, "project") for word, said in (given or {}).items()]  # the last counts
-    return tuple(Pronunciation(word=word, said=said) for word, said in wire(entries, lang, text))
+    return counting(entries, lang, text)
 
 
 def add(config_dir: str, word: str, said: str, lang: str = "") -> Entry:

@@ -55,7 +55,7 @@ class Border(NamedTuple):
     """A border between chunks."""
 
 
-class Pause(NamedTuple):
+class PauseTag(NamedTuple):
     seconds: float
     place: int
 
@@ -74,7 +74,7 @@ class Manner(NamedTuple):
     lang: str  # tag; "": the voice's own
 
 
-Event = Sign | Marked | Border | Pause | Speaker | Manner
+Event = Sign | Marked | Border | PauseTag | Speaker | Manner
 Held = list[tuple[str, int]]
 
 _ITEM = re.compile(r"\s*([-*+•])[ \t]+(?!\1)\S")  # with the first character of what is said
@@ -354,7 +354,7 @@ class Markup:
             if tag["voice"]:
                 return [Speaker(tag["voice"].strip("-"))]
             seconds = float(tag["number"]) / (1000 if tag["unit"] == "ms" else 1)
-            return [Pause(min(MAX_CHUNK_PAUSE, seconds), places[0])]
+            return [PauseTag(min(MAX_CHUNK_PAUSE, seconds), places[0])]
         middle = text.rfind("](")
         if middle < 0 or not text.endswith(")"):
             return None

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from kokoro_common.errors import UsageError
-from kokoro_common.text.markup import Border, Manner, Marked, Pause, Sign, Speaker
+from kokoro_common.text.markup import Border, Manner, Marked, PauseTag, Sign, Speaker
 from kokoro_common.text.speech import MAX_CHUNK_PAUSE
 
 TYPE_CHECKING = False
@@ -134,7 +134,7 @@ class Ssml:
         if name in ("p", "s", "paragraph", "sentence"):
             self._events.append(Border())
         if name == "break":
-            self._events.append(Pause(self._seconds(given), self._place))
+            self._events.append(PauseTag(self._seconds(given), self._place))
         element = outer._replace(name=name)
         if name in ("prosody", "lang", "speak", "p", "s", "voice", "token", "w") and outer.said is None:
             element = element._replace(manner=self._manner(given, outer.manner))

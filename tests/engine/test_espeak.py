@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kokoro_common.engine.espeak import EspeakEngine, Speech, _within_limits
+from kokoro_common.engine.espeak import EspeakEngine, EspeakSound, _within_limits
 from kokoro_common.errors import ModelUnavailable
 
 SENTENCES = {
@@ -37,7 +37,7 @@ def engine() -> Iterator[EspeakEngine]:
     engine.close()
 
 
-def seconds(speech: Speech) -> float:
+def seconds(speech: EspeakSound) -> float:
     return len(speech.samples) / 24_000
 
 
@@ -162,7 +162,7 @@ TEXTS = {
 }
 
 
-def assert_in_order(text: str, speech: Speech) -> None:
+def assert_in_order(text: str, speech: EspeakSound) -> None:
     place = frame = 0
     for word in speech.words:
         assert place <= word.start < word.end <= len(text)
@@ -170,7 +170,7 @@ def assert_in_order(text: str, speech: Speech) -> None:
         place, frame = word.end, word.ends
 
 
-def heard(text: str, speech: Speech) -> list[str]:
+def heard(text: str, speech: EspeakSound) -> list[str]:
     return [text[word.start : word.end] for word in speech.words]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kokoro_common.errors import UsageError
-from kokoro_common.text.lexicon import Entry, wire
+from kokoro_common.text.lexicon import Entry, counting
 from kokoro_common.text.lexicon_file import MAX_FILE_BYTES, PROJECT_FILE, USER_FILE, add, listing, load, remove
 
 ROOT = Path(__file__).parent.parent.parent
@@ -122,8 +122,9 @@ def test_the_nearest_project_alone_counts_and_wins_over_the_user(tmp_path: Path)
     (tmp_path / "far" / "near" / "deep" / "er").mkdir(parents=True)
     entries = load(str(tmp_path / "config"), str(tmp_path / "far" / "near" / "deep" / "er"))
     assert [entry.source for entry in entries] == ["user", "user", "project"]
-    assert wire(entries, "a", None) == [["b", "user"], ["a", "near"]]
-    assert wire(load(str(tmp_path / "config"), str(tmp_path / "far")), "a", "b") == [["b", "far"]]
+    assert [(each.word, each.said) for each in counting(entries, "a", None)] == [("b", "user"), ("a", "near")]
+    (far,) = counting(load(str(tmp_path / "config"), str(tmp_path / "far")), "a", "b")
+    assert (far.word, far.said) == ("b", "far")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
@@ -303,7 +304,7 @@ def test_a_listing_is_aligned_and_has_no_trailing_blanks() -> None:
 def test_the_command_may_import_it() -> None:
     script = (
         "import sys; from kokoro_common.text import lexicon, lexicon_file\n"
-        "lexicon.wire(lexicon_file.load('/none', '/'), 'a', 'x'); print(*sys.modules)"
+        "lexicon.counting(lexicon_file.load('/none', '/'), 'a', 'x'); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-S", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"typing", "json", "pathlib", "dataclasses", "contextlib", "numpy", "msgspec"} & set(done.stdout.split())
