@@ -453,6 +453,7 @@ codes = []
 errors = io.StringIO()
 with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
     say.main(["--voice=warm up", "x"])
+    say.main(["--download", "--", "warm up"])
     marked = []
     sys.addaudithook(lambda event, args: marked.append((event, str(args[:2]))) if event in WATCHED else None)
     WATCHED = {{"open", "os.listdir", "os.scandir", "os.mkdir", "os.rename", "os.remove", "socket.connect",
@@ -524,7 +525,7 @@ def test_c11_the_servers_refuse_hostile_names_and_open_nothing(world: World, sho
 
     def download(name: str) -> int:
         try:
-            client.download(["af_heart", name])
+            list(client.download(["af_heart", name]))
         except UnknownVoice as error:
             return error.exit_code
         return 0
@@ -1087,19 +1088,18 @@ import os, sys
 sys.path.insert(0, {root!r})
 import model_server
 from kokoro_common.phonemes.g2p import G2P
-from kokoro_common.synthesis.synthesis import Synthesis
-
-class Copying(Synthesis):
-    '''Has used espeak for two languages before it listens: phonemizer makes two copies for each.'''
-    def __init__(self, loader, directory, **options):
-        super().__init__(loader, directory, **options)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._g2p = G2P(None, directory)
-        for lang in "ef":
-            self._g2p.spoken("a", lang)
 
 class CopyingServer(model_server.ModelServer):
-    make_synthesis = Copying
+    '''Uses espeak for two languages after it has swept, and before it listens: phonemizer makes two copies for each.'''
+    g2p = None
+
+    def _sweep(self):
+        super()._sweep()
+        if self.g2p is None:
+            os.makedirs(self._temporary_directory, mode=0o700, exist_ok=True)
+            self.g2p = G2P(None, self._temporary_directory)
+            for lang in "ef":
+                self.g2p.spoken("a", lang)
 
 sys.exit(model_server.main(server=CopyingServer))
 """
