@@ -1,7 +1,7 @@
 """A thread that may block on the sound device and on floor.lock, for as long as speech lasts.
 
 The server's main thread says what is to be spoken and silenced and never waits; what comes of it comes back as Records
-through `report`, called on the mouth's thread. Holding the lock is possession of the speakers, across all processes.
+through `report`, called on this thread. Holding the lock is possession of the speakers, across all processes.
 """
 
 from __future__ import annotations

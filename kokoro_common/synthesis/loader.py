@@ -80,6 +80,8 @@ class Loader:
         self._lost = lost
         self.manifest = load_manifest(settings.manifest)
         self.hub = Hub(self.manifest, settings.cache_dir, settings.offline)
+        # Written by the loader's thread alone: each as a whole, never changed in place, but for `packs`, which only grows.
+        # Read by the main thread (all, for the status), g2p (spacy_path) and synthesis (engine, packs).
         self.state = ServerState(state="starting")
         self.engine: KokoroEngine | None = None
         self.device = ""
@@ -232,10 +234,15 @@ class Loader:
         self._report(EngineLost(reason=reason))
 
     def engine_changed(self) -> None:
-        """The engine has had to leave its device; it says why in its notice."""
+        """The engine has had to leave its device; it says why in its notice. For the synthesis thread."""
         assert self.engine is not None
-        self.device, self.device_reason = self.engine.device, self.engine.notice
-        self.precision, self.precision_reason = self.engine.precision, self.engine.notice
+        device, precision, notice = self.engine.device, self.engine.precision, self.engine.notice
+
+        def note() -> None:
+            self.device, self.device_reason = device, notice
+            self.precision, self.precision_reason = precision, notice
+
+        self._jobs.put(note)
 
     def _any_pack(self) -> FloatArray | None:
         """Something to measure with: the voice that was asked for, or one that is in the cache."""
