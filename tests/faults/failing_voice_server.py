@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class FailingVoiceServer(RecordedVoiceServer):
-    def handle_text_part(self, peer: Peer, message: TextPart, payload: bytes) -> None:
+    def handle_text_part(self, peer: Peer, message: TextPart) -> None:
         if "fails in the voice server" in message.text:
             raise RuntimeError(message.text)
-        super().handle_text_part(peer, message, payload)
+        super().handle_text_part(peer, message)
 
 
 if __name__ == "__main__":

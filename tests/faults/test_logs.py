@@ -27,7 +27,7 @@ from kokoro_common.daemon.logs import BURST, FILES, MAX_KEPT, JsonLines, LogFile
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.text.speech import Speech
 from kokoro_common.wire.messages import Cancelled, Credit, EndOfText, Failed, Finished, LogLine, Route, Speak, TextPart
-from kokoro_common.wire.server import Inbox, Switchboard
+from kokoro_common.wire.server import Inbox, PeerGone, Switchboard
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
 
@@ -101,7 +101,7 @@ def test_f1_many_writers_one_central_log_rotation(tmp_path: Path, shown: Shown) 
                 if "n" in entry:
                     numbers[entry["component"]].append(entry["n"])
             else:
-                gone += message is None
+                gone += isinstance(message, PeerGone)
         assert [writer.wait(60) for writer in writers] == [0] * WRITERS
     took = time.monotonic() - began
     board.close()
