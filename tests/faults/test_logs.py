@@ -267,10 +267,11 @@ def test_f4_no_spoken_text_in_any_log(failing_world: World, shown: Shown) -> Non
     assert outcomes == rounds
     assert world.say("--stop").returncode == 0
     assert world.say("--no-wait", "Canaryword ends the thread.").returncode == 0
-    for server in world.servers():
-        if "model_server" in " ".join(server.cmdline()):
-            server.wait(20)
-    assert "RuntimeError" in (world.cache / "logs" / "model_server.stderr").read_text()
+    last_words = world.cache / "logs" / "model_server.stderr"
+    deadline = time.monotonic() + 30
+    while "RuntimeError" not in last_words.read_text():  # another model server may have taken its place by now
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     entries = world.log() + world.log("model_server") + world.log(f"voice_server-{VOICE}")
     assert {"handler failed", "synthesis failed", "died: the server ends"} <= {entry["event"] for entry in entries}
     shown("F4", "utterances whose text is in no file of the logs", rounds * (not leaks(world, "Canaryword")), of=rounds,
