@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -358,6 +359,26 @@ def test_those_that_wait_for_a_voice_that_cannot_be_had_are_told(shop: Shop) -> 
     assert [peer.got(Failed)[0].text for peer in peers] == ["it cannot be had"] * 2
     shop.synthesis.voice_loaded(VoiceLoaded(voice="af_heart"))  # nobody waits any more
     assert all(len(peer.posted) == 1 for peer in peers)
+
+
+def test_what_has_become_wrong_with_one_that_waited_for_a_voice_is_told_and_the_others_are_spoken(
+    shop: Shop, tmp_path: Path
+) -> None:
+    own = tmp_path / "voices"
+    own.mkdir()
+    (own / "af_mine.pack").touch()
+    shop = Shop(str(tmp_path))
+    heart = shop.loader.packs.pop("af_heart")
+    shop.loader.packs["af_mine"] = heart
+    peer, other = shop.peer(), shop.peer()
+    shop.ask(peer, voice="af_mine:0.5,af_heart:0.5")
+    shop.ask(other)
+    (own / "af_mine.pack").unlink()  # the user has removed it
+    shop.loader.packs["af_heart"] = heart
+    shop.synthesis.voice_loaded(VoiceLoaded(voice="af_heart"))
+    shop.work()
+    assert [failed.code for failed in peer.got(Failed)] == [UnknownVoice.exit_code]
+    assert len(other.got(Synthesized)) == 1
 
 
 def test_the_g2p_of_an_expected_language_is_built_once_and_as_soon_as_the_loader_is_at_work(shop: Shop) -> None:
