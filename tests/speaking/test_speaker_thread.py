@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import numpy as np
@@ -189,7 +190,14 @@ def test_a_pause_silences_and_resume_goes_on(speech: Speech) -> None:
 
 
 def test_a_client_is_told_before_its_first_sample(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speaker_thread_module, "TELL_SECONDS", SECONDS)
+    waited: list[int] = []  # with so many blocks at the device
+
+    class Told(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(len(speech.recorder.blocks))
+            return super().wait(SECONDS)
+
+    monkeypatch.setattr(speaker_thread_module, "threading", SimpleNamespace(Event=Told))
     speech.tells = False
     speech.speakers.speak("one", "")
     speech.next(FloorTaken)
@@ -200,6 +208,7 @@ def test_a_client_is_told_before_its_first_sample(speech: Speech, monkeypatch: p
     starting.told.set()
     speech.next(Sounding)
     speech.next(Heard)
+    assert waited == [0]
 
 
 def test_a_client_that_does_not_read_keeps_nobody_silent(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kokoro_common import __version__
@@ -114,6 +114,7 @@ def test_a_process_that_has_just_ended_has_no_memory(monkeypatch: pytest.MonkeyP
     assert rss_bytes(4711) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1), st.integers(0, 100))
 def test_a_percentile_is_a_value_that_was_measured(values: list[float], percent: int) -> None:
     found = percentile(values, percent)

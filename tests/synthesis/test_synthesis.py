@@ -13,8 +13,7 @@ import pytest
 
 from kokoro_common.engine.device import DeviceLost
 from kokoro_common.engine.engine import Phrase, Waveform
-from kokoro_common.engine.espeak import Speech as EspeakSpeech
-from kokoro_common.engine.espeak import SpokenWord
+from kokoro_common.engine.espeak import EspeakSound, SpokenWord
 from kokoro_common.errors import KokoroError, ModelUnavailable, UnknownVoice, UsageError
 from kokoro_common.phonemes.spoken import PhonemeWord, Spoken
 from kokoro_common.sound.samples import SAMPLES_PER_DURATION
@@ -184,7 +183,7 @@ class Shop:
         self.synthesis.model_changed()
 
 
-def by_espeak(self: object, text: str, lang: str, speed: float, female: bool) -> EspeakSpeech:
+def by_espeak(self: object, text: str, lang: str, speed: float, female: bool) -> EspeakSound:
     """Ten frames a character, and a word for each word. -1 in the samples: a female voice."""
     words = []
     place = 0
@@ -192,7 +191,7 @@ def by_espeak(self: object, text: str, lang: str, speed: float, female: bool) ->
         start = text.index(word, place)
         place = start + len(word)
         words.append(SpokenWord(start=start, end=place, begins=10 * start, ends=10 * place))
-    return EspeakSpeech(samples=np.full(10 * len(text), -1.0 if female else 1.0, np.float32), words=tuple(words))
+    return EspeakSound(samples=np.full(10 * len(text), -1.0 if female else 1.0, np.float32), words=tuple(words))
 
 
 @pytest.fixture
