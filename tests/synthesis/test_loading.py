@@ -257,6 +257,7 @@ def test_a_loss_is_reported_and_a_retreat_seen_in_the_status() -> None:
     loading.loader.engine_lost("the card fell off")
     assert loading.got(EngineLost) == [EngineLost(reason="the card fell off")]
     loading.loader.engine_changed()
+    loading.run()
     assert (loading.loader.device, loading.loader.device_reason) == ("cpu", "the card has no memory")
     assert (loading.loader.precision, loading.loader.precision_reason) == ("fp32", "the card has no memory")
 
