@@ -80,7 +80,7 @@ class Loader:
         self._lost = lost
         self.manifest = load_manifest(settings.manifest)
         self.hub = Hub(self.manifest, settings.cache_dir, settings.offline)
-        # Written by the loader's thread alone: each as a whole, never changed in place, but for `packs`, which only grows.
+        # Written by the loader's thread alone: each as a whole, never changed in place; `packs` only grows.
         # Read by the main thread (all, for the status), g2p (spacy_path) and synthesis (engine, packs).
         self.state = ServerState(state="starting")
         self.engine: KokoroEngine | None = None
