@@ -105,8 +105,8 @@ class Link:
                     ensure_model_server(self._runtime, self._settings).close()
                 elif time.monotonic() > deadline:
                     raise ServersUnreachable("the model server has ended", "say it again")
-            except ServersBusy:
-                pass  # it runs
+            except ServersBusy as error:  # it runs, and does not tell when it has room: only time helps
+                time.sleep(random.uniform(1.0, 1.5) * error.retry_after)
             except KokoroError as error:
                 event = LinkFailed(error=error)
             if event is None and not self._needed.wait(random.uniform(0.5, 1.0) * pause):

@@ -187,18 +187,23 @@ class Synthesis:
         self._warm_expected()
         if self._early and self._loader.state.state in ("ready", "default", "failed"):
             early, self._early = self._early, []
-            for peer, request in early:
-                try:
-                    self.request(peer, request)
-                except KokoroError as error:
-                    peer.post(failed(request.utterance, error, log="model server"))
+            self._request_again(early)
 
     def voice_loaded(self, message: VoiceLoaded) -> None:
-        for peer, request in self._parked.pop(message.voice, []):
-            if message.error is not None:
-                peer.post(failed(request.utterance, message.error, log="model server"))
-            else:
+        waited = self._parked.pop(message.voice, [])
+        if message.error is None:
+            self._request_again(waited)
+            return
+        for peer, request in waited:
+            peer.post(failed(request.utterance, message.error, log="model server"))
+
+    def _request_again(self, requests: list[tuple[Peer, Synthesize]]) -> None:
+        """Requests that have waited long enough. What has become wrong with one is no fault of those behind it."""
+        for peer, request in requests:
+            try:
                 self.request(peer, request)
+            except KokoroError as error:
+                peer.post(failed(request.utterance, error, log="model server"))
 
     # --- on the g2p thread -------------------------------------------------------------------------------------------
 

@@ -361,6 +361,7 @@ class SmallWorld:
 
     def close(self) -> None:
         PARENT.removeHandler(self.unexpected)
+        PARENT.propagate = True
 
     def clock(self) -> float:
         return self.now

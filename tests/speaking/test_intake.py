@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kokoro_common.errors import UsageError
@@ -147,6 +147,7 @@ def test_text_beyond_the_credit_or_after_the_end_is_refused() -> None:
         ended.add("a", NOW)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("aé。 .\n*", max_size=40), max_size=12))
 def test_each_byte_of_text_gives_its_credit_back_once(parts: list[str]) -> None:
     size = sum(len(part.encode()) for part in parts)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from kokoro_common.errors import KokoroError, ServersUnreachable
+from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.speaking import link as link_module
@@ -244,3 +244,12 @@ def test_a_need_is_met_by_the_connection_that_is_found(surroundings: Surrounding
     surroundings.answers = [None, FakeConnection()]
     surroundings.link.seek()  # it was lost again, and nobody has said that it is needed
     assert isinstance(surroundings.found(), Linked) and surroundings.starts == 0
+
+
+def test_a_busy_model_server_is_given_the_time_it_asks_for(surroundings: Surroundings) -> None:
+    surroundings.answers = [ServersBusy(0.5), ServersBusy(2.0), FakeConnection()]
+    surroundings.link.need()
+    surroundings.link.seek()
+    assert isinstance(surroundings.found(), Linked) and surroundings.starts == 0
+    first, second = surroundings.time.slept
+    assert first >= 0.5 and second >= 2.0
