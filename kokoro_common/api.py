@@ -211,12 +211,16 @@ def save(
     from kokoro_common.recording.recording import Plan
 
     output = os.fspath(path)
+    if output == "-":
+        raise UsageError("- is no name of a file", "use synthesize, or name the file ./-")
+    rate = None if sample_rate is None else _checked("sample_rate", sample_rate, int)
+    depth = None if bit_depth is None else _checked("bit_depth", bit_depth, int)
     plan = Plan(
         output=output,
-        form=form_for(output, sample_rate, bit_depth),
+        form=form_for(output, rate, depth),
         captions=_caption_files(output, captions),
-        title=title,
-        artist=author,
+        title=_checked("title", title, str),
+        artist=_checked("author", author, str),
     )
     request = _request(text, options, Route(sink="client", words=True))
     # Not on this thread: in the encoders' callbacks KeyboardInterrupt would be lost.
@@ -285,17 +289,20 @@ def _request(text: str | Iterable[str], options: SpeechOptions, route: Route) ->
 
 
 def _speakers(wait: bool, interrupt: bool, overlap: bool, audio_device: str) -> Route:
+    wait, interrupt, overlap = (
+        _checked(name, value, bool) for name, value in (("wait", wait), ("interrupt", interrupt), ("overlap", overlap))
+    )
     if interrupt and overlap:
         raise UsageError("interrupt does not go with overlap", "choose one")
     floor = "interrupt" if interrupt else "overlap" if overlap else "queue"
-    return Route(floor=floor, audio_device=audio_device, wait=wait)
+    return Route(floor=floor, audio_device=_checked("audio_device", audio_device, str), wait=wait)
 
 
 def _speech(settings: Settings, text: str | None, options: dict[str, Any]) -> Speech:
     """`text`: None if it is not known yet."""
     if unknown := options.keys() - SpeechOptions.__annotations__.keys():
         raise TypeError(f"there is no keyword argument {', '.join(sorted(unknown))}")
-    given = {name: _checked(name, value) for name, value in options.items()}
+    given = {name: _checked(name, value, type(getattr(Speech, name))) for name, value in options.items()}
     own = own_voices(settings.config_dir)
     voice = parse_voice(given.get("voice", DEFAULT_VOICE), own)
     lang = parse_language(given["lang"]) if given.get("lang") else voice.lang
@@ -324,9 +331,8 @@ _ACCEPTED: dict[type, tuple[type, str]] = {
 }
 
 
-def _checked(name: str, value: Any) -> Any:
-    """The value of an option in the type that messages have. Raises UsageError."""
-    kind = type(getattr(Speech, name))
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """The value of an argument as messages have it, of that type. Raises UsageError."""
     accepted, expected = _ACCEPTED[kind]
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     if fits and kind is tuple:

@@ -193,7 +193,7 @@ class Conversation:
 
     def _text_is_next(self) -> bool:
         """Whether to send text rather than receive: messages come first, and a pipe may keep us waiting."""
-        if self._source.fd is None:
+        if self._source.fd is None or self._source.buffered:
             return not self._watched.has_message
         return not self._watched.wait_for_either(self._source.fd)
 
@@ -339,8 +339,9 @@ class UtteranceEvents:
     def cancel(self) -> None:
         """Cancels the utterance, from any thread at any time. Does not wait.
 
-        The thread that iterates gets UtteranceCancelled, unless the utterance has just ended by itself. Not for signal
-        handlers, which may run while a lock is held: raise an exception there.
+        While servers are being started it takes effect when they run. The thread that iterates gets UtteranceCancelled,
+        unless the utterance has just ended by itself. Not for signal handlers, which may run while a lock is held:
+        raise an exception there.
         """
         self._attempts.cancel()
 

@@ -62,6 +62,11 @@ class TextSource:
             self._position = len(self._text)
         return part
 
+    @property
+    def buffered(self) -> bool:
+        """Whether the next text is here already, whatever comes through the descriptor."""
+        return self._position < len(self._text)
+
     def rewind(self) -> None:
         """Goes back to the beginning, for another attempt."""
         self._position = 0

@@ -118,6 +118,8 @@ class Recording:
             self._writer.commit()
             for captions in self._captions:
                 captions.commit()
+        else:
+            self.abandon()
 
     def abandon(self) -> bool:
         """Leaves no file."""

@@ -32,7 +32,8 @@ BYTES_PER_FRAME = 4  # float32, mono
 
 
 class Backlog:
-    """Audio that waits until clients give credit for it, over all utterances of a voice server."""
+    """Audio for clients that waits for their credit, over all utterances of a voice server; with what was asked for and
+    has not come yet, by estimate, as many utterances may begin at once."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -58,6 +59,7 @@ class Asked(Record):
     index: int
     message: Synthesize | None = None
     frames: int = 0  # of a pause
+    expected: int = 0  # bytes of audio, by estimate
 
 
 class InFlight:
@@ -66,7 +68,7 @@ class InFlight:
     def __init__(self, utterance: str, backlog: Backlog, *, tells_words: bool) -> None:
         """`backlog` counts the audio that waits here. `tells_words`: behind the audio of each text chunk stands its
         ChunkSpoken."""
-        self.frames = 0  # received in all
+        self.frames = 0  # of audio and of pauses, so far
         self.audio: deque[tuple[AudioChunk | ChunkSpoken | Silence, bytes]] = deque()  # with float32 PCM
         self._utterance = utterance
         self._backlog = backlog
@@ -90,8 +92,11 @@ class InFlight:
         """Of the text chunk that comes now; -1: none was asked for."""
         return self._asked[0].index if self._asked else -1
 
-    def ask(self, chunk: TextChunk, message: Synthesize) -> None:
-        self._asked.append(Asked(chunk=chunk, index=message.request.index, message=message))
+    def ask(self, chunk: TextChunk, message: Synthesize, seconds: float = 0.0) -> None:
+        """`seconds`: of audio that it may become."""
+        expected = round(seconds * SAMPLE_RATE) * BYTES_PER_FRAME
+        self._backlog.bytes += expected
+        self._asked.append(Asked(chunk=chunk, index=message.request.index, message=message, expected=expected))
 
     def pause(self, chunk: TextChunk, index: int, frames: int) -> list[TextChunk]:
         """A pause is next. Returns what is complete with it: the pause itself, unless something before it is not."""
@@ -135,17 +140,19 @@ class InFlight:
         self._backlog.bytes += len(payload)
         return words
 
-    def complete(self, message: Synthesized) -> list[TextChunk]:
-        """All audio of the text chunk that comes now is here. Returns it, with the pauses behind it.
+    def complete(self, message: Synthesized) -> tuple[int, list[TextChunk]]:
+        """All audio of the text chunk that comes now is here. Returns its frames; and it, with the pauses behind it.
 
         Raises ProtocolError for another one.
         """
         if message.index != self.index:
             raise ProtocolError(f"text chunk {message.index} is done, expected {self.index}")
         asked = self._asked.popleft()
+        self._backlog.bytes -= asked.expected
         self._tell_words(asked)
+        frames = self._received
         self._losses = self._received = self._skip = 0
-        return [asked.chunk, *self._complete_pauses()]
+        return frames, [asked.chunk, *self._complete_pauses()]
 
     def _complete_pauses(self) -> list[TextChunk]:
         complete = []
@@ -202,9 +209,10 @@ class InFlight:
         return AudioChunk(utterance=silence.utterance, index=silence.index, payload_bytes=size), bytes(size)
 
     def drop(self) -> None:
-        """Nobody will take what waits."""
-        self._backlog.bytes -= self.bytes_waiting
+        """Nobody will take what waits, or what still comes."""
+        self._backlog.bytes -= self.bytes_waiting + sum(each.expected for each in self._asked)
         self.audio.clear()
+        self._asked.clear()
 
     @property
     def frames_handed_on(self) -> int:

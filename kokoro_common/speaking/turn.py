@@ -50,7 +50,7 @@ MIN_FOLLOW_SECONDS = 0.02  # least interval between two Progress messages to a c
 
 
 class Turn:
-    """From Speak to the last message. Raises nothing but what a message's own fault is: see VoiceServer._dispatch."""
+    """From Speak to the last message. Raises nothing but what a message's own fault is: see VoiceServer.dispatch."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Turn:
         self.over = False
         self.floor = ""  # "", asked, next, granted (the speakers are being taken) or held (they take its audio)
         self._floor_asked = 0.0  # seconds, when it was asked for
+        self._interrupts = utterance.route.floor == "interrupt"  # as it asks for the first time
         self._model = model
         self._waits = waits
         self._ended = ended
@@ -211,7 +212,8 @@ class Turn:
         if self.utterance.engine != "espeak":
             self._model.post(ModelWanted())
         if self.floor and self.utterance.route.floor != "overlap":
-            self._model.post(FloorRequest(utterance=self.utterance.id, age=now - self._floor_asked))
+            age, interrupt = now - self._floor_asked, self._interrupts and self.floor in ("asked", "next")
+            self._model.post(FloorRequest(utterance=self.utterance.id, age=age, interrupt=interrupt))
 
     def resume_requests(self, now: float) -> None:
         self._pump(now)
@@ -316,7 +318,7 @@ class Turn:
             assert self.speakers is not None
             self._heard, self._underflowed = self.taken, self.underflows
             self._nothing_to_say_since = None
-            self._fed = False
+            self._fed = self._interrupts = False
             self.floor = ""
             self.speakers.silence(self.utterance.id)
             self._model.post(FloorReleased(utterance=self.utterance.id))
@@ -377,15 +379,16 @@ class Turn:
         waits_for_floor = self.speakers is not None and self.floor in ("", "asked")
         if not self._model.connected or waits_for_model or waits_for_floor:
             return False
-        frames = utterance.frames
+        first = passed = utterance.intake.taken  # the next index
         only_first = self.floor == "next"
         while message := utterance.next_synthesize(utterance.frames - self.taken, now, only_first=only_first):
             self._model.post(message)
+            passed += message.request.index >= first  # else it is asked again
         while utterance.intake.notices:
             self.tell(Notice(utterance=utterance.id, text=utterance.intake.notices.popleft()))
         if credit := utterance.take_credit():
             self.tell(Credit(utterance=utterance.id, bytes=credit))
-        return utterance.frames > frames
+        return utterance.intake.taken > passed
 
     def _relay(self, now: float) -> None:
         utterance = self.utterance
@@ -403,7 +406,7 @@ class Turn:
     def _feed(self) -> None:
         utterance, speakers = self.utterance, self.speakers
         assert speakers is not None
-        if not self._fed and not utterance.cushion_is_filled():
+        if not self._fed and not utterance.cushion_is_filled(utterance.frames - self.taken):
             return
         while (taken := utterance.in_flight.take()) is not None:
             self._fed = True

@@ -71,7 +71,6 @@ class Utterance:
         self.words = WordClock()
         self._pace = pace
         self._tempo = Tempo(pace, self.speech.speed)
-        self._seconds_before = 0.0  # of audio, before the text chunk that comes now
         self._first_times: Synthesized | None = None  # the first text chunk's, for --timing
         self._engine_seconds = 0.0
         self._asked_at = self._answered_at = 0.0  # seconds; the first request and the last answer
@@ -116,7 +115,7 @@ class Utterance:
                 request = self.intake.request(chunk, self.engine)
                 route = self.route
                 message = Synthesize(utterance=self.id, request=request, explain=route.explain, debug=route.debug)
-                self.in_flight.ask(chunk, message)
+                self.in_flight.ask(chunk, message, self._tempo.seconds_of([chunk]))
                 self._asked_at = self._asked_at or now
                 return message
             frames = 0 if self.route.explain else round(chunk.pause * SAMPLE_RATE)
@@ -142,11 +141,11 @@ class Utterance:
 
     def synthesized(self, message: Synthesized, now: float) -> None:
         """A text chunk is complete."""
-        chunks = self.in_flight.complete(message)
+        frames, chunks = self.in_flight.complete(message)
         self._first_times = self._first_times or message
         self._engine_seconds += message.model
         self._answered_at = now
-        self._pace.measure(self.engine, message.model, self.seconds - self._seconds_before)
+        self._pace.measure(self.engine, message.model, frames / SAMPLE_RATE)
         self._completed(chunks)
 
     def _completed(self, chunks: list[TextChunk]) -> None:
@@ -154,17 +153,16 @@ class Utterance:
             self._tempo.measured(len(chunk.text), self.seconds)
             nothing_left = not (self.intake.waiting or self.in_flight or self.intake.raw)
             self._credit_due += self.intake.credit_for(None if nothing_left else chunk.end)
-        self._seconds_before = self.seconds
 
     def take_credit(self) -> int:
         """UTF-8 bytes of text that is done, for which the client gets credit again."""
         credit, self._credit_due = self._credit_due, 0
         return credit
 
-    def cushion_is_filled(self) -> bool:
+    def cushion_is_filled(self, frames_ahead: int) -> bool:
         """Whether playing may begin: at once, or where the engine is slower than speech, with what it will lack."""
         missing = self._tempo.seconds_of([*self.intake.waiting, *self.in_flight.chunks])
-        return self.complete or self.seconds >= self._tempo.cushion(self.engine, missing)
+        return self.complete or frames_ahead / SAMPLE_RATE >= self._tempo.cushion(self.engine, missing)
 
     # --- how far it is -----------------------------------------------------------------------------------------------
 
@@ -185,7 +183,7 @@ class Utterance:
 
     @property
     def frames(self) -> int:
-        """Received from the engine in all."""
+        """Of audio and of pauses, so far."""
         return self.in_flight.frames
 
     @property

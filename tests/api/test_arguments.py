@@ -135,6 +135,22 @@ def test_wrong_files_are_usage_errors(path: str, options: dict[str, Any], proble
         kokoro.save("Hello.", path, **options)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: kokoro.speak("x", audio_device=3),  # type: ignore[arg-type]
+        lambda: kokoro.speak("x", wait=0),  # type: ignore[arg-type]
+        lambda: kokoro.start("x", interrupt="yes"),  # type: ignore[arg-type]
+        lambda: kokoro.save("x", "x.wav", title=5),  # type: ignore[arg-type]
+        lambda: kokoro.save("x", "x.wav", sample_rate="48000"),  # type: ignore[arg-type]
+        lambda: kokoro.save("x", "-"),
+    ],
+)
+def test_arguments_of_another_type_are_usage_errors(call: Callable[[], object]) -> None:
+    with pytest.raises(kokoro.UsageError):
+        call()
+
+
 def test_interrupt_and_overlap_exclude_each_other() -> None:
     with pytest.raises(kokoro.UsageError, match="interrupt does not go with overlap"):
         kokoro.start("Hello.", interrupt=True, overlap=True)

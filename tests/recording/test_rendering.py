@@ -349,6 +349,7 @@ def test_a_recording_has_captions_too_and_of_silence_there_is_no_file(tmp_path: 
         (tmp_path / name).unlink()
     silent = Recording(wanted)
     silent.finish(lambda _: None)
+    assert list(tmp_path.iterdir()) == []
     assert not silent.abandon()
     assert os.listdir(tmp_path) == []
 

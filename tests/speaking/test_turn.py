@@ -217,6 +217,11 @@ def test_an_interrupt_takes_effect_before_its_first_word() -> None:
     course.begin()
     assert course.interrupted == 1
     assert [message.interrupt for message in course.got(FloorRequest)] == [True]
+    course.turn.model_lost()
+    course.turn.model_found(NOW + 1)
+    assert [message.interrupt for message in course.got(FloorRequest)][-1:] == [True], (
+        "another model server knows it too"
+    )
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

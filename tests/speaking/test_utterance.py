@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kokoro_common.errors import KokoroError, UnknownVoice, UsageError
 from kokoro_common.sound.samples import SAMPLE_RATE
-from kokoro_common.speaking.in_flight import AHEAD_FRAMES, CHUNKS_IN_FLIGHT
+from kokoro_common.speaking.in_flight import AHEAD_FRAMES, CHUNKS_IN_FLIGHT, Backlog
 from kokoro_common.speaking.pace import Pace
 from kokoro_common.speaking.utterance import Utterance
 from kokoro_common.text.chunker import MAX_SAID
@@ -76,7 +76,33 @@ def test_a_first_chunk_without_sound_is_no_measure() -> None:
     speech.add_text(SENTENCE * 9, NOW)
     first = asked(speech)
     speech.synthesized(Synthesized(utterance=speech.id, index=first.index, g2p=0.0, queue=0.0, model=0.1), NOW)
-    assert speech.cushion_is_filled() and asked(speech).index == 1
+    assert speech.cushion_is_filled(speech.frames) and asked(speech).index == 1
+
+
+def test_pauses_say_nothing_about_the_engine() -> None:
+    pace = Pace()
+    speech = utterance(pace, sink="client")
+    speech.add_text("Hello there. [pause:10s] And again. [pause:10s] ", NOW)
+    speech.end_text()
+    first = asked(speech)
+    speech.add_audio(audio(first.index), b"\0" * 4 * SAMPLE_RATE)
+    speech.next_synthesize(0, NOW)  # the pause is taken while audio arrives
+    answer(speech, first, 1.0, work=2.4)
+    assert pace.real_time_factor == {"kokoro": pytest.approx(1.2)}
+
+
+def test_what_was_asked_for_counts_as_audio_until_it_has_come() -> None:
+    backlog = Backlog()
+    speak = Speak(utterance="0" * 32, speech=Speech(lang="a", engine="kokoro"), route=Route(sink="client"))
+    speech = Utterance(speak, Pace(), NOW, backlog=backlog)
+    speech.add_text(SENTENCE * 9, NOW)
+    message = speech.next_synthesize(0, NOW)
+    assert message is not None and backlog.bytes > SAMPLE_RATE
+    answer(speech, message.request, 1.0)
+    assert backlog.bytes == 4 * SAMPLE_RATE
+    speech.next_synthesize(0, NOW)
+    speech.in_flight.drop()
+    assert backlog.bytes == 0
 
 
 def test_what_is_said_instead_is_no_more_than_a_chunk_can_answer() -> None:
@@ -213,7 +239,7 @@ def test_with_a_cushion_playing_never_runs_dry(factor: float) -> None:
         ahead = speech.seconds - (clock - play_began if play_began is not None else 0.0)
         assert ahead >= -1e-6, f"dry at {clock}"
         message = asked(speech, ahead=max(0.0, ahead))
-        if play_began is None and speech.cushion_is_filled() and speech.seconds:
+        if play_began is None and speech.cushion_is_filled(speech.frames) and speech.seconds:
             play_began = clock
         clock += factor * seconds
         answer(speech, message, seconds, work=factor * seconds)
