@@ -54,6 +54,7 @@ class Journal:
         self._folder = folder
         self._output = output
         self._descriptors: list[int] = []
+        self._anonymous = anonymous
         self._made = anonymous  # whether we made the folder, so that it may be removed
         self.engine = ""  # the engine that began the render
         self.frames = 0  # in complete text chunks
@@ -184,6 +185,8 @@ class Journal:
         """Notes the engine: a render must be continued by the same one."""
         if engine != self.engine:
             self.engine = engine
+            if self._anonymous:
+                return  # nobody will continue it, and its folder is gone
             try:
                 self._write_identity()
             except OSError as error:
