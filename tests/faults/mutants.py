@@ -10,8 +10,11 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+from kokoro_common.record import Record
+from kokoro_common.text.edits import Edit
+from kokoro_common.text.speech import TimedWord
 from kokoro_common.wire.codec import encode
-from kokoro_common.wire.messages import MESSAGES, Message
+from kokoro_common.wire.messages import MESSAGES, AudioChunk, Message
 
 CORPUS = Path(__file__).with_suffix(".txt")
 TOKENS = [
@@ -58,49 +61,68 @@ PLAIN: dict[object, object] = {
     int: 7,
     float: 0.5,
     bool: True,
-    list[str]: ["a", "b"],
-    list[int]: [0, 1, 5],
-    list[list[int]]: [[0, 1, 2, 3]],
-    list[list[str]]: [["a", "af_heart"]],
-    list[list[int | str]]: [[0, 1, "x", 0]],
+    Edit: Edit(0, 1, "x"),
     dict[str, str]: {"PULSE_SERVER": "x"},
     dict[str, float]: {"g2p": 0.1},
-    dict[str, typing.Any]: {"a": [1, None, {"b": "c"}]},
 }
 NONSENSE: dict[object, list[object]] = {
     str: [*STRINGS],
     int: [*INTEGERS],
     float: [*FLOATS],
     bool: [True, False],
+    Edit: [
+        *(Edit(-1, 2, "a"), Edit(0, 2**60, "a", True), Edit(1, 0, "a"), Edit(0, 1, "](/x/)[", True)),
+        Edit(0, 1, "a" * 900_000),
+    ],
     dict[str, str]: [*DICTIONARIES],
-    list[str]: [[], ["\0"], ["af_heart"] * 50_000, ["a" * 900_000]],
-    list[int]: [[], [-1], [2**60], [0] * 100_000],
-    list[list[int]]: [[[]], [[-1] * 4], [[0] * 100_000]],
-    list[list[str]]: [
-        *([[]], [["a"]], [["", ""]], [["a", "b", "c"]], [["\0", "\ud7ff"]], [["a", "/\0/"]], [["a b " * 40, "c"]]),
-        *([["a", "b" * 900_000]], [["a", "b"]] * 50_000),
-    ],
-    list[list[int | str]]: [
-        *([[]], [[0]], [["x", 0, 0, 0]], [[-1, 2, "a", 0]], [[0, 2**60, "a", 1]], [[1, 0, "a", 0]]),
-        *([[0, 1, "](/x/)[", 1]], [[0, 1, "a" * 900_000, 0]], [[0, 1, "a", 0]] * 50_000),
-    ],
     dict[str, float]: [{"": 1e308}],
-    dict[str, typing.Any]: [{"\0": [[]]}],
 }
+MANY = 10_000  # records in one message: as many as fit into it
 
 
-def fields_of(kind: type[Message], values: dict[object, object]) -> dict[str, object]:
-    hints = typing.get_type_hints(kind, localns={"Any": typing.Any})
-    return {name: values[hints[name]] for name in kind._fields if name != "payload_bytes"}
+def hints_of(kind: type[Record]) -> dict[str, typing.Any]:
+    hints = typing.get_type_hints(kind, localns={"Edit": Edit})
+    return {name: hints[name] for name in kind._fields if name != "payload_bytes"}
+
+
+def plain(hint: typing.Any, values: dict[object, object], known: dict[str, object]) -> typing.Any:
+    """A value of a field's type; `known`: values of fields by name, in records within too."""
+    if hint in values:
+        return values[hint]
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint(**fields_of(hint, values, known))
+    inner = plain(typing.get_args(hint)[0], values, known)
+    return (inner,) if typing.get_origin(hint) is tuple else inner
+
+
+def fields_of(
+    kind: type[Record], values: dict[object, object], known: dict[str, object] | None = None
+) -> dict[str, object]:
+    known = known or {}
+    return {name: known[name] if name in known else plain(hint, values, known) for name, hint in hints_of(kind).items()}
+
+
+def nonsense(hint: typing.Any, known: dict[str, object]) -> list[typing.Any]:
+    """Values of a field's type that make no sense; of a record each with one field that makes none."""
+    if hint in NONSENSE:
+        return NONSENSE[hint]
+    if isinstance(hint, type) and issubclass(hint, Record):
+        sane = fields_of(hint, PLAIN, known)
+        return [
+            hint(**{**sane, name: value}) for name, inner in hints_of(hint).items() for value in nonsense(inner, known)
+        ]
+    inner = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is tuple:
+        return [(), *((value,) for value in nonsense(inner, known)), (plain(inner, PLAIN, known),) * MANY]
+    return [None, *nonsense(inner, known)]
 
 
 def hostile(kind: type[Message], **known: object) -> Iterator[Message]:
     """Well-typed messages with one field that makes no sense, all others as in `known` or plain."""
-    hints = typing.get_type_hints(kind, localns={"Any": typing.Any})
-    sane = fields_of(kind, PLAIN) | {name: known[name] for name in kind._fields if name in known}
+    sane = fields_of(kind, PLAIN, known)
     yield kind(**sane)
-    for name in sane:
-        for value in NONSENSE[hints[name]]:
+    for name, hint in hints_of(kind).items():
+        for value in nonsense(hint, known):
             yield kind(**{**sane, name: value})
 
 
@@ -137,6 +159,7 @@ def pieces(chance: random.Random, data: bytes) -> list[bytes]:
 
 def seeds() -> list[bytes]:
     """Valid frames of every kind, and what of the corpus is small enough to be mutated a million times."""
-    audio = MESSAGES["AudioChunk"](utterance="u", index=1, words=[[0, 1, 0, 2]], payload_bytes=8)  # type: ignore[call-arg]
+    word = TimedWord(start=0, end=1, first_frame=0, last_frame=2)
+    audio = AudioChunk(utterance="u", index=1, words=(word,), payload_bytes=8)
     small = [stream for stream in corpus().values() if len(stream) < 2_000]
     return [*map(encode, messages(PLAIN)), encode(audio, b"12345678"), *small]

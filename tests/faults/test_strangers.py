@@ -388,7 +388,7 @@ def test_b1_well_typed_messages_that_make_no_sense_fail_no_handler(servers: Serv
             for message in mutants.hostile(kind, utterance="@", voice="af_heart", lang="a", engine="espeak"):
                 if not FULL and chance.random() < 0.75:
                     continue
-                if isinstance(message, Synthesize) and len(message.text) > 10_000:
+                if isinstance(message, Synthesize) and len(message.request.text) > 10_000:
                     continue  # the stub engine would make gigabytes of it
                 utterance = os.urandom(16).hex()
                 if getattr(message, "utterance", "") == "@":
@@ -411,7 +411,7 @@ def test_b1_well_typed_messages_that_make_no_sense_fail_no_handler(servers: Serv
 def in_its_place(message: Message, role: str, utterance: str, voice: str) -> list[Message]:
     """The message, among those without which nobody would look at it."""
     if role == "voice":
-        register = MESSAGES["Register"](voice=voice, pid=os.getpid(), port=1, instance="0" * 32, open=[])  # type: ignore[call-arg]
+        register = MESSAGES["Register"](voice=voice, pid=os.getpid(), port=1, instance="0" * 32, open=())  # type: ignore[call-arg]
         opened = MESSAGES["UtteranceOpened"](utterance=utterance)  # type: ignore[call-arg]
         if type(message) in (type(register), type(opened)):
             return [message, opened] if type(message) is type(register) else [register, message]
