@@ -200,8 +200,13 @@ def answer_to(world: World, **fields: object) -> str:
     connection = starter.connect(RuntimeDirectory(str(world.runtime)), "voice-af_heart")
     assert connection is not None
     utterance = os.urandom(16).hex()
-    plain = {"type": "Speak", "utterance": utterance, "voice": "af_heart", "lang": "a", "engine": "espeak"}
-    body = json.dumps({**plain, "sink": "client", **fields}).encode()
+    speech: dict[str, object] = {"voice": "af_heart", "lang": "a", "engine": "espeak"}
+    route: dict[str, object] = {"sink": "client"}
+    speak = {"type": "Speak", "utterance": utterance, "speech": speech, "route": route}
+    for name, value in fields.items():
+        part = speech if name in Speech._fields else route if name in Route._fields else speak
+        part[name] = value
+    body = json.dumps(speak).encode()
     try:
         connection.send_frame(struct.pack(">I", len(body)) + body)
         connection.send(TextPart(utterance=utterance, text="No."))
