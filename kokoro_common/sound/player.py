@@ -56,8 +56,9 @@ REOPEN_SECONDS = 5.0  # during which a lost device is tried again
 RETRY_SECONDS = 0.25  # between two tries
 
 DEVICE_LOST = "the audio device was lost"
-_DEVICE_HANGS = "the audio device hangs"
+DEVICE_HANGS = "the audio device hangs"
 NO_DEVICE_REMEDY = "plug one in, or write a file with -o out.wav"
+HANGS_REMEDY = "restart the sound server, or write a file with -o out.wav"
 
 log = logging.getLogger("kokoro.playback")
 
@@ -183,7 +184,7 @@ class Player:
 
     def _open(self, run: _Run) -> Stream:
         if self._stalled:
-            raise NoAudioDevice(_DEVICE_HANGS, NO_DEVICE_REMEDY)
+            raise NoAudioDevice(DEVICE_HANGS, HANGS_REMEDY)
         with self._calling():
             stream = self._open_stream(functools.partial(self._fill, run), self._finished, run.found or run.device)
             if run.found and stream.device != run.found:  # part of another one's name, too
@@ -239,7 +240,7 @@ class Player:
                     raise NoAudioDevice(DEVICE_LOST, NO_DEVICE_REMEDY)
                 idle = idle + 1 if self._blocks == blocks else 0
         self._stalled = True
-        raise NoAudioDevice(_DEVICE_HANGS, NO_DEVICE_REMEDY)
+        raise NoAudioDevice(DEVICE_HANGS, HANGS_REMEDY)
 
     def _stop(self, run: _Run, stream: Stream) -> None:
         """Leaves a stalled stream alone: closing it would block."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kokoro_common.errors import NoAudioDevice
+from kokoro_common.sound.player import DEVICE_HANGS, HANGS_REMEDY
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.speaking.utterance import Utterance
 from kokoro_common.wire.failure import failed
@@ -306,7 +307,7 @@ class Turn:
         has_device = self.speakers is not None and self.floor in ("granted", "held")
         since = self.speakers.busy_since if self.speakers is not None and has_device else None
         if since is not None and now > since + HANG_SECONDS:
-            self.fail(NoAudioDevice("the audio device hangs", "restart the sound server, or write a file with -o"))
+            self.fail(NoAudioDevice(DEVICE_HANGS, HANGS_REMEDY))
 
     def _give_back_floor(self, now: float) -> None:
         """A pipe that rests keeps nobody waiting: the floor is asked for again with its next words."""
