@@ -863,7 +863,7 @@ def test_b6_a_crowd_of_callers_is_served_or_told_to_come_again(servers: Servers,
         sock.close()
     poller.close()
     took = time.monotonic() - began
-    wait_until(lambda: process.num_threads() < 20)
+    wait_for_few_threads(process)
     figures = {kind: outcomes.count(kind) for kind in ("Welcome", "busy")}
     p99 = round(1000 * sorted(said_busy)[int(0.99 * len(said_busy))], 1) if said_busy else 0.0
     shown("B6", "callers of a crowd served, or told to come again", sum(figures.values()), of=count, **figures,
@@ -872,10 +872,10 @@ def test_b6_a_crowd_of_callers_is_served_or_told_to_come_again(servers: Servers,
     assert figures["Welcome"] > 0
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_for_few_threads(process: psutil.Process) -> None:
     deadline = time.monotonic() + SETTLE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
+    while (count := process.num_threads()) >= 20:
+        assert time.monotonic() < deadline, f"{count} threads"
         time.sleep(0.05)
 
 
@@ -892,7 +892,7 @@ def test_b6_a_thousand_connected_clients_cost_little_and_give_it_back(servers: S
         full = rss(process)
         for connection in crowd:
             connection.close()
-        wait_until(lambda: process.num_threads() < 20)
+        wait_for_few_threads(process)
         figures.append((round((full - before) / MB, 1), round((rss(process) - before) / MB, 1)))
     shown("B6", "of a thousand clients at once answered", held, of=1_000, mb_more_and_after=figures)
     assert all(full < 100 for full, _ in figures)
