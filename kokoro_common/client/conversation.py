@@ -8,7 +8,6 @@ asks for the event after it, and AUDIO_WINDOW fits into the kernel's buffers, so
 from __future__ import annotations
 
 import os
-import time
 from _thread import allocate_lock  # threading would cost the command 2 ms
 
 from kokoro_common.client.text_source import PART_CHARACTERS
@@ -253,6 +252,8 @@ class Attempts:
         self._conversation: Conversation | None = None  # the last one
         self._cancelled = False
         self._lock = allocate_lock()  # for the two above, which `cancel` uses from other threads
+        self._until_cancelled = allocate_lock()  # held until `cancel`
+        self._until_cancelled.acquire()
 
     def events(self) -> Generator[Event, None, None]:
         """Blocks between events. Raises KokoroErrors. Closing it cancels what has not ended."""
@@ -277,7 +278,8 @@ class Attempts:
                 self._speak = self._speak.replace(utterance=os.urandom(16).hex())
                 # The successor of a server that was just leaving takes a moment; a random one, so that after a crash
                 # clients do not all come at once.
-                time.sleep(wait * (1 + int.from_bytes(os.urandom(1)) / 256))
+                self._until_cancelled.acquire(timeout=wait * (1 + int.from_bytes(os.urandom(1)) / 256))
+                self._refuse_cancelled()
             finally:
                 if conversation is not None:
                     conversation.close()
@@ -285,6 +287,8 @@ class Attempts:
     def cancel(self) -> None:
         """From any thread. Does not wait for the server."""
         with self._lock:
+            if not self._cancelled:
+                self._until_cancelled.release()
             self._cancelled = True
             conversation = self._conversation
         if conversation is not None:

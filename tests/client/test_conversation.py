@@ -279,6 +279,24 @@ def test_a_server_lost_before_is_called_again_with_the_whole_text(monkeypatch: p
         each.close()
 
 
+@pytest.mark.timeout(60)
+def test_a_cancel_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "RETRY_SECONDS", (3600.0,))
+    attempts = []
+
+    def connect(attempt: int) -> Any:
+        attempts.append(attempt)
+        yield ServerState(state="starting")
+        threading.Timer(0.2, events.cancel).start()  # it rests by then; an earlier cancel would end it just the same
+        raise ConnectionLost("gone")
+
+    events = UtteranceEvents(connect, TextSource("Hello."), Speak(utterance=ID, speech=Speech(lang="a"), route=Route()))
+    with pytest.raises(UtteranceCancelled):
+        list(events)
+    events.cancel()  # another one changes nothing
+    assert attempts == [0]
+
+
 def test_text_to_be_explained_goes_out_no_faster_than_it_is_answered(server: Server) -> None:
     """Explanations are not bounded by credit, and a program that rests must not find them piled up."""
     speak = Speak(utterance=ID, speech=Speech(lang="a"), route=Route(sink="client", explain=True))
