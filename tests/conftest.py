@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,9 @@ MOST_WORKERS = 4  # a worker that loads the model takes 1 GB
 
 def pytest_configure(config: pytest.Config) -> None:
     """Without a path or -m the common run is meant. xdist hands the expression on to its workers."""
+    # A shell starts a command in the background with SIGINT ignored, and the programs under test would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
         config.option.markexpr = COMMON_RUN
 

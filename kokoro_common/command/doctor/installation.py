@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from kokoro_common.settings import Settings
 
 PYTHON = ">=3.11"
-REQUIRED = (  # the dependencies of pyproject.toml, which is not there once the project is installed
+# The dependencies of pyproject.toml, which is not there once the project is installed. kokoro itself is never run.
+REQUIRED = (
     "av>=15",
-    "kokoro>=0.9.4,<0.10",
     "misaki[en]>=0.9.4,<0.10",
     "torch>=2.10",
     "espeakng-loader>=0.2.4",
@@ -73,7 +73,7 @@ def packages(_: Settings) -> str:
             import_module(name)
         except (ImportError, OSError) as error:
             raise KokoroError(f"{name} cannot be used: {error}", f"run pip install --force-reinstall {name}") from error
-    versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "kokoro", "misaki"))
+    versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "misaki"))
     return f"kokoro-say {__version__}, Python {python}, {versions}"
 
 
