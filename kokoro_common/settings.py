@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 
-from kokoro_common.errors import UsageError
+from kokoro_common.errors import UsageError, choice_remedy
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -131,7 +131,7 @@ def _check(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
     """`sources` says where each value stands, for the error."""
     for name, value in values.items():
         if name in _CHOICES and value not in _CHOICES[name]:
-            raise UsageError(f"{sources[name]} is {value!r}", f"choose one of {', '.join(_CHOICES[name])}")
+            raise UsageError(f"{sources[name]} is {value!r}", choice_remedy(value, _CHOICES[name]))
         if name == "host" and value != LOOPBACK:
             raise UsageError(
                 f"{sources[name]} is {value!r}, but Kokoro Say listens on {LOOPBACK} only",

@@ -1,111 +1,195 @@
-"""The command line: the text of --help, and the flags, each registered beside the function that acts on it.
+"""The command line: the flags, each registered beside the function that acts on it, and how arguments are read.
 
-    @verb("--shutdown")
+    @verb("--shutdown", help="end all servers", group="control")
     def shutdown(options: Namespace) -> int: ...
 
+What is registered is the one source of --help, the completions and the man page (help.py, completion.py, manual.py).
+
 Modules that register flags are imported by every call, --version included: at import time they may import only this
-module and the errors.
+module, records and the errors.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 
-from kokoro_common.errors import UsageError
+from kokoro_common.errors import UsageError, choice_remedy, near
+from kokoro_common.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from kokoro_common.settings import Settings
 
     Run = Callable[[Namespace], int]
 
-HELP = """\
-usage: say.py [options] [TEXT ...]          speak TEXT, or what comes on standard input
+GROUPS = {  # of flags, in the order of --help: key, heading
+    "voice": "Voice",
+    "text": "Text",
+    "files": "Files",
+    "playing": "Playing",
+    "control": "From any shell",
+    "model": "Voices and model",
+    "program": "This program",
+}
+EXIT_CODES = {
+    0: "spoken or written",
+    1: "any other error",
+    2: "usage",
+    3: "no audio device",
+    4: "model or voice cannot be had",
+    5: "unknown voice",
+    6: "servers",
+    7: "cancelled",
+    8: "output",
+    130: "Ctrl-C",
+}
+SHOWN_CHARACTERS = 20  # of an argument that is no option: it may be the text
 
-  -v, --voice NAME       a voice (af_heart), a blend (af_bella:0.7,af_sky:0.3); '?' lists
-  -o, --output FILE      write .wav .flac .ogg .opus .mp3 .m4a .m4b .raw instead; - is WAV to stdout
-      --srt FILE  --vtt FILE  --lrc FILE  --words FILE     captions of it: subtitles, lyrics, JSON
-      --split  --title X  --author X      a file per chapter (book-01.mp3); tags
-      --lufs N  --sample-rate HZ  --bit-depth N            loudness, as -16; 24000; 16, 24 or 32
-  -f, --file FILE        read .txt .md .html .epub .pdf; - is stdin; with -o it goes on after a stop
-  -e, --echo  --follow   pass standard input through as it is spoken; show the word being heard
-  -s, --speed X          0.25 to 4, 1 is natural    -r, --rate WPM   the same in words a minute
-      --volume X         0 to 2, 1 is as it is      --seed N         another take (0)
-      --lang CODE        language of the text: en-us en-gb es fr hi it ja pt-br zh
-      --plain  --ssml    say it as it is written; it is SSML, even if it does not begin with <speak
-      --read-code  --emoji drop           read code blocks too; leave emoji out (usual: names)
-      --dialogue  --cast NAME=VOICE       lines "NAME: text" in voices of their own
-      --explain          print what would be said and its phonemes, say nothing
-      --lex add WORD SAID | remove WORD | list | test TEXT      pronunciations: sequel, /wˈɪn/
-  -a, --audio-device X   part of a device's name; '?' lists
-  -n, --no-wait  -i, --interrupt  --overlap   return at once; cancel what is before; speak beside it
-      --stop  --skip  --pause  --resume         from any shell: all, or what is being spoken
-      --engine NAME      auto, kokoro (the model or an error) or espeak (embedded default)
-      --device NAME      auto, cpu, cuda or mps     --precision NAME   auto, fp32 or bf16
-      --status [--json]  what the servers do        --shutdown         end all servers
-      --doctor  --timing  --debug        check all; where the time went; log text, show tracebacks
-      --download [VOICE ...|all]          fetch the model and voices, then return
-      --list-voices  --save-voice NAME  --add-voice NAME FILE.pt   list; name the one of -v; import
-  -q, --quiet            no progress, no notes      --version, -h, --help
+_NEGATIVE_NUMBER = r"-\d+|-\d*\.\d+"  # argparse's: a text or a value, never an option
+_LONG_NAME = r"--[a-z][a-z-]*"
 
-exit codes: 0 spoken  1 other  2 usage  3 no audio device  4 model or voice cannot be had
-            5 unknown voice  6 servers  7 cancelled  8 output  130 Ctrl-C
-"""
 
-_flags: list[tuple[tuple[str, ...], dict[str, Any]]] = []  # arguments of argparse's add_argument
+class Flag(Record):
+    """What is told of a flag."""
+
+    names: tuple[str, ...]  # "-v", "--voice"
+    help: str  # one line that is understood without the others
+    metavar: str  # what stands for its value; empty: it takes none
+    group: str  # a key of GROUPS
+    common: bool  # whether the first screen of --help has it
+    # Its choices, which are checked; or the kind of its values, for completion: see completion.KINDS.
+    values: tuple[str, ...] | str
+
+    @property
+    def term(self) -> str:
+        """Names and value, as --help shows them."""
+        return ", ".join(self.names) + (f" {self.metavar}" if self.metavar else "")
+
+    @property
+    def attribute(self) -> str:
+        """The field of the options."""
+        return next(name for name in self.names if name.startswith("--"))[2:].replace("-", "_")
+
+
+_flags: list[tuple[Flag, dict[str, Any]]] = []  # with the arguments of argparse's add_argument
 _verbs: list[tuple[Callable[[Namespace], object], Run]] = []  # whether the flags ask for it, and what runs then
 
 
-def flag(*names: str, **how: Any) -> None:
-    """Registers a flag; the arguments are those of argparse's add_argument. Without `how` it takes one string."""
-    _flags.append((names, how))
+def flag(
+    *names: str,
+    help: str = "",
+    metavar: str = "",
+    group: str = "",
+    common: bool = False,
+    values: tuple[str, ...] | str = "",
+    **how: Any,
+) -> None:
+    """Registers a flag. With a `metavar` it takes a string; `how` has more arguments of argparse's add_argument."""
+    if not metavar:
+        how.setdefault("action", "store_true")
+    _flags.append((Flag(names=names, help=help, metavar=metavar, group=group, common=common, values=values), how))
 
 
-def switch(*names: str) -> None:
-    """Registers flags that are on or off, each under one name."""
-    for name in names:
-        flag(name, action="store_true")
-
-
-def verb(*names: str, when: Callable[[Namespace], object] | None = None, **how: Any) -> Callable[[Run], Run]:
+def verb(*names: str, when: Callable[[Namespace], object] | None = None, **told: Any) -> Callable[[Run], Run]:
     """Decorator: the function runs, and returns the exit code, when its flag is given or `when(options)` is true.
 
-    The flag is a switch unless `how` says more. Of several verbs that apply, the one registered first runs.
+    `told`: of its flag, as flag() takes it. Of several verbs that apply, the one registered first runs.
     """
 
     def register(run: Run) -> Run:
         if names:
-            flag(*names, **(how or {"action": "store_true"}))
-        name = next((name for name in names if name.startswith("--")), "").removeprefix("--").replace("-", "_")
+            flag(*names, **told)
+            name = _flags[-1][0].attribute
         _verbs.append((when or (lambda options: getattr(options, name)), run))
         return run
 
     return register
 
 
+def flags() -> list[Flag]:
+    """All that are registered: by group, those with a letter first, then in the order of their registration."""
+    order = {key: place for place, key in enumerate(GROUPS)}
+    return sorted((each for each, _ in _flags), key=lambda each: (order.get(each.group, len(order)), -len(each.names)))
+
+
 class _Parser(argparse.ArgumentParser):
+    """Reads arguments: all that are no options are the text, wherever they stand. The text is in no error."""
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, "see say.py --help")
 
+    def parse_args(self, arguments: Sequence[str]) -> Namespace:  # type: ignore[override]
+        """Raises UsageError."""
+        given = list(arguments)
+        end = given.index("--") if "--" in given else len(given)
+        for argument in given[:end]:
+            self._check_known(argument)
+        try:
+            options, text = self.parse_known_args(given[:end])
+        except argparse.ArgumentError as error:
+            raise self._without_value(error) from None
+        for argument in text:
+            self._check_known(argument)
+        for each, _ in _flags:
+            value = getattr(options, each.attribute)
+            if isinstance(each.values, tuple) and value is not None and value not in each.values:
+                raise UsageError(f"{each.names[-1]} is {shortened(value)!r}", choice_remedy(value, each.values))
+        options.text = [*text, *given[end + 1 :]]
+        return options
 
-def parser() -> argparse.ArgumentParser:
+    def _check_known(self, argument: str) -> None:
+        """Raises UsageError for an option that there is not, with the nearest one."""
+        known = self._option_string_actions
+        name, equals, _ = argument.partition("=")
+        if len(argument) < 2 or argument[0] != "-" or name in known or re.fullmatch(_NEGATIVE_NUMBER, argument):
+            return
+        if " " in argument and not (equals and re.fullmatch(_LONG_NAME, name)):
+            return  # a text that begins with a dash
+        if not argument.startswith("--") and argument[:2] in known and f"-{argument}" not in known:
+            return  # -s2, or several in one
+        word, long_names = name.lstrip("-").lower(), [each[2:] for each in known if each.startswith("--")]
+        begun = [each for each in long_names if each.startswith(word)] if len(word) > 2 else []
+        if word in long_names:
+            nearest = [word]
+        else:
+            nearest = begun if len(begun) == 1 else near(word, long_names, count=1, likeness=0.7)
+        remedy = f"did you mean --{nearest[0]}?" if nearest else "see say.py --help; a text goes after --"
+        raise UsageError(f"unknown option {shortened(name)}", remedy)
+
+    def _without_value(self, error: argparse.ArgumentError) -> UsageError:
+        """The error of an option that lacks its value or was given one that it does not take."""
+        names = (error.argument_name or "").split("/")
+        told = next(each for each, _ in _flags if list(each.names) == names)
+        if told.metavar:
+            return UsageError(f"{names[-1]} needs {told.metavar}", "see say.py --help")
+        return UsageError(f"{names[-1]} takes no value", "see say.py --help")
+
+
+def parser() -> _Parser:
     """A parser for all registered flags. It raises UsageError instead of ending the process."""
     made = _Parser(
         prog="say.py",
         add_help=False,
         allow_abbrev=False,
+        exit_on_error=False,
         # Without a width argparse asks the terminal, for which it imports shutil, bz2 and lzma.
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
     )
-    made.add_argument("text", nargs="*")
-    for names, how in _flags:
-        made.add_argument(*names, **how)
+    for each, how in _flags:
+        made.add_argument(*each.names, **how)
     return made
+
+
+def shortened(argument: str) -> str:
+    """An argument that is told of in an error, where it may be a text."""
+    shown = argument if len(argument) <= SHOWN_CHARACTERS else f"{argument[:SHOWN_CHARACTERS]}..."
+    return "".join(sign if sign.isprintable() else "?" for sign in shown)
 
 
 def verb_for(options: Namespace) -> Run | None:
@@ -146,5 +230,5 @@ def note(text: str, *, quiet: bool) -> None:
         print(f"say.py: {text}", file=sys.stderr)
 
 
-switch("--debug")
-flag("-q", "--quiet", action="store_true")
+flag("-q", "--quiet", help="no progress and no notes, errors only", group="program", common=True)
+flag("--debug", help="log the text, show tracebacks", group="program")

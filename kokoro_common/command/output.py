@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kokoro_common.command.arguments import flag, number, switch, whole_number
+from kokoro_common.command.arguments import flag, number, whole_number
 from kokoro_common.errors import UsageError
 
 TYPE_CHECKING = False
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 CAPTIONS = ("srt", "vtt", "lrc", "words")  # kinds of captions, each the name of its flag
 ABOUT_FILES = (*CAPTIONS, "split", "title", "author", "lufs", "sample_rate", "bit_depth")  # flags that need -o
 
-flag("-o", "--output")
-for _name in (*CAPTIONS, "title", "author", "lufs", "sample-rate", "bit-depth"):
-    flag(f"--{_name}")
-switch("--split")
+flag("-o", "--output", metavar="FILE", help="write wav flac ogg opus mp3 m4a m4b raw; - is stdout",
+     group="files", common=True, values="audio")  # fmt: skip
+flag("--srt", metavar="FILE", help="captions of what -o writes, as SubRip", group="files", common=True, values=".srt")
+flag("--vtt", metavar="FILE", help="captions as WebVTT", group="files", values=".vtt")
+flag("--lrc", metavar="FILE", help="captions as lyrics", group="files", values=".lrc")
+flag("--words", metavar="FILE", help="each word and its time, as JSON", group="files", values=".json")
+flag("--split", help="a file for each chapter: book-01.mp3 and so on", group="files", common=True)
+flag("--title", metavar="X", help="tag of the file; the default is the document's", group="files")
+flag("--author", metavar="X", help="tag of the file; the default is the document's", group="files")
+flag("--lufs", metavar="N", help="loudness of the file; -16 is usual", group="files", common=True)
+flag("--sample-rate", metavar="HZ", help="of the file, usually 24000", group="files")
+flag("--bit-depth", metavar="N", help="of the file: 16 (usual), 24 or 32", group="files")
 
 
 def check_output(options: Namespace) -> None:

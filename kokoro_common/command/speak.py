@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from kokoro_common.command.arguments import flag, note, number, server_settings, switch
+from kokoro_common.command.arguments import flag, note, number, server_settings
 from kokoro_common.command.output import check_output, output_for
 from kokoro_common.errors import UsageError
 
@@ -32,24 +32,36 @@ if TYPE_CHECKING:
 
 NATURAL_RATE = 175  # words a minute at speed 1
 
-flag("-v", "--voice")
-flag("-f", "--file")
-flag("-e", "--echo", action="store_true")
-flag("-s", "--speed")
-flag("-r", "--rate")
-flag("--volume", default="1")
-flag("--lang", default="")
-flag("--seed")
-switch("--plain", "--ssml", "--read-code", "--dialogue", "--explain", "--follow")
-flag("--emoji", choices=("names", "drop"), default="names")
-flag("--cast", action="append", default=[])
-flag("-a", "--audio-device", default="")
-flag("-n", "--no-wait", action="store_true")
-flag("-i", "--interrupt", action="store_true")
-switch("--overlap", "--timing")
-flag("--engine")
-flag("--device")
-flag("--precision")
+flag("-v", "--voice", metavar="NAME", help="af_heart, or af_bella:0.7,af_sky:0.3; '?' lists",
+     group="voice", common=True, values="voice")  # fmt: skip
+flag("-s", "--speed", metavar="X", help="0.25 to 4, 1 is natural", group="voice", common=True)
+flag("-r", "--rate", metavar="WPM", help="speed in words a minute, 175 is natural", group="voice")
+flag("--volume", metavar="X", default="1", help="0 to 2, 1 leaves it as it is", group="voice", common=True)
+flag("--lang", metavar="CODE", default="", help="of the text: en-us en-gb es fr hi it ja pt-br zh",
+     group="voice", common=True, values="language")  # fmt: skip
+flag("--seed", metavar="N", help="another take, 0 is the usual one", group="voice")
+flag("-f", "--file", metavar="FILE", help="read a .txt .md .html .epub .pdf; - is stdin",
+     group="text", common=True, values="document")  # fmt: skip
+flag("-e", "--echo", help="pass standard input through as it is spoken", group="text", common=True)
+flag("--plain", help="say it as it is written: no Markdown, no tags", group="text", common=True)
+flag("--ssml", help="it is SSML, even if it does not begin with <speak", group="text")
+flag("--read-code", help="read blocks of code too", group="text")
+flag("--emoji", metavar="names|drop", values=("names", "drop"), default="names",
+     help="say emoji by name (usual), or leave them out", group="text")  # fmt: skip
+flag("--dialogue", help='lines "NAME: text" in voices of their own', group="text")
+flag("--cast", metavar="NAME=VOICE", action="append", default=[], help="the voice of a name in a dialogue",
+     group="text", values="cast")  # fmt: skip
+flag("--explain", help="print what would be said and its phonemes", group="text", common=True)
+flag("-n", "--no-wait", help="return at once, before it is spoken", group="playing", common=True)
+flag("-i", "--interrupt", help="cancel all speech that came before", group="playing", common=True)
+flag("--overlap", help="speak on top of what is being spoken", group="playing")
+flag("--follow", help="show the word that is being heard", group="playing", common=True)
+flag("-a", "--audio-device", metavar="X", default="", help="part of a device's name; '?' lists",
+     group="playing", common=True)  # fmt: skip
+flag("--timing", help="tell where the time went", group="program")
+flag("--engine", metavar="NAME", help="auto, kokoro (the model or an error) or espeak", group="model", values="engine")
+flag("--device", metavar="NAME", help="where the model runs: auto, cpu, cuda or mps", group="model", values="device")
+flag("--precision", metavar="NAME", help="of the model: auto, fp32 or bf16", group="model", values="precision")
 
 
 def speak(options: Namespace) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from kokoro_common import __version__
-from kokoro_common.command.arguments import HELP, note, server_settings, switch, verb
+from kokoro_common.command.arguments import flag, note, server_settings, verb
 from kokoro_common.errors import UsageError
 
 TYPE_CHECKING = False
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from kokoro_common.wire.messages import Pause, Resume, Stop
 
 
-@verb("-h", "--help", action="store_true")
-def print_help(_: Namespace) -> int:
-    print(HELP, end="")
+@verb("-h", "--help", help="this; --help all has every flag", group="program", common=True)
+def print_help(options: Namespace) -> int:
+    from kokoro_common.command.help import columns, help_text
+
+    print(help_text(everything=options.text == ["all"], width=columns()), end="")
     return 0
 
 
-@verb("--version")
+@verb("--version", help="print the version", group="program", common=True)
 def print_version(_: Namespace) -> int:
     print(f"kokoro-say {__version__}")
     return 0
@@ -38,7 +40,7 @@ def list_devices(_: Namespace) -> int:
     return 0
 
 
-@verb("--doctor")
+@verb("--doctor", help="check all that speech needs here", group="program", common=True)
 def doctor(options: Namespace) -> int:
     """Prints each finding as soon as it is there; the exit code is that of the first problem."""
     from kokoro_common.command.doctor.examination import examine
@@ -54,7 +56,7 @@ def doctor(options: Namespace) -> int:
 # --- Voices ----------------------------------------------------------------------------------------------------------
 
 
-@verb("--save-voice", action="store")
+@verb("--save-voice", metavar="NAME", help="give the blend of -v a name of its own", group="model")
 def save_voice(options: Namespace) -> int:
     """Gives the blend of -v a name."""
     from kokoro_common.voices.catalogue import parse_voice
@@ -68,7 +70,7 @@ def save_voice(options: Namespace) -> int:
     return 0
 
 
-@verb("--add-voice", nargs=2)
+@verb("--add-voice", metavar="NAME FILE", nargs=2, help="import a voice, a .pt file", group="model", values=".pt")
 def add_voice(options: Namespace) -> int:
     """Imports a voice pack."""
     from kokoro_common.voices.user_voices import add_pack, own_voices
@@ -79,7 +81,7 @@ def add_voice(options: Namespace) -> int:
     return 0
 
 
-switch("--list-voices")
+flag("--list-voices", help="list the voices", group="model", common=True)
 
 
 @verb(when=lambda options: options.list_voices or options.voice == "?")
@@ -93,10 +95,10 @@ def list_voices(options: Namespace) -> int:
 
 # --- The servers -----------------------------------------------------------------------------------------------------
 
-switch("--json")
+flag("--json", help="with --status: as JSON", group="control")
 
 
-@verb("--status")
+@verb("--status", help="what the servers do", group="control", common=True)
 def status(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 
@@ -112,7 +114,7 @@ def status(options: Namespace) -> int:
     return 0
 
 
-@verb("--shutdown")
+@verb("--shutdown", help="end all servers", group="control", common=True)
 def shutdown(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 
@@ -121,28 +123,28 @@ def shutdown(options: Namespace) -> int:
     return 0
 
 
-@verb("--stop")
+@verb("--stop", help="cancel all speech", group="control", common=True)
 def stop(options: Namespace) -> int:
     from kokoro_common.wire.messages import Stop
 
     return _control(options, Stop())
 
 
-@verb("--skip")
+@verb("--skip", help="cancel what is being spoken", group="control", common=True)
 def skip(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 
     return _tell_effect(Client(server_settings(options)).skip(), "skip", options)
 
 
-@verb("--pause")
+@verb("--pause", help="pause what is being spoken", group="control", common=True)
 def pause(options: Namespace) -> int:
     from kokoro_common.wire.messages import Pause
 
     return _control(options, Pause())
 
 
-@verb("--resume")
+@verb("--resume", help="go on after --pause", group="control", common=True)
 def resume(options: Namespace) -> int:
     from kokoro_common.wire.messages import Resume
 
@@ -162,7 +164,7 @@ def _tell_effect(utterances: int, name: str, options: Namespace) -> int:
     return 0
 
 
-@verb("--download")
+@verb("--download", help="fetch the model and the named voices, or all", group="model", common=True)
 def download(options: Namespace) -> int:
     """Fetches the model and the named voices into the cache."""
     from kokoro_common.client.client import Client
@@ -191,7 +193,14 @@ def download(options: Namespace) -> int:
 # --- The lexicon -----------------------------------------------------------------------------------------------------
 
 
-@verb("--lex", choices=("add", "remove", "list", "test"))
+@verb(
+    "--lex",
+    metavar="VERB",
+    values=("add", "remove", "list", "test"),
+    help="pronunciations: add, remove, list or test",
+    group="text",
+    common=True,
+)
 def edit_lexicon(options: Namespace) -> int:
     """Adds, removes, lists or tries pronunciations."""
     from kokoro_common.files import working_directory

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from kokoro_common.errors import UnknownVoice, UsageError
+from kokoro_common.errors import UnknownVoice, UsageError, choice_remedy, near
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -106,8 +106,9 @@ def parse_language(code: str) -> str:
     for letter, (_, tags) in LANGUAGES.items():
         if wanted == letter or wanted in tags:
             return letter
-    known = ", ".join(tags[0] for _, tags in LANGUAGES.values())
-    raise UsageError(f"unknown language {_shown(code)}", f"choose one of {known}")
+    raise UsageError(
+        f"unknown language {_shown(code)}", choice_remedy(wanted, tuple(tags[0] for _, tags in LANGUAGES.values()))
+    )
 
 
 def listing(own: Mapping[str, str] | None = None) -> str:
@@ -132,13 +133,10 @@ def _in_steps(weights: dict[str, float]) -> list[tuple[str, int]]:
 
 
 def _unknown(argument: str) -> UnknownVoice:
-    import difflib  # 6 ms, for the unlucky only
-
     wanted = argument[:48].lower()
     by_first_name = {name.split("_")[1]: name for name in reversed(VOICES)}
-    near = difflib.get_close_matches(wanted, VOICES, n=3, cutoff=0.6)
-    near = near or [by_first_name[name] for name in difflib.get_close_matches(wanted, by_first_name, n=3, cutoff=0.6)]
-    hint = f"did you mean {', '.join(near)}?" if near else "say.py -v '?' lists the voices"
+    nearest = near(wanted, VOICES) or [by_first_name[name] for name in near(wanted, by_first_name)]
+    hint = f"did you mean {', '.join(nearest)}?" if nearest else "say.py -v '?' lists the voices"
     return UnknownVoice(f"unknown voice {_shown(argument)}", hint)
 
 

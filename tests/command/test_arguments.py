@@ -34,10 +34,81 @@ def test_without_a_verb_it_speaks(arguments: list[str]) -> None:
     assert verb_for(parser().parse_args(arguments)) is None
 
 
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["--vol", "1"], ["--lex", "eat"], ["-v"]], ids=" ".join)
-def test_what_is_no_flag_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UsageError, match=r"see say\.py --help"):
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("--nonsense", "unknown option --nonsense; see say.py --help; a text goes after --"),
+        ("--voise af_heart", "unknown option --voise; did you mean --voice?"),
+        ("--voise=af_heart", "unknown option --voise; did you mean --voice?"),
+        ("--VOICE af_heart", "unknown option --VOICE; did you mean --voice?"),
+        ("--outptu=x.wav hello", "unknown option --outptu; did you mean --output?"),
+        ("--vol 1", "unknown option --vol; did you mean --volume?"),
+        ("--shut-down", "unknown option --shut-down; did you mean --shutdown?"),
+        ("--list_voices", "unknown option --list_voices; did you mean --list-voices?"),
+        ("-voice af_heart", "unknown option -voice; did you mean --voice?"),
+        ("-stop", "unknown option -stop; did you mean --stop?"),
+        ("-x", "unknown option -x; see say.py --help; a text goes after --"),
+        ("--lex eat", "--lex is 'eat'; choose one of add, remove, list, test"),
+        ("--lex lsit", "--lex is 'lsit'; did you mean list?"),
+        ("--emoji dorp", "--emoji is 'dorp'; did you mean drop?"),
+        ("-v", "--voice needs NAME; see say.py --help"),
+        ("--output --voice af_heart", "--output needs FILE; see say.py --help"),
+        ("--add-voice af_me", "--add-voice needs NAME FILE; see say.py --help"),
+        ("--stop=now", "--stop takes no value; see say.py --help"),
+    ],
+)
+def test_what_is_no_option_is_a_usage_error_with_the_nearest_one(arguments: str, line: str) -> None:
+    with pytest.raises(UsageError) as wrong:
+        parser().parse_args(arguments.split())
+    assert str(wrong.value) == line
+
+
+SECRET = "dear diary, nobody may read this"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--voise", SECRET],
+        [SECRET, "--voise"],
+        [f"--{SECRET.replace(' ', '_')}"],
+        [f"-{SECRET.replace(' ', '_')}"],
+        [f"--stop={SECRET}"],
+        [f"-n{SECRET}"],
+        [f"--voise={SECRET}"],
+        [f"--emoji={SECRET}"],
+        ["--lex", SECRET],
+        ["--add-voice", SECRET],
+        [SECRET, "-v"],
+    ],
+    ids=str,
+)
+def test_a_text_is_not_printed_back(arguments: list[str]) -> None:
+    with pytest.raises(UsageError) as wrong:
         parser().parse_args(arguments)
+    assert "may_read" not in str(wrong.value).replace(" ", "_")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["one", "-s", "2", "two"], ["one", "two"]),
+        (["-s", "2", "one", "--", "-v", "--", "x"], ["one", "-v", "--", "x"]),
+        (["--", "--voise"], ["--voise"]),
+        (["- milk", "-- eggs"], ["- milk", "-- eggs"]),
+        (["-5", "degrees"], ["-5", "degrees"]),
+        (["-"], ["-"]),
+        (["--lufs", "-16", "-"], ["-"]),
+        ([""], [""]),
+        ([], []),
+    ],
+    ids=str,
+)
+def test_what_is_no_option_is_text_wherever_it_stands(arguments: list[str], text: list[str]) -> None:
+    assert parser().parse_args(arguments).text == text
+
+
+def test_an_error_is_printed_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert say._report(UsageError("problem", "remedy"), traceback=False) == 2
     assert capsys.readouterr().err == "say.py: problem; remedy\n"
 
