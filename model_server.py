@@ -25,12 +25,16 @@ stands in kokoro_common/synthesis/.
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - what is imported below needs it
+    sys.exit(f"{sys.argv[0]}: this is Python {sys.version.split()[0]} ({sys.executable}); run it with 3.11 or newer")
+
 import argparse
 import logging
 import os
 import queue
 import shutil
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -43,6 +47,7 @@ from kokoro_common.daemon.record import deaths, is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.engine.device import device_problem
 from kokoro_common.errors import (
+    SAY,
     KokoroError,
     ModelUnavailable,
     ServersUnreachable,
@@ -306,7 +311,7 @@ class ModelServer:
             peer.close()
             return
         if not self._has_voice(message.voice):
-            raise UnknownVoice(f"there is no voice {message.voice[:40]!r}", "see say.py --list-voices")
+            raise UnknownVoice(f"there is no voice {message.voice[:40]!r}", f"see {SAY} --list-voices")
         self._check_wanted(message.device, self._loader.device or self._settings.device)
         self._check_wanted(message.precision, self._loader.precision or self._settings.precision)
         if message.engine != "espeak":
@@ -325,12 +330,12 @@ class ModelServer:
     def _check_wanted(self, wanted: str, running: str) -> None:
         """`running` is auto until the model is loaded."""
         if wanted not in ("", "auto", running) and running != "auto":
-            raise UsageError(f"the servers run on {running}, not {wanted}", "run say.py --shutdown first")
+            raise UsageError(f"the servers run on {running}, not {wanted}", f"run {SAY} --shutdown first")
 
     def handle_download(self, peer: Peer, message: Download) -> None:
         for name in message.voices:
             if name not in VOICES:
-                raise UnknownVoice(f"there is no voice {name[:40]!r}", "see say.py --list-voices")
+                raise UnknownVoice(f"there is no voice {name[:40]!r}", f"see {SAY} --list-voices")
         self._loader.download(peer, list(message.voices))
 
     def handle_status_request(self, peer: Peer, _: StatusRequest) -> None:

@@ -1,82 +1,21 @@
 #!/usr/bin/env python3
-"""say.py: the command. Parses the arguments, runs the verb they ask for, and ends with its exit code.
+"""say.py: the command. All of it is in kokoro_common/command/main.py; this file only refuses a Python that is too old.
 
-Verbs are in kokoro_common/command. Nothing heavy is imported before a verb needs it.
+So it is written in what Python 2.7 can read, too.
 """
 
-from __future__ import annotations
-
-import errno
-import os
-import signal
 import sys
 
-from kokoro_common.command import verbs  # noqa: F401 - registers its flags
-from kokoro_common.command.arguments import parser, verb_for
-from kokoro_common.command.signals import SIGNALS
-from kokoro_common.command.speak import speak
-from kokoro_common.errors import KokoroError, OutputError
+if sys.version_info < (3, 11):  # noqa: UP036 - that is the question
+    sys.stderr.write(
+        "%s: this is Python %d.%d (%s); run it with 3.11 or newer, as python3.11 say.py\n"  # noqa: UP031
+        % (sys.argv[0], sys.version_info[0], sys.version_info[1], sys.executable)
+    )
+    sys.exit(1)
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
+from kokoro_common.command.main import command, main
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    _open_missing_descriptors()
-    SIGNALS.catch()
-    try:
-        options = parser().parse_args(arguments)
-        return (verb_for(options) or speak)(options)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
-        return OutputError.exit_code
-    except Exception as error:
-        if SIGNALS.received == signal.SIGINT:
-            return 130  # numpy's import, for one, turns an interrupt into an ImportError
-        return _report(error, traceback="--debug" in arguments)
-
-
-def _report(error: Exception, *, traceback: bool) -> int:
-    """Prints one line with the remedy, or the traceback. Returns the exit code."""
-    if traceback:
-        from traceback import print_exception
-
-        print_exception(error)
-    elif isinstance(error, KokoroError):
-        print(f"say.py: {error}", file=sys.stderr)
-    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        print("say.py: standard output cannot be written: no space left on device; free some space", file=sys.stderr)
-        return OutputError.exit_code
-    else:
-        print(f"say.py: unexpected {type(error).__name__}: {error}; please report it with --debug", file=sys.stderr)
-    return error.exit_code if isinstance(error, KokoroError) else 1
-
-
-def _open_missing_descriptors() -> None:
-    """Opens a closed stdin, stdout or stderr on /dev/null: sockets and locks must not get their numbers."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-
-
-def command() -> NoReturn:
-    """The program. Skips the interpreter's own clean-up, a tenth of a short call: everything is closed by now."""
-    code = main()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pass  # its reader has seen enough
-    os._exit(code)
-
+__all__ = ["command", "main"]
 
 if __name__ == "__main__":
     command()

@@ -28,13 +28,17 @@ stands in kokoro_common/speaking/.
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - what is imported below needs it
+    sys.exit(f"{sys.argv[0]}: this is Python {sys.version.split()[0]} ({sys.executable}); run it with 3.11 or newer")
+
 import argparse
 import logging
 import math
 import os
 import queue
 import re
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -43,7 +47,7 @@ from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
 from kokoro_common.daemon.logs import Forwarding, start_log
 from kokoro_common.daemon.record import is_newer
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.errors import KokoroError, ServersUnreachable
+from kokoro_common.errors import SAY, KokoroError, ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.sound.player import Player
@@ -486,7 +490,7 @@ def main(arguments: list[str] | None = None, server: type[VoiceServer] = VoiceSe
     def make(settings: Settings, runtime: RuntimeDirectory, life: Life) -> VoiceServer:
         link = starter.connect(runtime, "model", "voice", patient=True)
         if link is None:
-            raise ServersUnreachable("there is no model server to register with", "start it with say.py")
+            raise ServersUnreachable("there is no model server to register with", f"start it with {SAY}")
         return server(settings, runtime, options.voice, link, life)
 
     return run_server(f"voice-{options.voice}", options.inherited, make)

@@ -22,7 +22,7 @@ from kokoro_common.client.arriving_text import ArrivingText
 from kokoro_common.client.client import Client
 from kokoro_common.client.conversation import Audio
 from kokoro_common.client.text_source import TextSource
-from kokoro_common.errors import UsageError
+from kokoro_common.errors import UsageError, in_python
 from kokoro_common.record import Record
 from kokoro_common.settings import resolve
 from kokoro_common.sound.samples import Sound
@@ -264,7 +264,7 @@ def status() -> StatusReport:
 
     Starts no server. Blocks for 4 s at most, usually for milliseconds.
     """
-    return Client(resolve()).status()
+    return Client(resolve()).status().told(in_python)
 
 
 # --- From arguments to an utterance ----------------------------------------------------------------------------------
@@ -372,10 +372,10 @@ def _events(request: _Request) -> Generator[Event, None, None]:
         stack.enter_context(request.utterance)
         for event in request.utterance:
             if isinstance(event, Notice):
-                log.warning("%s", event.text)
+                log.warning("%s", in_python(event.text))
             elif isinstance(event, ServerState) and event.state != state:
                 state = event.state
-                log.info("the model: %s %s", event.state, event.detail)
+                log.info("the model: %s %s", event.state, in_python(event.detail))
             yield event
 
 

@@ -7,8 +7,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+SAY = "{say}"  # in a problem or remedy: the command, which users call differently; say.py fills in what was typed
+_IN_PYTHON = {
+    f"{SAY} -v '?'": "kokoro.list_voices()",
+    f"{SAY} --list-voices": "kokoro.list_voices()",
+    f"{SAY} --status": "kokoro.status()",
+    SAY: "python -m say",
+}
+
+
 class KokoroError(Exception):
-    """Base. `str(error)` is one line for the user; `remedy`, if any, is the part after the semicolon."""
+    """Base. `str(error)` is one line for a Python program; `remedy`, if any, is the part after the semicolon.
+
+    `line` is the same with SAY where the command is named: for what goes to another process, and for say.py.
+    """
 
     exit_code = 1
 
@@ -17,6 +29,13 @@ class KokoroError(Exception):
         self.problem = problem
         self.remedy = remedy
         super().__init__(" ".join(f"{problem}; {remedy}".split()) if remedy else " ".join(problem.split()))
+
+    @property
+    def line(self) -> str:
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return in_python(self.line)
 
 
 class UsageError(KokoroError):
@@ -68,6 +87,13 @@ class OutputError(KokoroError):
     """The output file cannot be written."""
 
     exit_code = 8
+
+
+def in_python(text: str) -> str:
+    """A line with SAY in it, for the user of a Python program."""
+    for term, name in _IN_PYTHON.items():
+        text = text.replace(term, name)
+    return text
 
 
 def near(word: str, known: Iterable[str], *, count: int = 3, likeness: float = 0.6) -> list[str]:

@@ -135,7 +135,7 @@ def _check(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
         if name == "host" and value != LOOPBACK:
             raise UsageError(
                 f"{sources[name]} is {value!r}, but Kokoro Say listens on {LOOPBACK} only",
-                "leave it out, and from another machine call it by ssh: ssh HOST say.py TEXT",
+                "leave it out, and from another machine call it by ssh: ssh HOST kokoro-say TEXT",
             )
         if name == "port" and not 0 <= value <= 65000:
             raise UsageError(f"{sources[name]} is {value}", "choose one from 1 to 65000, or 0 for any free port")

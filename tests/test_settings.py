@@ -78,7 +78,7 @@ def test_any_other_host_than_the_loopback_is_refused_with_the_reason(tmp_path: P
         resolve({}, environment(tmp_path, KOKORO_HOST=host))
     assert str(refused.value) == (
         f"KOKORO_HOST is {host!r}, but Kokoro Say listens on 127.0.0.1 only; "
-        "leave it out, and from another machine call it by ssh: ssh HOST say.py TEXT"
+        "leave it out, and from another machine call it by ssh: ssh HOST kokoro-say TEXT"
     )
     assert resolve({}, environment(tmp_path, KOKORO_HOST="127.0.0.1")).host == "127.0.0.1"
 

@@ -6,7 +6,7 @@
 What is registered is the one source of --help, the completions and the man page (help.py, completion.py, manual.py).
 
 Modules that register flags are imported by every call, --version included: at import time they may import only this
-module, records and the errors.
+module, the name, records and the errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import argparse
 import re
 import sys
 
-from kokoro_common.errors import UsageError, choice_remedy, near
+from kokoro_common.command.name import NAME
+from kokoro_common.errors import SAY, UsageError, choice_remedy, near
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -122,7 +123,7 @@ class _Parser(argparse.ArgumentParser):
     """Reads arguments: all that are no options are the text, wherever they stand. The text is in no error."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, "see say.py --help")
+        raise UsageError(message, f"see {SAY} --help")
 
     def parse_args(self, arguments: Sequence[str]) -> Namespace:  # type: ignore[override]
         """Raises UsageError."""
@@ -159,7 +160,7 @@ class _Parser(argparse.ArgumentParser):
             nearest = [word]
         else:
             nearest = begun if len(begun) == 1 else near(word, long_names, count=1, likeness=0.7)
-        remedy = f"did you mean --{nearest[0]}?" if nearest else "see say.py --help; a text goes after --"
+        remedy = f"did you mean --{nearest[0]}?" if nearest else f"see {SAY} --help; a text goes after --"
         raise UsageError(f"unknown option {shortened(name)}", remedy)
 
     def _without_value(self, error: argparse.ArgumentError) -> UsageError:
@@ -167,8 +168,8 @@ class _Parser(argparse.ArgumentParser):
         names = (error.argument_name or "").split("/")
         told = next(each for each, _ in _flags if list(each.names) == names)
         if told.metavar:
-            return UsageError(f"{names[-1]} needs {told.metavar}", "see say.py --help")
-        return UsageError(f"{names[-1]} takes no value", "see say.py --help")
+            return UsageError(f"{names[-1]} needs {told.metavar}", f"see {SAY} --help")
+        return UsageError(f"{names[-1]} takes no value", f"see {SAY} --help")
 
 
 def parser() -> _Parser:
@@ -227,7 +228,7 @@ def whole_number(name: str, text: str | None) -> int | None:
 def note(text: str, *, quiet: bool) -> None:
     """Prints one line for the user on stderr, unless --quiet was given."""
     if not quiet:
-        print(f"say.py: {text}", file=sys.stderr)
+        print(f"{NAME.prefix}: {NAME.filled(text)}", file=sys.stderr)
 
 
 flag("-q", "--quiet", help="no progress and no notes, errors only", group="program", common=True)

@@ -7,6 +7,8 @@ import sys
 import textwrap
 
 from kokoro_common.command.arguments import EXIT_CODES, GROUPS, flags
+from kokoro_common.command.name import NAME
+from kokoro_common.errors import SAY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def columns() -> int:
 def help_text(*, everything: bool, width: int) -> str:
     """All lines, each with its newline and at most `width` columns, or LEAST_COLUMNS in a narrower terminal."""
     width = max(LEAST_COLUMNS, min(width, MOST_COLUMNS))
-    lines = textwrap.wrap("usage: say.py [options] [TEXT ...]", width)
+    lines = textwrap.wrap(NAME.filled(f"usage: {SAY} [options] [TEXT ...]"), width)
     lines += textwrap.wrap("speaks TEXT, or what comes on standard input", width)
     shown = [each for each in flags() if everything or each.common]
     for group in dict.fromkeys(each.group for each in shown):
@@ -42,7 +44,7 @@ def help_text(*, everything: bool, width: int) -> str:
     codes = "  ".join(f"{code} {meaning}".replace(" ", "\0") for code, meaning in EXIT_CODES.items())
     lines += [line.replace("\0", " ") for line in textwrap.wrap(f"exit codes:  {codes}", width, subsequent_indent="  ")]
     if not everything:
-        lines += textwrap.wrap("every flag: say.py --help all", width)
+        lines += textwrap.wrap(NAME.filled(f"every flag: {SAY} --help all"), width)
     return "".join(f"{line}\n" for line in lines)
 
 

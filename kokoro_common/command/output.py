@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from kokoro_common.command.arguments import flag, number, whole_number
-from kokoro_common.errors import UsageError
+from kokoro_common.errors import SAY, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check_output(options: Namespace) -> None:
         raise UsageError(f"{name} cannot be two things at once", "give each output a name of its own")
     nameless = [path for path in captions if is_special(path) and path != os.devnull]
     if options.split and (options.file in (None, "-") or nameless or is_special(options.output)):
-        remedy = "say.py -f BOOK.epub --split -o BOOK.mp3 --srt BOOK.srt"
+        remedy = f"{SAY} -f BOOK.epub --split -o BOOK.mp3 --srt BOOK.srt"
         raise UsageError("--split writes files for each chapter of a document", remedy)
 
 

@@ -7,6 +7,7 @@ import time
 
 from kokoro_common.client.conversation import Audio
 from kokoro_common.command.arguments import note
+from kokoro_common.command.name import NAME
 from kokoro_common.command.signals import SIGNALS
 from kokoro_common.errors import KokoroError
 from kokoro_common.wire.messages import Accepted, ChunkSpoken, Explained, Notice, Progress, ServerState, Started
@@ -119,7 +120,7 @@ class Messenger:
             return
         kept = f"{clock(self.output.seconds)} of audio are kept: the same command goes on there"
         if isinstance(error, KokoroError):
-            error.args = (f"{error}; {kept}",)
+            error.args = (f"{error.line}; {kept}",)
         else:
             self.notice(kept)
 
@@ -145,7 +146,7 @@ def print_timing(finished: Finished, messenger: Messenger, began: float) -> None
     at_work = times.get("engine", 0.0) / max(times.get("synthesis", 0.0), 1e-9)
     parts = ", ".join(f"{name} {times.get(name, 0.0) * 1000:.0f} ms" for name in ("g2p", "queue", "model"))
     print(
-        f"say.py: {messenger.engine}: first audio after {first:.0f} ms ({parts}), "
+        f"{NAME.prefix}: {messenger.engine}: first audio after {first:.0f} ms ({parts}), "
         f"{finished.seconds:.2f} s of audio in {total:.2f} s, "
         f"the engine at work {at_work:.1%} of the time, {finished.underflows} underflows",
         file=sys.stderr,

@@ -156,7 +156,7 @@ def _perform(
 def _check(options: Namespace) -> None:
     """Raises UsageError for flags that exclude each other."""
     if options.output and options.no_wait:
-        raise UsageError("--no-wait does not go with -o", "a file is complete when say.py returns")
+        raise UsageError("--no-wait does not go with -o", "a file is complete when the call returns")
     check_output(options)
     elsewhere = options.output is not None or options.no_wait or options.echo
     if options.follow and elsewhere:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from kokoro_common.errors import SAY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kokoro_common.wire.reports import StatusReport
 
 
-NOT_RUNNING = "no servers are running; they start with the first say.py"
+NOT_RUNNING = f"no servers are running; they start with the first {SAY}"
 
 
 def readable(report: StatusReport) -> str:

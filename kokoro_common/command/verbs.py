@@ -9,7 +9,8 @@ import sys
 
 from kokoro_common import __version__
 from kokoro_common.command.arguments import flag, note, server_settings, verb
-from kokoro_common.errors import UsageError
+from kokoro_common.command.name import NAME
+from kokoro_common.errors import SAY, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def doctor(options: Namespace) -> int:
     code = 0
     for finding in examine({"device": options.device, "precision": options.precision, "engine": options.engine}):
         encoding = sys.stdout.encoding or "utf-8"
-        print(finding.line.encode(encoding, "replace").decode(encoding), flush=True)
+        print(NAME.filled(finding.line).encode(encoding, "replace").decode(encoding), flush=True)
         code = code or finding.exit_code
     return code
 
@@ -65,7 +66,7 @@ def save_voice(options: Namespace) -> int:
     config_dir = server_settings(options).config_dir
     own = own_voices(config_dir)
     if not options.voice:
-        raise UsageError("--save-voice without -v", "say.py -v af_bella:0.7,af_sky:0.3 --save-voice af_mine")
+        raise UsageError("--save-voice without -v", f"{SAY} -v af_bella:0.7,af_sky:0.3 --save-voice af_mine")
     save_blend(config_dir, options.save_voice, parse_voice(options.voice, own))
     return 0
 
@@ -102,7 +103,7 @@ flag("--json", help="with --status: as JSON", group="control")
 def status(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 
-    report = Client(server_settings(options)).status()
+    report = Client(server_settings(options)).status().told(NAME.filled)
     if options.json:
         import json
 
@@ -110,7 +111,7 @@ def status(options: Namespace) -> int:
     else:
         from kokoro_common.command.status import readable
 
-        print(readable(report))
+        print(NAME.filled(readable(report)))
     return 0
 
 
@@ -212,7 +213,7 @@ def edit_lexicon(options: Namespace) -> int:
     lang = parse_language(options.lang) if options.lang else ""
     if len(words) != {"add": 2, "remove": 1, "list": 0}.get(task, len(words)):
         usage = {"add": "--lex add WORD SAID", "remove": "--lex remove WORD", "list": "--lex list"}[task]
-        raise UsageError(f"--lex {task} with {len(words)} words", f"say.py {usage}")
+        raise UsageError(f"--lex {task} with {len(words)} words", f"{SAY} {usage}")
     if task == "add":
         lexicon_file.add(config_dir, words[0], words[1], lang)
     elif task == "remove":

@@ -14,7 +14,7 @@ import sys
 from kokoro_common.daemon import process
 from kokoro_common.daemon.record import ServerRecord, note_of, write_note
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.errors import KokoroError, ServersUnreachable
+from kokoro_common.errors import SAY, KokoroError, ServersUnreachable
 from kokoro_common.settings import Settings, resolve
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ class Life:
             self._start_lock = runtime.lock(f"{name}.start.lock", wait=True)
             life_lock = runtime.lock(f"{name}.lock", wait=False)
         if life_lock is None:
-            raise ServersUnreachable(f"{name} is already running", "use it, or run say.py --shutdown first")
+            raise ServersUnreachable(f"{name} is already running", f"use it, or run {SAY} --shutdown first")
         self._life_lock = life_lock
         self._own = ServerRecord(pid=os.getpid(), port=0, started=process.start_of(os.getpid()))
         self._write_note(record=self._own, leaving=False)
@@ -72,7 +72,7 @@ class Life:
     def refuse(self, error: KokoroError) -> None:
         """Tells the starter why there will be no server."""
         self._write_note(record=None)
-        self._tell({"error": str(error), "code": error.exit_code})
+        self._tell({"error": error.line, "code": error.exit_code})
 
     def keep(self) -> bool:
         """Puts back the lock, the token and the record if somebody removed them.

@@ -11,6 +11,7 @@ import sys
 from kokoro_common.daemon.starter import Program, ensure
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.files import private_directory
+from kokoro_common.installed import check_libraries
 from kokoro_common.worker import ROOT
 
 TYPE_CHECKING = False
@@ -53,6 +54,7 @@ def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connec
         raise ServersUnreachable(
             f"{settings.log_dir} cannot be made: {error.strerror}", "set KOKORO_CACHE_DIR or KOKORO_LOG_DIR"
         ) from error
+    check_libraries()
     program = Program(
         name="model",
         path=MODEL_PROGRAM,

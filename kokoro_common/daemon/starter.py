@@ -26,7 +26,7 @@ from kokoro_common.daemon.record import (
     write_note,
 )
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.errors import ServersBusy, ServersUnreachable, error_for
+from kokoro_common.errors import SAY, ServersBusy, ServersUnreachable, error_for
 from kokoro_common.files import private_directory, private_opener
 from kokoro_common.record import Record
 from kokoro_common.wire.connection import (
@@ -158,7 +158,7 @@ def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lo
         write_note(runtime, life_lock, note)
         raise ServersUnreachable(
             f"{program.name} died {recent} times within {DEATH_SECONDS:.0f} s, the last time: {note.deaths[-1][1]}",
-            f"see {program.stderr_path}, then try again in a minute or after say.py --shutdown",
+            f"see {program.stderr_path}, then try again in a minute or after {SAY} --shutdown",
         )
     if not (had_listened and recent == 1):  # the first death of one that worked: no reason to keep anybody waiting
         time.sleep(BACKOFF_SECONDS[recent])
@@ -269,7 +269,7 @@ def _lock_within(runtime: RuntimeDirectory, name: str, seconds: float) -> int:
         given_up.set()
         raise ServersUnreachable(
             f"another process holds {os.path.join(runtime.path, name)} and does not answer",
-            "end it, or run say.py --shutdown, and try again",
+            f"end it, or run {SAY} --shutdown, and try again",
         ) from None
 
 
@@ -301,7 +301,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
             )
     except OSError as error:
         os.close(ready_read)
-        raise ServersUnreachable(f"cannot start {program.path}: {error}", "see say.py --debug") from error
+        raise ServersUnreachable(f"cannot start {program.path}: {error}", f"see {SAY} --debug") from error
     finally:
         os.close(ready_write)
 

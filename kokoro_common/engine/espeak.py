@@ -20,6 +20,7 @@ import signal
 from kokoro_common.engine import espeak_worker
 from kokoro_common.engine.espeak_worker import CHILD_SECONDS, CLAUSE_ENDS, EVENT, REPLY
 from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.installed import mend
 from kokoro_common.record import Record
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
 from kokoro_common.text.marks import WIDE_COMMAS, WIDE_STOPS
@@ -135,7 +136,7 @@ class EspeakEngine:
         if status == 0:
             return pcm, list(EVENT.iter_unpack(events))
         if status > 0:
-            raise ModelUnavailable(f"espeak-ng cannot speak {tag}", "reinstall espeakng-loader")
+            raise ModelUnavailable(f"espeak-ng cannot speak {tag}", f"run {mend('espeakng-loader')}")
         if status == -signal.SIGALRM:
             raise KokoroError(
                 f"espeak-ng took more than {CHILD_SECONDS} s over {len(text)} characters", "leave them out"
@@ -235,7 +236,7 @@ def _started_worker() -> tuple[subprocess.Popen[bytes], int]:
 
         library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except (ImportError, RuntimeError) as error:
-        raise ModelUnavailable(f"espeak-ng is not installed: {error}", "reinstall espeakng-loader") from error
+        raise ModelUnavailable(f"espeak-ng is not installed: {error}", f"run {mend('espeakng-loader')}") from error
     command = worker_command(espeak_worker.__name__, library, data, options=("-I", "-S"))
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert worker.stdout is not None
@@ -243,7 +244,7 @@ def _started_worker() -> tuple[subprocess.Popen[bytes], int]:
     if "error" in greeting:
         _end(worker)
         raise ModelUnavailable(
-            f"espeak-ng's library cannot be loaded: {greeting['error']}", "reinstall espeakng-loader"
+            f"espeak-ng's library cannot be loaded: {greeting['error']}", f"run {mend('espeakng-loader')}"
         )
     return worker, greeting["rate"]
 

@@ -15,6 +15,8 @@ import functools
 import importlib.util
 from typing import NamedTuple
 
+from kokoro_common.installed import install_again
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,11 +72,11 @@ def load_from(path: str) -> tuple[ctypes.CDLL | None, str]:
     try:
         library = ctypes.CDLL(path)
         if library.kokoro_interface() != INTERFACE or library.kokoro_step_bytes() != ctypes.sizeof(Step):
-            return None, "it was compiled from another version; pip install --force-reinstall --no-cache-dir kokoro-say"
+            return None, f"it was compiled from another version; run {install_again()}"
     except (OSError, AttributeError) as error:
         return None, f"it cannot be loaded: {error}"
     if not library.kokoro_runs_here():
-        return None, "it was compiled for another processor; pip install --force-reinstall --no-cache-dir kokoro-say"
+        return None, f"it was compiled for another processor; run {install_again()}"
     library.kokoro_run.argtypes = [ctypes.POINTER(Step), ctypes.c_int64, ctypes.c_int]
     return library, ""
 

@@ -16,7 +16,7 @@ import time
 
 from kokoro_common.engine.device import bf16_problem, versions
 from kokoro_common.engine.engine import KokoroEngine, Phrase
-from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.errors import SAY, KokoroError, ModelUnavailable
 from kokoro_common.files import write_private
 from kokoro_common.record import Record
 from kokoro_common.voices.pack import style_row
@@ -62,7 +62,7 @@ def make_engine(
     config, weights = files
     problem = bf16_problem(device)
     if asked == "bf16" and problem:
-        raise ModelUnavailable(f"bf16 cannot be used: {problem}", "run say.py --shutdown, then use another --precision")
+        raise ModelUnavailable(f"bf16 cannot be used: {problem}", f"run {SAY} --shutdown, then use another --precision")
     key = _key(model, device)
     known = _read(notes).get(key)
     if known is not None and known.precision == "bf16" and problem:

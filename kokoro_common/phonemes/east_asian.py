@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kokoro_common.errors import ModelUnavailable
+from kokoro_common.installed import add_extra
 from kokoro_common.phonemes.alignment import aligning
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def japanese() -> Callable[[str], list[Part]]:
         import unidic_lite
         from misaki import cutlet
     except ImportError as error:
-        raise ModelUnavailable("Japanese needs the extra ja", "run pip install 'kokoro-say[ja]'") from error
+        raise ModelUnavailable("Japanese needs the extra ja", f"run {add_extra('ja')}") from error
     # Without arguments fugashi prefers the package unidic, whose dictionary is a download of its own.
     arguments = f'-r "{unidic_lite.DICDIR}/mecabrc" -d "{unidic_lite.DICDIR}"'
     cutlet.Tagger = lambda: fugashi.Tagger(arguments)
@@ -40,7 +41,7 @@ def mandarin(temporary_dir: str) -> Callable[[str], list[Part]]:
         import jieba
         from misaki import zh
     except ImportError as error:
-        raise ModelUnavailable("Mandarin needs the extra zh", "run pip install 'kokoro-say[zh]'") from error
+        raise ModelUnavailable("Mandarin needs the extra zh", f"run {add_extra('zh')}") from error
     jieba.setLogLevel(logging.WARNING)  # it has a handler of its own on stderr
     jieba.dt.tmp_dir = temporary_dir  # its cache would be /tmp/jieba.cache, which any user may have written
     g2p = zh.ZHG2P()

@@ -110,7 +110,7 @@ class Journal:
             except (BlockingIOError, FileNotFoundError):
                 pass
             self.close()
-        raise OutputError(f"{self._output} is being written by another say.py", "wait for it")
+        raise OutputError(f"{self._output} is being written by another call", "wait for it")
 
     def _sweep(self) -> None:
         """Removes files that were being encoded when a process was killed."""

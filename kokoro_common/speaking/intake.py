@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kokoro_common.errors import UnknownVoice, UsageError
+from kokoro_common.errors import SAY, UnknownVoice, UsageError
 from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted
 from kokoro_common.text.edits import Edit, merged
 from kokoro_common.text.lexicon import Lexicon
@@ -51,7 +51,7 @@ class Intake:
         try:
             self._lexicon = Lexicon(speech.lexicon)
         except ValueError as error:
-            raise UsageError(f"the lexicon cannot be used: {error}", "see say.py --lex list") from error
+            raise UsageError(f"the lexicon cannot be used: {error}", f"see {SAY} --lex list") from error
         self._raw: deque[str] = deque()  # not yet cut
         self._cut = False  # all of it is
         self._chunks: deque[TextChunk] = deque()  # cut, not yet taken

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from kokoro_common.daemon.model_server import prepare_environment
 from kokoro_common.engine.device import choose_device
 from kokoro_common.engine.tuning import Choice, make_engine
-from kokoro_common.errors import KokoroError, ModelUnavailable
+from kokoro_common.errors import SAY, KokoroError, ModelUnavailable
 from kokoro_common.hub.download import Hub, quieten_huggingface_hub
 from kokoro_common.hub.manifest import load_manifest
 from kokoro_common.hub.spacy import spacy_path
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kokoro.loader")
 
-REMEDY = "for the real voice connect to the network and run say.py --download"
+REMEDY = f"for the real voice connect to the network and run {SAY} --download"
 
 
 SWITCH, HURRIED_SWITCH = 0.005, 0.0001  # seconds until a thread that wants the GIL gets it; the first is Python's own
@@ -202,7 +202,7 @@ class Loader:
             self.engine, choice = self._make_engine(files)
             self.precision, self.precision_reason = choice.precision, choice.reason
         except KokoroError as error:
-            self._set_state("failed", str(error), exit_code=error.exit_code)
+            self._set_state("failed", error.line, exit_code=error.exit_code)
             return
         log.info("engine made", extra={"seconds": round(time.monotonic() - began, 3), "device": self.device})
         self._jobs.put(self._check_ready)  # behind the languages that have been wanted meanwhile
@@ -212,7 +212,7 @@ class Loader:
             return choose_device(self._settings.device)
         if self._settings.device == "auto":
             return "cpu", self._lost
-        raise ModelUnavailable(self._lost, "run say.py --shutdown to try it again, or use --device auto")
+        raise ModelUnavailable(self._lost, f"run {SAY} --shutdown to try it again, or use --device auto")
 
     def _make_engine(self, files: dict[str, str]) -> tuple[KokoroEngine, Choice]:
         return make_engine(

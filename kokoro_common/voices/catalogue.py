@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from kokoro_common.errors import UnknownVoice, UsageError, choice_remedy, near
+from kokoro_common.errors import SAY, UnknownVoice, UsageError, choice_remedy, near
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ def _unknown(argument: str) -> UnknownVoice:
     wanted = argument[:48].lower()
     by_first_name = {name.split("_")[1]: name for name in reversed(VOICES)}
     nearest = near(wanted, VOICES) or [by_first_name[name] for name in near(wanted, by_first_name)]
-    hint = f"did you mean {', '.join(nearest)}?" if nearest else "say.py -v '?' lists the voices"
+    hint = f"did you mean {', '.join(nearest)}?" if nearest else f"{SAY} -v '?' lists the voices"
     return UnknownVoice(f"unknown voice {_shown(argument)}", hint)
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 
-from kokoro_common.errors import ModelUnavailable, UsageError
+from kokoro_common.errors import SAY, ModelUnavailable, UsageError
 from kokoro_common.files import private_directory, write_private
 from kokoro_common.voices.catalogue import LANGUAGES, VOICES
 
@@ -99,7 +99,7 @@ def read_own_pack(config_dir: str, name: str) -> FloatArray | None:
     except OSError as error:
         raise ModelUnavailable(f"{path} cannot be read: {error.strerror}", "mend its mode") from error
     if hashlib.sha256(numbers).digest() != digest:
-        raise ModelUnavailable(f"{path} is damaged", f"say.py --add-voice {name} FILE imports it again")
+        raise ModelUnavailable(f"{path} is damaged", f"{SAY} --add-voice {name} FILE imports it again")
     return np.frombuffer(numbers, "<f4").reshape(PACK_SHAPE)
 
 

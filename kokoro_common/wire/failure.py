@@ -10,7 +10,7 @@ def failed(utterance: str, error: Exception, *, log: str = "") -> Failed:
     """What a client is told of an error. `log`: whose log has an unexpected one, whose own words stay there."""
     if isinstance(error, KokoroError):
         retry_after = error.retry_after if isinstance(error, ServersBusy) else 0.0
-        return Failed(utterance=utterance, code=error.exit_code, text=str(error), retry_after=retry_after)
+        return Failed(utterance=utterance, code=error.exit_code, text=error.line, retry_after=retry_after)
     if isinstance(error, ProtocolError):
         return Failed(utterance=utterance, code=1, text=f"{error}; see docs/protocol.md")
     return Failed(utterance=utterance, code=1, text=f"{type(error).__name__}; see the {log}'s log")

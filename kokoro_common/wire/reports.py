@@ -9,6 +9,7 @@ from kokoro_common.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -88,6 +89,11 @@ class StatusReport(Record):
 
     def _in(self, *states: str) -> tuple[UtteranceReport, ...]:
         return tuple(each for each in self.utterances if each.state in states)
+
+    def told(self, fill: Callable[[str], str]) -> StatusReport:
+        """With the command's name put into the model server's line; see errors.SAY."""
+        model = self.model_server
+        return self.replace(model_server=model and model.replace(engine_reason=fill(model.engine_reason)))
 
     def as_json(self) -> dict[str, Any]:
         """What `say.py --status --json` prints. Without servers: model_server None, voice_servers []."""

@@ -27,7 +27,9 @@ from kokoro_common.client.text_source import TextSource
 from kokoro_common.command.doctor import examination, installation, servers
 from kokoro_common.command.doctor.examination import CHECKS, examine, judged, outcome
 from kokoro_common.command.doctor.findings import Check, Finding
+from kokoro_common.command.name import NAME
 from kokoro_common.errors import NoAudioDevice
+from kokoro_common.installed import add_extra, mend
 from kokoro_common.phonemes import g2p, spoken
 from kokoro_common.settings import Settings
 from kokoro_common.text.speech import Speech
@@ -77,9 +79,12 @@ def check(name: str) -> Check:
     return next(each for each in CHECKS if each.name == name)
 
 
+PIP = f"{sys.executable} -m pip"
+
+
 def told(name: str, settings: Settings) -> tuple[int, str]:
     finding = judged(check(name), settings)
-    return finding.exit_code, finding.text
+    return finding.exit_code, NAME.filled(finding.text)
 
 
 # --- The frame -------------------------------------------------------------------------------------------------------
@@ -126,7 +131,7 @@ def chatter(_: Settings) -> str:
         (chatter, "ok       x          fine"),
         (refuse, "problem  x          no audio device; plug one in"),
         (fail, "problem  x          ValueError: two lines; please report it"),
-        (lack, "problem  x          No module named 'no_such_module'; install Kokoro Say anew"),
+        (lack, "problem  x          No module named 'no_such_module'; install Kokoro Say again"),
         (abort, "problem  x          a library crashes (SIGABRT); do this"),
         (leave, "problem  x          a library ends the process, or memory is short; do this"),
         (hang, "problem  x          no answer within 0 s; do this"),
@@ -134,7 +139,7 @@ def chatter(_: Settings) -> str:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_whatever_a_check_does_is_one_line(look: Any, line: str, tmp_path: Path, capfd: Any) -> None:
-    remedy = "install Kokoro Say anew" if look is lack else "do this"
+    remedy = "install Kokoro Say again" if look is lack else "do this"
     seconds = 0.3 if look is hang else 30.0
     finding = outcome(Check(name="x", look=look, seconds=seconds, remedy=remedy), Settings(), str(tmp_path))
     assert finding.line == line
@@ -201,14 +206,14 @@ def test_install_names_what_is_old_missing_or_broken(
         assert told("install", settings) == (
             1,
             "misaki is damaged, torch is 2.9.1+cpu, lxml is 4.9.1, soxr is missing; "
-            "run pip install 'misaki[en]>=0.9.4,<0.10' 'torch>=2.10' 'lxml>=5' 'soxr>=0.5'",
+            f"run {PIP} install 'misaki[en]>=0.9.4,<0.10' 'torch>=2.10' 'lxml>=5' 'soxr>=0.5'",
         )
     with monkeypatch.context() as patch:
         (tmp_path / "soxr.py").write_text("raise OSError('libsoxr.so is missing')")
         patch.syspath_prepend(tmp_path)
         patch.delitem(sys.modules, "soxr", raising=False)
         assert told("install", settings) == (
-            1, "soxr cannot be used: libsoxr.so is missing; run pip install --force-reinstall soxr"
+            1, f"soxr cannot be used: libsoxr.so is missing; run {PIP} install --force-reinstall --no-deps soxr"
         )  # fmt: skip
     monkeypatch.setattr(installation, "PYTHON", ">=3.99")
     assert told("install", settings) == (1, f"Python is {sys.version.split()[0]}; install Python >=3.99")
@@ -427,9 +432,9 @@ def test_languages_without_phonemes(settings: Settings, monkeypatch: pytest.Monk
         return spoken.Spoken(phonemes="", words=())
 
     monkeypatch.setattr(g2p.G2P, "spoken", nothing)
-    assert told("languages", settings) == (1, "a Spanish sentence has 0 phonemes; install espeakng-loader anew")
+    assert told("languages", settings) == (1, f"a Spanish sentence has 0 phonemes; run {mend('espeakng-loader')}")
     sentence = "'The quick brown fox jumps over the lazy dog.'"
-    assert told("english", settings) == (1, f"{sentence} has 0 phonemes; install misaki anew")
+    assert told("english", settings) == (1, f"{sentence} has 0 phonemes; run {mend('misaki')}")
 
 
 def test_languages_that_are_there_and_those_that_can_be(
@@ -437,7 +442,7 @@ def test_languages_that_are_there_and_those_that_can_be(
 ) -> None:
     real = importlib.util.find_spec
     for present, line in (
-        (False, "es fr hi it pt-br; ja by pip install 'kokoro-say[ja]'; zh by pip install 'kokoro-say[zh]'"),
+        (False, f"es fr hi it pt-br; ja by {add_extra('ja')}; zh by {add_extra('zh')}"),
         (True, "es fr hi it pt-br, and ja zh are there"),
     ):
         extras = {module for modules in installation.EXTRAS.values() for module in modules}
@@ -477,7 +482,7 @@ def test_servers_of_another_version_or_without_a_model(settings: Settings, monke
     assert told("servers", settings) == (
         6,
         f"the servers are of version 0.0.1, say.py of {__version__}; "
-        "run say.py --shutdown: the next say.py starts the new ones",
+        "run say.py --shutdown: the next call starts the new ones",
     )
     failed = status_of(state="failed", engine_reason="m.pth does not fill the model; name another")
     monkeypatch.setattr(client.Client, "status", lambda self: failed)
@@ -582,7 +587,7 @@ def test_servers_that_run_and_one_that_hangs(world: World, tmp_path: Path) -> No
     finally:
         model.resume()
     text = "the model server does not answer; run say.py --shutdown, or end its process"
-    assert (finding.exit_code, finding.text) == (6, text)
+    assert (finding.exit_code, NAME.filled(finding.text)) == (6, text)
 
 
 @pytest.fixture

@@ -271,7 +271,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyP
     broken = tmp_path / "libespeak-ng.so"
     broken.write_bytes(b"no library")
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(broken))
-    with pytest.raises(ModelUnavailable, match="reinstall espeakng-loader"):
+    with pytest.raises(ModelUnavailable, match="pip install --force-reinstall --no-deps espeakng-loader"):
         EspeakEngine().start()
 
 

@@ -45,4 +45,5 @@ if __name__ == "__main__":
     conversation.Conversation = StagedConversation  # type: ignore[misc]
     ready_port_of_starter, starter._ready_port = starter._ready_port, ready_port
     send_of_connection, Connection.send = Connection.send, send  # type: ignore[method-assign]
+    sys.argv[0] = say.__file__  # the name in its messages
     say.command()

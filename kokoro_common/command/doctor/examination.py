@@ -19,7 +19,7 @@ import warnings
 
 from kokoro_common.command.doctor import files, installation, servers
 from kokoro_common.command.doctor.findings import Check, Finding
-from kokoro_common.errors import KokoroError, UsageError
+from kokoro_common.errors import SAY, KokoroError, UsageError
 from kokoro_common.settings import Settings, resolve
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ CHECKS = (
     Check(name="kernel", look=installation.kernel),
     Check(name="servers", look=servers.servers),
     Check(name="errors", look=servers.logged_errors),
-    Check(name="speed", look=servers.speed, seconds=180.0, remedy="see say.py --status, then run say.py --shutdown"),
+    Check(name="speed", look=servers.speed, seconds=180.0, remedy=f"see {SAY} --status, then run {SAY} --shutdown"),
 )
 
 
@@ -53,7 +53,7 @@ def examine(flags: Mapping[str, object]) -> Iterator[Finding]:
         settings = resolve(flags)
         scratch = tempfile.mkdtemp(prefix="kokoro-doctor-")
     except UsageError as error:
-        yield Finding(check="settings", text=str(error), exit_code=error.exit_code)
+        yield Finding(check="settings", text=error.line, exit_code=error.exit_code)
         return
     except OSError as error:
         text = f"no temporary file can be made: {error.strerror}; make room in /tmp or set TMPDIR"
@@ -106,9 +106,9 @@ def judged(check: Check, settings: Settings) -> Finding:
     try:
         return Finding(check=check.name, text=check.look(settings))
     except KokoroError as error:
-        return Finding(check=check.name, text=str(error), exit_code=error.exit_code)
+        return Finding(check=check.name, text=error.line, exit_code=error.exit_code)
     except ImportError as error:
-        return Finding(check=check.name, text=f"{error}; install Kokoro Say anew", exit_code=1)
+        return Finding(check=check.name, text=f"{error}; install Kokoro Say again", exit_code=1)
     except Exception as error:  # a bug that breaks speech may break the check, too, and is a finding
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Finding(check=check.name, text=f"{text}; please report it", exit_code=1)

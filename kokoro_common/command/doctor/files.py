@@ -7,7 +7,7 @@ import shutil
 import stat
 
 from kokoro_common.command.doctor.findings import counted
-from kokoro_common.errors import KokoroError, ModelUnavailable, ServersUnreachable, UsageError
+from kokoro_common.errors import SAY, KokoroError, ModelUnavailable, ServersUnreachable, UsageError
 
 # Everything else is imported by the check that uses it: a module that cannot be imported is a finding, too.
 TYPE_CHECKING = False
@@ -96,7 +96,7 @@ def _voice_of(name: str) -> str:
 
 
 def _fetching(settings: Settings, voices: str = "") -> str:
-    command = f"run say.py --download {voices}".strip()
+    command = f"run {SAY} --download {voices}".strip()
     return f"unset KOKORO_OFFLINE and {command}" if settings.offline else command
 
 

@@ -30,7 +30,7 @@ class Check(Record):
     name: str
     look: Callable[[Settings], str]
     seconds: float = 60.0  # until it counts as hung; long enough for a busy machine
-    remedy: str = "install Kokoro Say anew"  # for a crash or a hang
+    remedy: str = "install Kokoro Say again"  # for a crash or a hang
 
 
 def counted(number: int, noun: str) -> str:

@@ -10,6 +10,7 @@ from kokoro_common import __version__
 from kokoro_common.command.doctor.files import pinned
 from kokoro_common.command.doctor.findings import SENTENCE, counted
 from kokoro_common.errors import KokoroError, ModelUnavailable, NoAudioDevice
+from kokoro_common.installed import add_extra, install_again, mend, pip
 
 # Everything else is imported by the check that uses it: a module that cannot be imported is a finding, too.
 TYPE_CHECKING = False
@@ -65,14 +66,14 @@ def packages(_: Settings) -> str:
             problem = "is damaged"
         if problem:
             wrong.append(f"{name} {problem}")
-            unfit.append(f"'{requirement}'")
+            unfit.append(requirement)
     if wrong:
-        raise KokoroError(", ".join(wrong), f"run pip install {' '.join(unfit)}")
+        raise KokoroError(", ".join(wrong), f"run {pip('install', *unfit)}")
     for name in IMPORTED:
         try:
             import_module(name)
         except (ImportError, OSError) as error:
-            raise KokoroError(f"{name} cannot be used: {error}", f"run pip install --force-reinstall {name}") from error
+            raise KokoroError(f"{name} cannot be used: {error}", f"run {mend(name)}") from error
     versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "misaki"))
     return f"kokoro-say {__version__}, Python {python}, {versions}"
 
@@ -124,7 +125,7 @@ def english(settings: Settings) -> str:
     g2p = G2P(path, tempfile.gettempdir())
     phonemes = g2p.spoken(SENTENCE, "a").phonemes
     if len(phonemes) < 20:
-        raise KokoroError(f"{SENTENCE!r} has {counted(len(phonemes), 'phoneme')}", "install misaki anew")
+        raise KokoroError(f"{SENTENCE!r} has {counted(len(phonemes), 'phoneme')}", f"run {mend('misaki')}")
     quality = g2p.quality["en"]
     if path is not None and not quality.startswith("spacy"):
         raise ModelUnavailable(f"the spaCy model in {path} cannot be loaded", "remove it: the next start fetches it")
@@ -138,9 +139,10 @@ def other_languages(_: Settings) -> str:
 
     phonemes = G2P(None, tempfile.gettempdir()).spoken("El perro no come nada.", "e").phonemes
     if len(phonemes) < 10:
-        raise KokoroError(f"a Spanish sentence has {counted(len(phonemes), 'phoneme')}", "install espeakng-loader anew")
+        problem = f"a Spanish sentence has {counted(len(phonemes), 'phoneme')}"
+        raise KokoroError(problem, f"run {mend('espeakng-loader')}")
     absent = [extra for extra, modules in EXTRAS.items() if not all(map(find_spec, modules))]
-    notes = [f"{extra} by pip install 'kokoro-say[{extra}]'" for extra in absent]
+    notes = [f"{extra} by {add_extra(extra)}" for extra in absent]
     return "; ".join([f"espeak-ng speaks es fr hi it pt-br{'' if absent else ', and ja zh are there'}", *notes])
 
 
@@ -150,5 +152,5 @@ def kernel(_: Settings) -> str:
 
     library, problem = kernel.load()
     if library is None:
-        return f"not used, so the model takes longer: {problem}; with a C compiler install Kokoro Say anew"
+        return f"not used, so the model takes longer: {problem}; with a C compiler run {install_again()}"
     return f"compiled for this processor{', bf16 on its matrix unit' if kernel.has_bf16(library) else ''}"

@@ -10,7 +10,7 @@ import tempfile
 from kokoro_common import __version__
 from kokoro_common.command.doctor.files import cached_voice
 from kokoro_common.command.doctor.findings import SENTENCE, counted
-from kokoro_common.errors import KokoroError, ModelUnavailable, ServersUnreachable
+from kokoro_common.errors import SAY, KokoroError, ModelUnavailable, ServersUnreachable
 from kokoro_common.settings import LOOPBACK
 
 # Everything else is imported by the check that uses it: a module that cannot be imported is a finding, too.
@@ -71,16 +71,16 @@ def servers(settings: Settings) -> str:
     if model is None:
         lock = RuntimeDirectory(settings.runtime_dir).lock("model.lock", wait=False)
         if lock is None:
-            raise ServersUnreachable("the model server does not answer", "run say.py --shutdown, or end its process")
+            raise ServersUnreachable("the model server does not answer", f"run {SAY} --shutdown, or end its process")
         os.close(lock)
-        return "none is running; they start with the first say.py"
+        return f"none is running; they start with the first {SAY}"
     if report.version != __version__:
         raise ServersUnreachable(
-            f"the servers are of version {report.version}, say.py of {__version__}",
-            "run say.py --shutdown: the next say.py starts the new ones",
+            f"the servers are of version {report.version}, {SAY} of {__version__}",
+            f"run {SAY} --shutdown: the next call starts the new ones",
         )
     if model.state == "failed":
-        raise ModelUnavailable(f"the model cannot be used: {model.engine_reason}", "after that run say.py --shutdown")
+        raise ModelUnavailable(f"the model cannot be used: {model.engine_reason}", f"after that run {SAY} --shutdown")
     return (
         f"model server ({model.state}, {model.rss_bytes / 1e6:.0f} MB) and "
         f"{counted(len(report.voice_servers), 'voice server')}, {counted(model.restarts, 'restart')}"
@@ -114,7 +114,7 @@ def logged_errors(settings: Settings) -> str:
     raise KokoroError(
         f"{counted(len(errors), 'error')} since the servers last started, the last of {last.get('component')} at "
         f"{last.get('time')}: {shown}",
-        f"see {path}; say.py --shutdown makes a fresh start",
+        f"see {path}; {SAY} --shutdown makes a fresh start",
     )
 
 

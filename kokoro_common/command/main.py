@@ -1,0 +1,87 @@
+"""The command as a program: parses the arguments, runs the verb they ask for, and ends with its exit code.
+
+Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+
+from kokoro_common.command import verbs  # noqa: F401 - registers its flags
+from kokoro_common.command.arguments import parser, verb_for
+from kokoro_common.command.name import NAME
+from kokoro_common.command.signals import SIGNALS
+from kokoro_common.command.speak import speak
+from kokoro_common.errors import KokoroError, OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _open_missing_descriptors()
+    SIGNALS.catch()
+    try:
+        options = parser().parse_args(arguments)
+        return (verb_for(options) or speak)(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
+        return OutputError.exit_code
+    except Exception as error:
+        if SIGNALS.received == signal.SIGINT:
+            return 130  # numpy's import, for one, turns an interrupt into an ImportError
+        return _report(error, traceback="--debug" in arguments)
+
+
+def _report(error: Exception, *, traceback: bool) -> int:
+    """Prints one line with the remedy, or the traceback. Returns the exit code."""
+    if traceback:
+        from traceback import print_exception
+
+        print_exception(error)
+    elif isinstance(error, KokoroError):
+        _print(error.line)
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _print("standard output cannot be written: no space left on device; free some space")
+        return OutputError.exit_code
+    elif isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("kokoro_common"):
+        from kokoro_common.installed import lacking
+
+        _print(lacking([error.name.partition(".")[0]]).line)
+    else:
+        _print(f"unexpected {type(error).__name__}: {error}; please report it with --debug")
+    return error.exit_code if isinstance(error, KokoroError) else 1
+
+
+def _print(line: str) -> None:
+    print(f"{NAME.prefix}: {NAME.filled(line)}", file=sys.stderr)
+
+
+def _open_missing_descriptors() -> None:
+    """Opens a closed stdin, stdout or stderr on /dev/null: sockets and locks must not get their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+
+
+def command() -> NoReturn:
+    """The program. Skips the interpreter's own clean-up, a tenth of a short call: everything is closed by now."""
+    NAME.take()
+    code = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # its reader has seen enough
+    os._exit(code)
