@@ -66,6 +66,7 @@ class Flag(Record):
     common: bool  # whether the first screen of --help has it
     # Its choices, which are checked; or the kind of its values, for completion: see completion.KINDS.
     values: tuple[str, ...] | str
+    repeated: bool  # whether it may be given more than once
 
     @property
     def term(self) -> str:
@@ -94,7 +95,9 @@ def flag(
     """Registers a flag. With a `metavar` it takes a string; `how` has more arguments of argparse's add_argument."""
     if not metavar:
         how.setdefault("action", "store_true")
-    _flags.append((Flag(names=names, help=help, metavar=metavar, group=group, common=common, values=values), how))
+    repeated = how.get("action") == "append"
+    told = Flag(names=names, help=help, metavar=metavar, group=group, common=common, values=values, repeated=repeated)
+    _flags.append((told, how))
 
 
 def verb(*names: str, when: Callable[[Namespace], object] | None = None, **told: Any) -> Callable[[Run], Run]:

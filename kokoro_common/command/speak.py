@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NATURAL_RATE = 175  # words a minute at speed 1
 
-flag("-v", "--voice", metavar="NAME", help="af_heart, or af_bella:0.7,af_sky:0.3; '?' lists",
+flag("-v", "--voice", metavar="NAME", help="af_heart; a blend af_bella:0.7,af_sky:0.3; '?' lists",
      group="voice", common=True, values="voice")  # fmt: skip
 flag("-s", "--speed", metavar="X", help="0.25 to 4, 1 is natural", group="voice", common=True)
 flag("-r", "--rate", metavar="WPM", help="speed in words a minute, 175 is natural", group="voice")
@@ -50,7 +50,7 @@ flag("--emoji", metavar="names|drop", values=("names", "drop"), default="names",
      help="say emoji by name (usual), or leave them out", group="text")  # fmt: skip
 flag("--dialogue", help='lines "NAME: text" in voices of their own', group="text")
 flag("--cast", metavar="NAME=VOICE", action="append", default=[], help="the voice of a name in a dialogue",
-     group="text", values="cast")  # fmt: skip
+     group="text")  # fmt: skip
 flag("--explain", help="print what would be said and its phonemes", group="text", common=True)
 flag("-n", "--no-wait", help="return at once, before it is spoken", group="playing", common=True)
 flag("-i", "--interrupt", help="cancel all speech that came before", group="playing", common=True)

@@ -33,6 +33,15 @@ def print_version(_: Namespace) -> int:
     return 0
 
 
+@verb("--completion", metavar="SHELL", values=("bash", "zsh", "fish"), help="print a completion script for it",
+      group="program")  # fmt: skip
+def print_completion(options: Namespace) -> int:
+    from kokoro_common.command.completion import SHELLS
+
+    print(SHELLS[options.completion](), end="")
+    return 0
+
+
 @verb(when=lambda options: options.audio_device == "?")
 def list_devices(_: Namespace) -> int:
     from kokoro_common.sound.portaudio import devices
