@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import numbers
 import os
@@ -24,11 +25,12 @@ from kokoro_common.client.conversation import Audio
 from kokoro_common.client.text_source import TextSource
 from kokoro_common.errors import UsageError, in_python
 from kokoro_common.record import Record
-from kokoro_common.settings import resolve
+from kokoro_common.settings import CALL_DEFAULTS, look_up, settings_in
 from kokoro_common.sound.samples import Sound
+from kokoro_common.text.defaults import call_defaults
 from kokoro_common.text.lexicon_file import pronunciations
 from kokoro_common.text.speech import Role, Speech, check_speech
-from kokoro_common.voices.catalogue import DEFAULT_VOICE, LANGUAGES, VOICES, parse_language, parse_voice
+from kokoro_common.voices.catalogue import LANGUAGES, VOICES, parse_language, parse_voice
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.messages import ChunkSpoken, Finished, Notice, Route, ServerState, Stop
 
@@ -48,7 +50,8 @@ CAPTIONS = {".srt": "srt", ".vtt": "vtt", ".lrc": "lrc", ".json": "words"}  # ki
 class SpeechOptions(TypedDict, total=False):
     """Keyword arguments that speak, start, synthesize and save have in common: how the text is spoken.
 
-    All are optional. They have the names of say.py's flags, and the fields of Speech.
+    All are optional; the user's settings stand for voice, lang, speed, volume, seed, engine, plain and emoji that are
+    not given. They have the names of say.py's flags, and the fields of Speech.
     """
 
     voice: str  # "af_heart", a blend "af_bella:0.7,af_sky:0.3", or a voice of the user's own
@@ -86,7 +89,7 @@ def speak(
     wait: bool = True,
     interrupt: bool = False,
     overlap: bool = False,
-    audio_device: str = "",
+    audio_device: str | None = None,
     **options: Unpack[SpeechOptions],
 ) -> float:
     """Speaks through the speakers. Returns the seconds of speech that were heard.
@@ -96,7 +99,7 @@ def speak(
     thread, such as KeyboardInterrupt, silences the speech.
 
     `interrupt`: cancels all speech before it. `overlap`: does not wait for other speech. `audio_device`: a part of its
-    name. `options`: how the text is spoken, see SpeechOptions.
+    name; "": that of the system; None: that of the settings. `options`: how the text is spoken, see SpeechOptions.
 
     Raises UtteranceCancelled if somebody stops it, NoAudioDevice, ModelUnavailable, ServersUnreachable; UsageError and
     UnknownVoice for values that make no sense.
@@ -109,7 +112,7 @@ def start(
     *,
     interrupt: bool = False,
     overlap: bool = False,
-    audio_device: str = "",
+    audio_device: str | None = None,
     **options: Unpack[SpeechOptions],
 ) -> Speaking:
     """Speaks on a thread of its own, and returns at once. The Speaking can be waited for and cancelled.
@@ -237,7 +240,7 @@ def save(
 
 def list_voices() -> list[VoiceInfo]:
     """All voices, the user's own last. Asks no server."""
-    own = own_voices(resolve().config_dir)
+    own = own_voices(_settings(strict=False).config_dir)
     return [
         VoiceInfo(
             name=name,
@@ -256,7 +259,7 @@ def stop() -> int:
 
     Returns how many utterances that were. Starts no server. Blocks for 4 s at most, usually for milliseconds.
     """
-    return Client(resolve()).control(Stop())
+    return Client(_settings(strict=False)).control(Stop())
 
 
 def status() -> StatusReport:
@@ -264,10 +267,28 @@ def status() -> StatusReport:
 
     Starts no server. Blocks for 4 s at most, usually for milliseconds.
     """
-    return Client(resolve()).status().told(in_python)
+    return Client(_settings(strict=False)).status().told(in_python)
 
 
 # --- From arguments to an utterance ----------------------------------------------------------------------------------
+
+
+def _settings(*, strict: bool = True) -> Settings:
+    """Of this moment. Raises UsageError for values that do not fit; unless `strict`, these are logged."""
+    found = look_up()
+    settings, problems = settings_in(found)
+    if problems and strict:
+        raise problems[0]
+    for line in (*map(str, problems), found.note):
+        _tell_once(line)
+    return settings
+
+
+@functools.cache
+def _tell_once(line: str) -> None:
+    """A process that speaks a thousand times is told once."""
+    if line:
+        log.warning("%s", line)
 
 
 class _Request(NamedTuple):
@@ -280,7 +301,7 @@ def _request(text: str | Iterable[str], options: SpeechOptions, route: Route) ->
     if isinstance(text, (bytes, bytearray)) or not isinstance(text, Iterable):
         raise TypeError(f"the text has to be a str or an iterable of str, not {type(text).__name__}")
     source = TextSource(text) if isinstance(text, str) else ArrivingText(text)
-    settings = resolve()
+    settings = _settings()
     speech = _speech(settings, text if isinstance(text, str) else None, dict(options))
     client = Client(settings)
     if client.note:
@@ -288,13 +309,16 @@ def _request(text: str | Iterable[str], options: SpeechOptions, route: Route) ->
     return _Request(source, client.speak(source, speech, route.replace(debug=settings.debug)))
 
 
-def _speakers(wait: bool, interrupt: bool, overlap: bool, audio_device: str) -> Route:
+def _speakers(wait: bool, interrupt: bool, overlap: bool, audio_device: str | None) -> Route:
     wait, interrupt, overlap = (
         _checked(name, value, bool) for name, value in (("wait", wait), ("interrupt", interrupt), ("overlap", overlap))
     )
     if interrupt and overlap:
         raise UsageError("interrupt does not go with overlap", "choose one")
     floor = "interrupt" if interrupt else "overlap" if overlap else "queue"
+    if audio_device is None:
+        others = [name for name in CALL_DEFAULTS if name != "audio_device"]
+        audio_device = call_defaults({}, {}, chosen=others).audio_device
     return Route(floor=floor, audio_device=_checked("audio_device", audio_device, str), wait=wait)
 
 
@@ -304,19 +328,28 @@ def _speech(settings: Settings, text: str | None, options: dict[str, Any]) -> Sp
         raise TypeError(f"there is no keyword argument {', '.join(sorted(unknown))}")
     given = {name: _checked(name, value, type(getattr(Speech, name))) for name, value in options.items()}
     own = own_voices(settings.config_dir)
-    voice = parse_voice(given.get("voice", DEFAULT_VOICE), own)
-    lang = parse_language(given["lang"]) if given.get("lang") else voice.lang
+    marked = any(given.get(name) for name in ("ssml", "read_code", "dialogue", "cast"))  # so the text is not plain
+    defaults = call_defaults({"plain": "0" if marked else None}, own, chosen=given.keys())
+    voice = parse_voice(given["voice"], own).name if "voice" in given else defaults.voice
+    lang = (
+        parse_language(given["lang"])
+        if given.get("lang")
+        else voice[0]
+        if given.keys() & {"voice", "lang"}
+        else defaults.lang
+    )
     cast = {name.strip(): parse_voice(part, own).name for name, part in given.get("cast", {}).items()}
     if "" in cast:
         raise UsageError("a name of the cast is empty", "give a dict of NAME and VOICE")
     derived = {
-        "voice": voice.name,
+        "voice": voice,
         "lang": lang,
         "dialogue": given.get("dialogue", False) or bool(cast),
         "cast": tuple(Role(name=name, voice=part) for name, part in cast.items()),
         "lexicon": pronunciations(settings.config_dir, lang, text, given.get("lexicon")),
     }
-    speech = Speech(**{"engine": settings.engine, "seed": settings.seed, **given, **derived})
+    preferred = {name: getattr(defaults, name) for name in ("speed", "volume", "emoji", "plain")}
+    speech = Speech(**{"engine": settings.engine, "seed": settings.seed, **preferred, **given, **derived})
     check_speech(speech)
     return speech
 

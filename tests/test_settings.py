@@ -1,13 +1,25 @@
-"""Flag > environment > config.toml > default, and a wrong value is named where it stands."""
+"""Flag > environment > config.toml > default; a wrong value is named where it stands, a wrong name stops nothing."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from kokoro_common.errors import UsageError
-from kokoro_common.settings import Settings, resolve
+from kokoro_common.settings import (
+    CALL_DEFAULTS,
+    NAMES,
+    Settings,
+    look_up,
+    resolve,
+    settings_in,
+    variable,
+    without_call_defaults,
+)
+
+ROOT = Path(__file__).parent.parent
 
 
 def environment(path: Path, **variables: str) -> dict[str, str]:
@@ -89,11 +101,69 @@ def test_a_path_with_a_nul_is_refused(tmp_path: Path) -> None:
         resolve({}, environment(tmp_path))
 
 
-@pytest.mark.parametrize("content", ["port = ", "voice = 'af_heart'\n", "\xff"])
+@pytest.mark.parametrize("content", ["port = ", "port = [1, 2]\n", "[port]\nnumber = 1\n", "port = 2026-01-01", "\xff"])
 def test_a_bad_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.toml").write_bytes(content.encode("latin-1"))
     with pytest.raises(UsageError, match=r"config\.toml"):
         resolve({}, environment(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ('voise = "af_heart"', 'config.toml: "voise" is not a setting; did you mean "voice"?'),
+        ("audio-device = 'USB'", 'config.toml: "audio-device" is not a setting; did you mean "audio_device"?'),
+        ("[voice_servers]\nport = 1", 'config.toml: "voice_servers" is not a setting; say.py --config lists all'),
+        ("idel_timeout = 'x'\nqqq = 1", 'config.toml: "idel_timeout" is not a setting; did you mean "idle_timeout"?; '
+                                        "1 more: see say.py --config"),
+        ('"\\u001b[31m\\n" = 1', 'config.toml: "?[31m?" is not a setting; say.py --config lists all'),
+        (f"{'x' * 3000} = 1", f'config.toml: "{"x" * 40}..." is not a setting; say.py --config lists all'),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_no_setting_is_one_line_and_stops_nothing(tmp_path: Path, content: str, note: str) -> None:
+    (tmp_path / "config.toml").write_text(f"seed = 3\n{content}\n")
+    assert look_up({}, environment(tmp_path)).note == note
+    assert resolve({}, environment(tmp_path)).seed == 3
+
+
+def test_a_variable_that_is_no_setting_is_one_line_and_stops_nothing(tmp_path: Path) -> None:
+    strange = environment(tmp_path, KOKORO_IDLETIMEOUT="x", KOKORO_SEED="3", kokoro_voice="x", XKOKORO_SEED="x")
+    assert look_up({}, strange).note == "KOKORO_IDLETIMEOUT is not a setting; did you mean KOKORO_IDLE_TIMEOUT?"
+    assert resolve({}, strange).seed == 3
+    assert look_up({}, environment(tmp_path, KOKORO_SEED="x")).note == ""
+
+
+def test_every_variable_that_the_project_names_is_a_setting(tmp_path: Path) -> None:
+    """Else its own tests, services and benchmarks would be told that theirs is none."""
+    files = [path for folder in ("kokoro_common", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    sources = [*files, *ROOT.glob("*.py"), *(ROOT / "docs").glob("*.service"), ROOT / "README.md", ROOT / ".ci" / "run"]
+    found = {name for path in sources for name in re.findall(r"\bKOKORO_[A-Z_]*[A-Z]\b", path.read_text())}
+    here = set(re.findall(r"\bKOKORO_[A-Z_]*[A-Z]\b", Path(__file__).read_text()))
+    assert len(found) > 20
+    assert found - here - {variable(name) for name in NAMES} - NO_VARIABLES == set()
+
+
+NO_VARIABLES = {"KOKORO_SPED", "KOKORO_TAG", "KOKORO_VIOCE"}  # misspelt in tests, and a pattern of the reader
+
+
+def test_what_does_not_fit_is_left_at_its_default_for_what_must_work(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('port = "x"\ncache_dir = "/x"\n')
+    settings, problems = settings_in(look_up({}, environment(tmp_path, KOKORO_SEED="y", KOKORO_RUNTIME_DIR="/r")))
+    assert (settings.port, settings.seed, settings.cache_dir, settings.runtime_dir) == (5000, 0, "/x", "/r")
+    assert [str(each).rsplit("/", 1)[-1] for each in problems] == [
+        "config.toml: port is 'x'; give a whole number",
+        "KOKORO_SEED is 'y'; give a whole number",
+    ]
+    (tmp_path / "config.toml").write_text("port = ")
+    settings, problems = settings_in(look_up({}, environment(tmp_path, KOKORO_SEED="3")))
+    assert (settings.seed, len(problems)) == (3, 1)
+
+
+def test_what_a_shell_prefers_for_its_calls_does_not_reach_the_servers(tmp_path: Path) -> None:
+    own = {variable(name): "x" for name in CALL_DEFAULTS}
+    others = environment(tmp_path, KOKORO_PORT="7000", KOKORO_VOICES="x")
+    assert without_call_defaults({**own, **others}) == others
+    assert own.keys() & resolve({}, {**own, **others}).environment().keys() == set()
 
 
 def test_settings_are_frozen() -> None:

@@ -141,8 +141,10 @@ class _Parser(argparse.ArgumentParser):
         for argument in text:
             self._check_known(argument)
         for each, _ in _flags:
+            if not isinstance(each.values, tuple):
+                continue
             value = getattr(options, each.attribute)
-            if isinstance(each.values, tuple) and value is not None and value not in each.values:
+            if value is not None and value not in each.values:
                 raise UsageError(f"{each.names[-1]} is {shortened(value)!r}", choice_remedy(value, each.values))
         options.text = [*text, *given[end + 1 :]]
         return options
@@ -201,11 +203,22 @@ def verb_for(options: Namespace) -> Run | None:
     return next((run for applies, run in _verbs if applies(options)), None)
 
 
-def server_settings(options: Namespace) -> Settings:
-    """The settings that servers get if this call has to start them."""
-    from kokoro_common.settings import resolve
+def server_settings(options: Namespace, *, strict: bool = True) -> Settings:
+    """The settings that servers get if this call has to start them. Names that are no settings become a note.
 
-    return resolve({"device": options.device, "precision": options.precision})
+    Raises UsageError for values that do not fit; unless `strict`, they become notes too: a server can be stopped
+    whatever stands in config.toml.
+    """
+    from kokoro_common.settings import look_up, settings_in
+
+    found = look_up({"device": options.device, "precision": options.precision})
+    settings, problems = settings_in(found)
+    if problems and strict:
+        raise problems[0]
+    for line in (*map(str, problems), found.note):
+        if line:
+            note(line, quiet=options.quiet)
+    return settings
 
 
 def number(name: str, text: str, least: float, most: float) -> float:
@@ -215,7 +228,7 @@ def number(name: str, text: str, least: float, most: float) -> float:
     except ValueError:
         value = -1.0
     if not least <= value <= most:  # NaN is not in the range either
-        raise UsageError(f"{name} {text!r}", f"choose {least:g} to {most:g}")
+        raise UsageError(f"{name} is {text!r}", f"choose {least:g} to {most:g}")
     return value
 
 

@@ -100,7 +100,9 @@ complete -F _kokoro_say @COMMANDS@
 
 
 def bash() -> str:
-    cases, second, valued = [], [], []
+    cases: list[str] = []
+    second: list[str] = []
+    valued: list[str] = []
     for flag in (each for each in flags() if each.metavar):
         names = "|".join(flag.names)
         two = len(flag.metavar.split()) > 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kokoro_common.command.arguments import flag, number, whole_number
+from kokoro_common.command.arguments import flag, whole_number
 from kokoro_common.errors import SAY, UsageError
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ def output_for(options: Namespace, speech: Speech, document: Document | None) ->
         form=form_for(options.output, rate, bits),
         captions=tuple((kind, getattr(options, kind)) for kind in CAPTIONS if getattr(options, kind)),
         split=options.split,
-        loudness=None if options.lufs is None else number("loudness in LUFS", options.lufs, -70.0, -5.0),
+        loudness=_loudness(options),
         title=options.title or "",
         artist=options.author or "",
         resumable=document is not None and not is_special(options.output),
@@ -93,3 +93,17 @@ def output_for(options: Namespace, speech: Speech, document: Document | None) ->
         remedy = f"leave out --engine, or begin anew: rm -r {shlex.quote(rendering.folder)}"
         raise UsageError(f"{options.output} was begun by {rendering.engine}", remedy)
     return rendering
+
+
+def _loudness(options: Namespace) -> float | None:
+    """In LUFS: that of --lufs, or the one that the user prefers for files; None: as it is.
+
+    A pipe gets the preferred one not: it would have to wait for the last word.
+    """
+    from kokoro_common.recording.outfile import is_special
+    from kokoro_common.settings import CALL_DEFAULTS
+    from kokoro_common.text.defaults import call_defaults
+
+    if options.lufs is None and is_special(options.output):
+        return None
+    return call_defaults({"lufs": options.lufs}, {}, chosen=[name for name in CALL_DEFAULTS if name != "lufs"]).lufs

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kokoro_common.command.progress import Messenger
     from kokoro_common.documents.document import Document
     from kokoro_common.settings import Settings
+    from kokoro_common.text.defaults import Defaults
     from kokoro_common.text.speech import Role, Speech
     from kokoro_common.wire.messages import Finished, Route
 
@@ -36,17 +37,20 @@ flag("-v", "--voice", metavar="NAME", help="af_heart; a blend af_bella:0.7,af_sk
      group="voice", common=True, values="voice")  # fmt: skip
 flag("-s", "--speed", metavar="X", help="0.25 to 4, 1 is natural", group="voice", common=True)
 flag("-r", "--rate", metavar="WPM", help="speed in words a minute, 175 is natural", group="voice")
-flag("--volume", metavar="X", default="1", help="0 to 2, 1 leaves it as it is", group="voice", common=True)
-flag("--lang", metavar="CODE", default="", help="of the text: en-us en-gb es fr hi it ja pt-br zh",
+flag("--volume", metavar="X", help="0 to 2, 1 leaves it as it is", group="voice", common=True)
+flag("--lang", metavar="CODE", help="of the text: en-us en-gb es fr hi it ja pt-br zh",
      group="voice", common=True, values="language")  # fmt: skip
 flag("--seed", metavar="N", help="another take, 0 is the usual one", group="voice")
 flag("-f", "--file", metavar="FILE", help="read a .txt .md .html .epub .pdf; - is stdin",
      group="text", common=True, values="document")  # fmt: skip
 flag("-e", "--echo", help="pass standard input through as it is spoken", group="text", common=True)
-flag("--plain", help="say it as it is written: no Markdown, no tags", group="text", common=True)
+flag("--plain", action="store_true", default=None, help="say it as it is written: no Markdown, no tags",
+     group="text", common=True)  # fmt: skip
+flag("--no-plain", dest="plain", action="store_false", help="read Markdown and tags, whatever the settings say",
+     group="text")  # fmt: skip
 flag("--ssml", help="it is SSML, even if it does not begin with <speak", group="text")
 flag("--read-code", help="read blocks of code too", group="text")
-flag("--emoji", metavar="names|drop", values=("names", "drop"), default="names",
+flag("--emoji", metavar="names|drop", values=("names", "drop"),
      help="say emoji by name (usual), or leave them out", group="text")  # fmt: skip
 flag("--dialogue", help='lines "NAME: text" in voices of their own', group="text")
 flag("--cast", metavar="NAME=VOICE", action="append", default=[], help="the voice of a name in a dialogue",
@@ -56,7 +60,7 @@ flag("-n", "--no-wait", help="return at once, before it is spoken", group="playi
 flag("-i", "--interrupt", help="cancel all speech that came before", group="playing", common=True)
 flag("--overlap", help="speak on top of what is being spoken", group="playing")
 flag("--follow", help="show the word that is being heard", group="playing", common=True)
-flag("-a", "--audio-device", metavar="X", default="", help="part of a device's name; '?' lists",
+flag("-a", "--audio-device", metavar="X", help="part of a device's name; '?' lists",
      group="playing", common=True)  # fmt: skip
 flag("--timing", help="tell where the time went", group="program")
 flag("--engine", metavar="NAME", help="auto, kokoro (the model or an error) or espeak", group="model", values="engine")
@@ -74,15 +78,16 @@ def speak(options: Namespace) -> int:
     # This utterance's own: the servers, which speak for others too, do not inherit them.
     own = resolve({"engine": options.engine, "seed": options.seed, "debug": options.debug or None})
     _check(options)
+    defaults = _defaults(own, options)
     document = _document(options)
-    speech = _speech(settings, own, options, document)
+    speech = _speech(own, defaults, options, document)
     if document is not None:
         _tell_other_language(document, speech, options)
     source = _source(options) if document is None else TextSource(document.text)
     if source is None or not source.readable:
         note("nothing to speak", quiet=options.quiet)
         return 0
-    finished, messenger = _perform(settings, options, source, document, speech, _route(own, options))
+    finished, messenger = _perform(settings, options, source, document, speech, _route(own, defaults, options))
     if document.replaced if document is not None else source.replaced:
         note("the input was not all UTF-8: what could not be read was replaced", quiet=options.quiet)
     written = messenger.output is not None and messenger.output.seconds  # perhaps by an earlier call
@@ -210,40 +215,50 @@ def _source(options: Namespace) -> TextSource | None:
 # --- How it is spoken ------------------------------------------------------------------------------------------------
 
 
-def _speech(settings: Settings, own: Settings, options: Namespace, document: Document | None) -> Speech:
-    from kokoro_common.text.lexicon_file import pronunciations
-    from kokoro_common.text.speech import MAX_VOLUME, Speech
-    from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language, parse_voice
+def _defaults(own: Settings, options: Namespace) -> Defaults:
+    """What the flags ask for, and for the rest what the user prefers."""
+    from kokoro_common.text.defaults import call_defaults
     from kokoro_common.voices.user_voices import own_voices
 
-    own_blends = own_voices(settings.config_dir)
-    voice = parse_voice(options.voice if options.voice is not None else DEFAULT_VOICE, own_blends)
-    lang = parse_language(options.lang) if options.lang else voice.lang
+    flags = {name: getattr(options, name) for name in ("voice", "volume", "lang", "audio_device", "lufs", "emoji")}
+    speed = _speed(options.speed, options.rate)
+    # A flag that is about the text's markup says that it has some.
+    marked = options.ssml or options.read_code or options.dialogue or options.cast
+    plain = False if marked and options.plain is None else options.plain
+    return call_defaults({**flags, "speed": speed, "plain": plain}, own_voices(own.config_dir))
+
+
+def _speech(own: Settings, defaults: Defaults, options: Namespace, document: Document | None) -> Speech:
+    from kokoro_common.text.lexicon_file import pronunciations
+    from kokoro_common.text.speech import Speech
+    from kokoro_common.voices.user_voices import own_voices
+
+    own_blends = own_voices(own.config_dir)
     text = document.text if document else " ".join(options.text) or None
     return Speech(
-        voice=voice.name,
-        lang=lang,
-        speed=_speed(options.speed, options.rate),
-        volume=number("volume", options.volume, 0.0, MAX_VOLUME),
+        voice=defaults.voice,
+        lang=defaults.lang,
+        speed=defaults.speed,
+        volume=defaults.volume,
         engine=own.engine,
         seed=own.seed,
-        plain=options.plain,
+        plain=defaults.plain,
         ssml=options.ssml,
         read_code=options.read_code,
-        emoji=options.emoji == "names",
+        emoji=defaults.emoji,
         dialogue=options.dialogue or bool(options.cast),
         cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
-        lexicon=pronunciations(settings.config_dir, lang, text),
+        lexicon=pronunciations(own.config_dir, defaults.lang, text),
     )
 
 
-def _route(own: Settings, options: Namespace) -> Route:
+def _route(own: Settings, defaults: Defaults, options: Namespace) -> Route:
     from kokoro_common.wire.messages import Route
 
     return Route(
         sink="speakers" if options.output is None else "client",
         floor="interrupt" if options.interrupt else "overlap" if options.overlap else "queue",
-        audio_device=options.audio_device,
+        audio_device=defaults.audio_device,
         wait=not options.no_wait,
         follow=options.follow,
         debug=own.debug,
@@ -252,15 +267,15 @@ def _route(own: Settings, options: Namespace) -> Route:
     )
 
 
-def _speed(speed: str | None, rate: str | None) -> float:
-    """A factor, 1 is natural. `rate` gives it in words a minute."""
+def _speed(speed: str | None, rate: str | None) -> str | float | None:
+    """The value of --speed. `rate` gives it in words a minute. None without either."""
     from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED
 
     if rate is None:
-        return number("speed", speed or "1", MIN_SPEED, MAX_SPEED)
+        return speed
     if speed is not None:
         raise UsageError("both --speed and --rate were given", "choose one")
-    return number("rate", rate, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
+    return number("--rate", rate, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
 
 
 def _part_of_cast(argument: str, own: dict[str, str]) -> Role:

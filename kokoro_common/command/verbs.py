@@ -63,6 +63,19 @@ def doctor(options: Namespace) -> int:
     return code
 
 
+@verb("--config", help="print each setting and where its value comes from", group="program")
+def config(options: Namespace) -> int:
+    """Exit code 2 if a value does not fit, which a line says."""
+    from kokoro_common.command.configuration import listing
+    from kokoro_common.settings import NAMES, look_up
+
+    flags = {name: getattr(options, name, None) for name in NAMES}
+    lines, right = listing(look_up({**flags, "debug": options.debug or None}))
+    encoding = sys.stdout.encoding or "utf-8"
+    print(NAME.filled("\n".join(lines)).encode(encoding, "replace").decode(encoding))
+    return 0 if right else UsageError.exit_code
+
+
 # --- Voices ----------------------------------------------------------------------------------------------------------
 
 
@@ -72,7 +85,7 @@ def save_voice(options: Namespace) -> int:
     from kokoro_common.voices.catalogue import parse_voice
     from kokoro_common.voices.user_voices import own_voices, save_blend
 
-    config_dir = server_settings(options).config_dir
+    config_dir = server_settings(options, strict=False).config_dir
     own = own_voices(config_dir)
     if not options.voice:
         raise UsageError("--save-voice without -v", f"{SAY} -v af_bella:0.7,af_sky:0.3 --save-voice af_mine")
@@ -85,7 +98,7 @@ def add_voice(options: Namespace) -> int:
     """Imports a voice pack."""
     from kokoro_common.voices.user_voices import add_pack, own_voices
 
-    config_dir = server_settings(options).config_dir
+    config_dir = server_settings(options, strict=False).config_dir
     own_voices(config_dir)  # raises for a broken list of blends before anything is added
     add_pack(config_dir, *options.add_voice)
     return 0
@@ -99,7 +112,7 @@ def list_voices(options: Namespace) -> int:
     from kokoro_common.voices.catalogue import listing
     from kokoro_common.voices.user_voices import own_voices
 
-    print(listing(own_voices(server_settings(options).config_dir)))
+    print(listing(own_voices(server_settings(options, strict=False).config_dir)))
     return 0
 
 
@@ -112,7 +125,7 @@ flag("--json", help="with --status: as JSON", group="control")
 def status(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 
-    report = Client(server_settings(options)).status().told(NAME.filled)
+    report = Client(server_settings(options, strict=False)).status().told(NAME.filled)
     if options.json:
         import json
 
@@ -128,7 +141,7 @@ def status(options: Namespace) -> int:
 def shutdown(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 
-    ended = Client(server_settings(options)).shutdown()
+    ended = Client(server_settings(options, strict=False)).shutdown()
     note("the servers have ended" if ended else "no servers are running", quiet=options.quiet)
     return 0
 
@@ -144,7 +157,7 @@ def stop(options: Namespace) -> int:
 def skip(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 
-    return _tell_effect(Client(server_settings(options)).skip(), "skip", options)
+    return _tell_effect(Client(server_settings(options, strict=False)).skip(), "skip", options)
 
 
 @verb("--pause", help="pause what is being spoken", group="control", common=True)
@@ -164,7 +177,7 @@ def resume(options: Namespace) -> int:
 def _control(options: Namespace, message: Stop | Pause | Resume) -> int:
     from kokoro_common.client.client import Client
 
-    utterances = Client(server_settings(options)).control(message)
+    utterances = Client(server_settings(options, strict=False)).control(message)
     return _tell_effect(utterances, type(message).__name__.lower(), options)
 
 
@@ -176,23 +189,29 @@ def _tell_effect(utterances: int, name: str, options: Namespace) -> int:
 
 @verb("--download", help="fetch the model and the named voices, or all", group="model", common=True)
 def download(options: Namespace) -> int:
-    """Fetches the model and the named voices into the cache."""
+    """Fetches the model and the named voices, or the one that speaks by default, into the cache."""
     from kokoro_common.client.client import Client
     from kokoro_common.command.progress import Messenger
-    from kokoro_common.voices.catalogue import DEFAULT_VOICE, VOICES, parse_voice
+    from kokoro_common.text.defaults import call_defaults
+    from kokoro_common.voices.catalogue import VOICES, parse_voice
+    from kokoro_common.voices.user_voices import own_voices
     from kokoro_common.wire.messages import Downloaded
 
     settings = server_settings(options)
     if options.text == ["all"]:
         voices = list(VOICES)
     else:
-        voices = [part for name in options.text or [DEFAULT_VOICE] for part, _ in parse_voice(name).parts]
+        own = {} if options.text else own_voices(settings.config_dir)
+        names = options.text or [call_defaults({"voice": options.voice}, own).voice]
+        parts = [part for name in names for part, _ in parse_voice(name, own).parts]
+        voices = [name for name in parts if name in VOICES]  # an imported one is here already
     messenger = Messenger(quiet=options.quiet)
     try:
         for event in Client(settings).download(voices):
             if isinstance(event, Downloaded):
                 messenger.end_line()
-                messenger.notice(f"in the cache at {event.path}: the model and {', '.join(voices)}")
+                fetched = f"the model and {', '.join(voices)}" if voices else "the model"
+                messenger.notice(f"in the cache at {event.path}: {fetched}")
             else:
                 messenger.hear(event)
     finally:
@@ -215,9 +234,11 @@ def edit_lexicon(options: Namespace) -> int:
     """Adds, removes, lists or tries pronunciations."""
     from kokoro_common.files import working_directory
     from kokoro_common.text import lexicon, lexicon_file
-    from kokoro_common.voices.catalogue import DEFAULT_VOICE, parse_language
+    from kokoro_common.text.defaults import call_defaults
+    from kokoro_common.voices.catalogue import parse_language
+    from kokoro_common.voices.user_voices import own_voices
 
-    config_dir = server_settings(options).config_dir
+    config_dir = server_settings(options, strict=False).config_dir
     task, words = options.lex, options.text
     lang = parse_language(options.lang) if options.lang else ""
     if len(words) != {"add": 2, "remove": 1, "list": 0}.get(task, len(words)):
@@ -231,7 +252,8 @@ def edit_lexicon(options: Namespace) -> int:
     else:
         entries = lexicon_file.load(config_dir, working_directory())
         if task == "test":
-            print(lexicon.explained(entries, lang or (options.voice or DEFAULT_VOICE)[0], " ".join(words)))
+            preferred = call_defaults({"voice": options.voice, "lang": options.lang}, own_voices(config_dir))
+            print(lexicon.explained(entries, preferred.lang, " ".join(words)))
         elif entries:
             print(lexicon_file.listing(entries))
         else:

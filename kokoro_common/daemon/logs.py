@@ -27,6 +27,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common.files import private_directory
+from kokoro_common.settings import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,7 +53,7 @@ _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOE
 def start_log(settings: Settings, component: str, also: Callable[[str], None]) -> logging.Logger:
     """The logger "kokoro", whose lines go to the component's file and to `also`, which must not block or raise.
 
-    An exception that nobody catches is logged too and ends the process.
+    An exception that nobody catches is logged too and ends the process. Begins with what is no setting, if anything.
     """
     logger = logging.getLogger("kokoro")
     logger.setLevel(logging.DEBUG if settings.debug else logging.INFO)
@@ -70,6 +71,8 @@ def start_log(settings: Settings, component: str, also: Callable[[str], None]) -
 
     threading.excepthook = lambda problem: died(problem.exc_value)
     sys.excepthook = lambda _, error, __: died(error)
+    if note := look_up().note:
+        logger.warning("not a setting", extra={"note": note})
     return logger
 
 

@@ -12,6 +12,7 @@ from kokoro_common.daemon.starter import Program, ensure
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.files import private_directory
 from kokoro_common.installed import check_libraries
+from kokoro_common.settings import without_call_defaults
 from kokoro_common.worker import ROOT
 
 TYPE_CHECKING = False
@@ -59,7 +60,12 @@ def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connec
         name="model",
         path=MODEL_PROGRAM,
         # The runtime directory may not be the usual one; a child would choose again.
-        environment={**ENVIRONMENT, **os.environ, **settings.environment(), "KOKORO_RUNTIME_DIR": runtime.path},
+        environment={
+            **ENVIRONMENT,
+            **without_call_defaults(os.environ),
+            **settings.environment(),
+            "KOKORO_RUNTIME_DIR": runtime.path,
+        },
         stderr_path=os.path.join(settings.log_dir, "model_server.stderr"),
     )
     return ensure(runtime, program)

@@ -11,6 +11,7 @@ from kokoro_common.daemon import starter
 from kokoro_common.daemon.model_server import without_engine
 from kokoro_common.errors import KokoroError, ServersUnreachable
 from kokoro_common.record import Record
+from kokoro_common.settings import without_call_defaults
 from kokoro_common.wire.messages import SOUND_VARIABLES
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class VoiceStarter:
         threading.Thread(target=self._end_hung, args=(name,), name=f"end-{name}", daemon=True).start()
 
     def _environment(self, sound: Mapping[str, str]) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith(SOUND_VARIABLES)}
+        inherited = without_call_defaults(os.environ)  # which a model server that was started by hand may have
+        own = {key: value for key, value in inherited.items() if not key.startswith(SOUND_VARIABLES)}
         theirs = {
             key: value
             for key, value in sound.items()

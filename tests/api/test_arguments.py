@@ -56,7 +56,7 @@ def speech_of(text: str | None = SHORT, **options: Any) -> Speech:
 def test_arguments_give_the_same_speech_as_the_flags(flags: list[str], options: dict[str, Any]) -> None:
     parsed = parser().parse_args([*flags, SHORT])
     own = resolve({"engine": parsed.engine, "seed": parsed.seed})
-    assert speech_of(**options) == command._speech(resolve(), own, parsed, None)
+    assert speech_of(**options) == command._speech(own, command._defaults(own, parsed), parsed, None)
 
 
 def test_settings_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +64,38 @@ def test_settings_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOKORO_SEED", "5")
     assert (speech_of().engine, speech_of().seed) == ("espeak", 5)
     assert (speech_of(engine="kokoro", seed=0).engine, speech_of(seed=0).seed) == ("kokoro", 0)
+
+
+def test_what_the_user_prefers_holds_for_programs_too_unless_they_say_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.toml").write_text('voice = "bf_emma"\nspeed = 2\nemoji = "drop"\nplain = true\n')
+    monkeypatch.setenv("KOKORO_VOLUME", "0.5")
+    monkeypatch.setenv("KOKORO_AUDIO_DEVICE", "USB")
+    said = speech_of()
+    assert (said.voice, said.lang, said.speed, said.emoji, said.plain) == ("bf_emma", "b", 2.0, False, True)
+    assert (said.volume, api._speakers(True, False, False, None).audio_device) == (0.5, "USB")
+    said = speech_of(voice="af_sky", speed=1.0, volume=1.0, emoji=True, plain=False)
+    assert said == Speech(voice="af_sky", lang="a")
+    assert api._speakers(True, False, False, "").audio_device == ""
+    assert speech_of(ssml=True).plain is False  # it has markup
+    assert speech_of(lang="").lang == "b"
+    monkeypatch.setenv("KOKORO_VOICE", "af_hart")
+    with pytest.raises(kokoro.UnknownVoice, match=r"^KOKORO_VOICE: unknown voice 'af_hart'"):
+        speech_of()
+    assert speech_of(voice="af_sky").voice == "af_sky"
+
+
+def test_a_name_that_is_no_setting_is_one_warning_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KOKORO_VIOCE", "af_sky")
+    for _ in range(3):
+        assert kokoro.list_voices()
+    assert [record.message for record in caplog.records] == [
+        "KOKORO_VIOCE is not a setting; did you mean KOKORO_VOICE?"
+    ]
 
 
 def test_a_given_pronunciation_counts_above_the_files(tmp_path: Path) -> None:

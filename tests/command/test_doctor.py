@@ -162,20 +162,50 @@ def test_all_checks_are_made_whatever_fails_and_litter_is_swept(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     looks = (chatter, abort, refuse, chatter)
     monkeypatch.setattr(examination, "CHECKS", tuple(Check(name="x", look=look) for look in looks))
-    assert [finding.exit_code for finding in examine({})] == [0, 1, 3, 0]
+    found = [(finding.check, finding.exit_code) for finding in examine({})]
+    assert found == [("settings", 0), ("x", 0), ("x", 1), ("x", 3), ("x", 0)]
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_setting_that_does_not_fit_and_no_room_for_a_file_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
-    (finding,) = examine({"engine": "piper"})
+    monkeypatch.setattr(examination, "CHECKS", (Check(name="x", look=chatter),))
+    finding, other = examine({"engine": "piper"})
     assert finding.line == "problem  settings   --engine is 'piper'; choose one of auto, kokoro, espeak"
-    assert finding.exit_code == 2
+    assert (finding.exit_code, other.exit_code) == (2, 0)
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
-    (finding,) = examine({})
+    _, finding = examine({})
     line = (
-        "problem  settings   no temporary file can be made: No such file or directory; make room in /tmp or set TMPDIR"
+        "problem  scratch    no temporary file can be made: No such file or directory; make room in /tmp or set TMPDIR"
     )
     assert (finding.exit_code, finding.line) == (1, line)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("", "ok       settings   none set; say.py --config shows all"),
+        ("speed = 2\nvoice = 'af_sky'", "ok       settings   voice, speed set; say.py --config shows all"),
+        ("voise = 'x'", 'problem  settings   config.toml: "voise" is not a setting; did you mean "voice"?'),
+        ("speed = 'x'", "problem  settings   {file}: speed is 'x'; choose 0.25 to 4"),
+        ("voice = 'x'", "problem  settings   {file}: voice: unknown voice 'x'; say.py -v '?' lists the voices"),
+        ("port = 'x'", "problem  settings   {file}: port is 'x'; give a whole number"),
+        ("port =", "problem  settings   {file} cannot be read: Invalid value (at end of document); mend or remove it"),
+    ],
+)
+def test_what_is_wrong_in_the_configuration_is_a_finding_and_hinders_no_other_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, line: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith("KOKORO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(examination, "CHECKS", (Check(name="x", look=lambda settings: settings.cache_dir),))
+    file = tmp_path / "config.toml"
+    file.write_text(content)
+    monkeypatch.setenv("KOKORO_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("KOKORO_CACHE_DIR", "/cache")
+    line = line.replace("none", "cache_dir, config_dir").replace("speed set", "speed, cache_dir, config_dir set")
+    finding, other = examine({})
+    assert finding.line == line.replace("{file}", str(file))
+    assert other.line == "ok       x          /cache"
 
 
 # --- install and sound -----------------------------------------------------------------------------------------------

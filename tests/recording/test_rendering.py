@@ -626,7 +626,7 @@ def test_one_say_at_a_time_writes_a_file(world: World) -> None:
         (("--lufs", "-16", "hi"), "--lufs is about a file"),
         (("-o", "x.mp3", "--sample-rate", "96000", "hi"), "mp3 has no sample rate of 96000"),
         (("-o", "x.wav", "--bit-depth", "12", "hi"), "wav has no bit depth of 12"),
-        (("-o", "x.wav", "--lufs", "3", "hi"), "loudness in LUFS '3'; choose -70 to -5"),
+        (("-o", "x.wav", "--lufs", "3", "hi"), "--lufs is '3'; choose -70 to -5, or off"),
         (("-o", "x.wav", "--split", "hi"), "--split writes files for each chapter of a document"),
         (("-o", "-", "--srt", "-", "hi"), "the standard output cannot be two things at once"),
         (("-o", "/dev/stdout", "--srt", "-", "hi"), "the standard output cannot be two things at once"),

@@ -20,7 +20,9 @@ import warnings
 from kokoro_common.command.doctor import files, installation, servers
 from kokoro_common.command.doctor.findings import Check, Finding
 from kokoro_common.errors import SAY, KokoroError, UsageError
-from kokoro_common.settings import Settings, resolve
+from kokoro_common.settings import NAMES, Found, Settings, look_up, not_a_setting, settings_in
+from kokoro_common.text.defaults import defaults_in
+from kokoro_common.voices.user_voices import own_voices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,20 +52,38 @@ CHECKS = (
 def examine(flags: Mapping[str, object]) -> Iterator[Finding]:
     """Yields one finding per check, as soon as it is made. Raises nothing. Blocks, some 20 s on a healthy machine."""
     try:
-        settings = resolve(flags)
+        found = look_up(flags)
+        yield judged_settings(found)
+        settings, _ = settings_in(found)
         scratch = tempfile.mkdtemp(prefix="kokoro-doctor-")
     except UsageError as error:
         yield Finding(check="settings", text=error.line, exit_code=error.exit_code)
         return
     except OSError as error:
         text = f"no temporary file can be made: {error.strerror}; make room in /tmp or set TMPDIR"
-        yield Finding(check="settings", text=text, exit_code=1)
+        yield Finding(check="scratch", text=text, exit_code=1)
         return
     try:
         for check in CHECKS:
             yield outcome(check, settings, scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # a killed check leaves files, too
+
+
+def judged_settings(found: Found) -> Finding:
+    """The first value that does not fit, else all names that are no settings. The other checks go on without them."""
+    _, problems = settings_in(found)
+    try:
+        if problems:
+            raise problems[0]
+        defaults_in(found, own_voices(os.path.dirname(found.path)))
+    except KokoroError as error:
+        return Finding(check="settings", text=str(error), exit_code=error.exit_code)
+    if found.unknown:
+        text = " ".join(map(not_a_setting, found.unknown))
+        return Finding(check="settings", text=text, exit_code=UsageError.exit_code)
+    names = ", ".join(name for name in NAMES if name in found.given) or "none"
+    return Finding(check="settings", text=f"{names} set; say.py --config shows all")
 
 
 def outcome(check: Check, settings: Settings, scratch: str) -> Finding:
