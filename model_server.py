@@ -39,7 +39,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kokoro_common import __version__
-from kokoro_common.daemon.life import DRAIN_SECONDS, Life, run_server
+from kokoro_common.daemon.life import DRAIN_SECONDS, Earlier, Life, reap, run_server
 from kokoro_common.daemon.logs import is_line, log_file, start_log
 from kokoro_common.daemon.model_server import begin_with_environment
 from kokoro_common.daemon.process import Pulse
@@ -86,6 +86,8 @@ from kokoro_common.wire.messages import (
     ShuttingDown,
     StatusRequest,
     Synthesize,
+    Unload,
+    Unloaded,
     UtteranceEnded,
     UtteranceOpened,
     VoiceServerAt,
@@ -118,13 +120,13 @@ class ModelServer:
         life: Life,
         *,
         warm: bool = False,
-        lost: str = "",
+        earlier: Earlier = Earlier(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Touches nothing outside: `run` opens the logs, binds the port, starts the threads.
 
-        `warm`: the model is loaded at once, not with the first request. `lost`: why an earlier process has lost its
-        device. `clock`: seconds. Raises ModelUnavailable for a device that is not there.
+        `warm`: the model is loaded at once, not with the first request. `earlier`: see Life.renew. `clock`: seconds.
+        Raises ModelUnavailable for a device that is not there.
         """
         if problem := device_problem(settings.device):
             raise ModelUnavailable(problem, "leave out --device or choose another")
@@ -137,8 +139,8 @@ class ModelServer:
         self._inbox = Inbox()
         self._temporary_directory = os.path.join(runtime.path, "espeak")
         self._warm = warm
-        self._lost = lost
-        self._loader = Loader(settings, self._inbox.report, lost)
+        self._earlier = earlier
+        self._loader = Loader(settings, self._inbox.report, earlier.lost, earlier.unloaded)
         self._board = Switchboard("model", settings.port, self._inbox, self._log)
         self._synthesis = self.make_synthesis(
             self._loader, self._temporary_directory, config_dir=settings.config_dir, debug=settings.debug
@@ -151,6 +153,8 @@ class ModelServer:
         self._figures = Figures(clock())
         self._last_used = clock()
         self._shutdown_asked: list[Peer] = []
+        self._unload_asked: list[Peer] = []
+        self._downloads = 0  # under way
         self._leave_by = 0.0  # seconds; 0: not leaving
         self._outdated = False  # a newer program has called: leaves when idle
         self._ticks = 0
@@ -161,7 +165,7 @@ class ModelServer:
         """Blocks until the server is told to end, or has been idle for `keep_alive`."""
         start_log(self._settings, "model_server", self._central_log.append)
         self._sweep()  # a killed one could not
-        self._board.start(self._runtime.token())
+        self._board.start(self._runtime.token(), self._earlier.listening)
         self._life.announce(self._board.port)
         self._loader.start()
         if self._warm:
@@ -216,7 +220,7 @@ class ModelServer:
             return
         if stuck := self._synthesis.stuck(now, self._settings.stuck_timeout):
             self._die(f"{stuck} made no progress for {self._settings.stuck_timeout:g} s")
-        idle = not self.ledger.in_flight and not any(voice.waiting for voice in self.roster)
+        idle = self._idle
         if self._ticks % RECORD_TICKS == 0:
             if not self._life.keep() and idle:
                 self._log.warning("the record cannot be kept: leaving")
@@ -233,8 +237,26 @@ class ModelServer:
         elif not self.roster and 0 <= self._settings.keep_alive < unused:
             self._log.info("idle: leaving")
             self._begin_leaving()
-        elif idle and self._loader.engine is not None and 0 <= self._settings.unload_after < unused:
-            self._renew("idle", warm=False)
+        elif idle and self._loader.has_memory and 0 <= self._settings.unload_after < unused:
+            self._unload(f"after {_span(self._settings.unload_after)} without speech")
+        elif idle and self._unload_asked:
+            self._unload("because say.py --unload asked for it")
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nobody would miss this program, if it began again."""
+        waiting = any(voice.waiting for voice in self.roster)
+        return not (self.ledger.in_flight or waiting or self._downloads or self._loader.has_work)
+
+    def _unload(self, reason: str) -> NoReturn:
+        """Gives all memory of the model back, that of torch and of the G2P too: by beginning again without them."""
+        size = rss_bytes(os.getpid())
+        for peer in self._unload_asked:
+            peer.post(Unloaded(rss_bytes=size))
+            peer.close()
+        for peer in self._unload_asked:
+            peer.ended.wait(0.5)
+        self._renew("unloaded", warm=False, unloaded=reason)
 
     def _watch_floor(self) -> None:
         """A voice server that others wait for has to show that it lives; else it is ended, and its lock is free."""
@@ -255,11 +277,16 @@ class ModelServer:
         if size > (limit if idle else limit * URGENT):
             self._renew(f"{size / 1e6:.0f} MB of memory", warm=self._loader.engine is not None)
 
-    def _renew(self, reason: str, *, warm: bool, lost: str = "") -> NoReturn:
+    def _renew(self, reason: str, *, warm: bool, lost: str = "", unloaded: str = "") -> NoReturn:
         """Begins again in fresh memory; a graphics card's is freed as well. Voice servers register by themselves."""
-        self._log.info("going on in fresh memory", extra={"reason": reason})
+        self._log.info("going on in fresh memory", extra={"reason": reason, "unloaded": unloaded})
         self._sweep()
-        self._life.renew(*["--warm"] * warm, *(["--lost", lost or self._lost] if lost or self._lost else []))
+        known = {
+            "--lost": lost or self._earlier.lost,
+            "--unloaded": unloaded,
+            "--listening": str(self._board.hand_on()),
+        }
+        self._life.renew(*["--warm"] * warm, *(word for pair in known.items() if pair[1] for word in pair))
 
     def _die(self, reason: str) -> NoReturn:
         """Of what cannot be mended from within; whoever needs the server starts it again, and reads the reason."""
@@ -299,6 +326,7 @@ class ModelServer:
                 "voice server gone", extra={"voice": voice.name, "open": self.ledger.open_of(voice.instance)}
             )
             self.ledger.close(voice.instance)
+        self._unload_asked = [other for other in self._unload_asked if other is not peer]
         for key in self._floor.keys:
             if key[0] is peer:
                 self._floor.release(key)
@@ -336,7 +364,14 @@ class ModelServer:
         for name in message.voices:
             if name not in VOICES:
                 raise UnknownVoice(f"there is no voice {name[:40]!r}", f"see {SAY} --list-voices")
+        self._downloads += 1
         self._loader.download(peer, list(message.voices))
+
+    def handle_unload(self, peer: Peer, _: Unload) -> None:
+        if not self._loader.has_memory:
+            peer.post(Unloaded(rss_bytes=0))
+            return
+        self._unload_asked.append(peer)  # the next tick looks
 
     def handle_status_request(self, peer: Peer, _: StatusRequest) -> None:
         now = self._clock()
@@ -463,6 +498,7 @@ class ModelServer:
         message.asker.post(ServerState(state="downloading", detail=message.file, fraction=message.fraction))
 
     def handle_download_ended(self, _: None, message: DownloadEnded) -> None:
+        self._downloads -= 1
         peer = message.asker
         assert isinstance(peer, Peer)
         if message.error is not None:
@@ -472,7 +508,7 @@ class ModelServer:
 
 
 EVENTS = (ServerState, VoiceLoaded, EngineLost, DownloadStep, DownloadEnded, VoiceStarted, VoiceStartFailed, Shutdown)
-FROM_CLIENT = (VoiceServerFor, Download, StatusRequest, Ping, Shutdown)
+FROM_CLIENT = (VoiceServerFor, Download, Unload, StatusRequest, Ping, Shutdown)
 FROM_VOICE = (
     Register,
     Outdated,
@@ -489,6 +525,10 @@ FROM_VOICE = (
 )
 
 
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:g} s"
+
+
 def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelServer) -> int:
     """Runs the model server; normally started by say.py. Returns the exit code."""
     if arguments is None:
@@ -496,11 +536,15 @@ def main(arguments: list[str] | None = None, server: type[ModelServer] = ModelSe
     parser = argparse.ArgumentParser(prog="kokoro-model-server", description="The resident model of Kokoro Say.")
     parser.add_argument("--inherited", default="", help=argparse.SUPPRESS)
     parser.add_argument("--warm", action="store_true", help="load the model at once")
-    parser.add_argument("--lost", default="", help=argparse.SUPPRESS)
+    for name in ("lost", "unloaded", "children"):
+        parser.add_argument(f"--{name}", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--listening", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    reap(options.children)
 
     def make(settings: Settings, runtime: RuntimeDirectory, life: Life) -> ModelServer:
-        return server(settings, runtime, life, warm=options.warm, lost=options.lost)
+        earlier = Earlier(lost=options.lost, unloaded=options.unloaded, listening=options.listening)
+        return server(settings, runtime, life, warm=options.warm, earlier=earlier)
 
     return run_server("model", options.inherited, make)
 

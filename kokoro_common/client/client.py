@@ -14,6 +14,7 @@ from kokoro_common.daemon import starter
 from kokoro_common.daemon.model_server import ensure_model_server
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError
+from kokoro_common.record import Record
 from kokoro_common.voices.catalogue import parse_voice, server_name
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.connection import Busy, ConnectionLost, NoAnswer, call
@@ -35,6 +36,8 @@ from kokoro_common.wire.messages import (
     Status,
     StatusRequest,
     Stop,
+    Unload,
+    Unloaded,
     VoiceServerAt,
     VoiceServerFor,
 )
@@ -42,7 +45,7 @@ from kokoro_common.wire.reports import StatusReport, UtteranceReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import TypeVar
 
     from kokoro_common.client.text_source import TextSource
@@ -56,6 +59,13 @@ if TYPE_CHECKING:
 CONTROL_SECONDS = 2.0  # for each server's answer to a question or a control verb
 SHUTDOWN_SECONDS = 15.0  # without a message, until a server that was told to end is looked at again
 SHUTDOWN_ATTEMPTS = 3  # rounds: a server that was being started during one is told in the next
+
+
+class Freed(Record):
+    """Bytes that the model server took before and after it has freed the model's memory; 0 and 0: it had no model."""
+
+    before: int = 0
+    after: int = 0
 
 
 class Client:
@@ -135,6 +145,34 @@ class Client:
             raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
         finally:
             model.close()
+
+    def unload(self, waiting: Callable[[], None] = lambda: None) -> Freed | None:
+        """Lets the model server free the model's memory; the next request loads it again. None: no server runs.
+
+        Blocks until the work under way is done; if that takes more than CONTROL_SECONDS, `waiting` is called once.
+        Raises ServersUnreachable.
+        """
+        model = starter.connect(self._runtime, "model", patient=True)
+        if model is None:
+            return None
+        try:
+            model.send(Unload())
+            try:
+                answer = model.receive(CONTROL_SECONDS)[0]
+            except TimeoutError:
+                waiting()
+                answer = _last(_answer(model, Unloaded))
+        except (ConnectionLost, ProtocolError) as error:
+            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
+        finally:
+            model.close()
+        if not isinstance(answer, Unloaded):
+            raise ServersUnreachable(f"the model server answers {type(answer).__name__}", "run say.py --shutdown")
+        if not answer.rss_bytes:
+            return Freed()
+        self._model_server().close()  # it listens again, in fresh memory
+        report = self.status().model_server
+        return Freed(before=answer.rss_bytes, after=report.rss_bytes if report is not None else 0)
 
     def status(self) -> StatusReport:
         """What all servers do; without servers a model_server of None. Starts nothing. Blocks for 4 s at most.
@@ -244,6 +282,15 @@ def _answer(model: Connection, kind: type[Answer]) -> Generator[ServerState, Non
             raise error_of(message)
         if isinstance(message, ServerState):
             yield message
+
+
+def _last(answering: Generator[ServerState, None, Answer]) -> Answer:
+    """The answer alone. Blocks."""
+    while True:
+        try:
+            next(answering)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
 
 
 def _sound_environment() -> dict[str, str]:

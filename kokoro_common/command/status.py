@@ -21,7 +21,9 @@ def readable(report: StatusReport) -> str:
     ledger = model.ledger
     lines = [
         f"model server   pid {model.pid}, port {model.port}, up {_span(model.uptime_s)}, {_megabytes(model.rss_bytes)}",
-        f"model          {model.state}: {model.engine} ({model.engine_reason})",
+        f"model          {model.state}, {model.engine_reason}"
+        if model.state == "unloaded"
+        else f"model          {model.state}: {model.engine} ({model.engine_reason})",
         f"device         {model.device}{_reason(model.device_reason)}",
         f"precision      {model.precision}{_reason(model.precision_reason)}",
         *([f"decoder        {model.decoder}"] if model.decoder else []),

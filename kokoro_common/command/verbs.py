@@ -146,6 +146,24 @@ def shutdown(options: Namespace) -> int:
     return 0
 
 
+@verb("--unload", help="free the model's memory; the next speech loads it", group="control")
+def unload(options: Namespace) -> int:
+    from kokoro_common.client.client import Client
+
+    def waiting() -> None:
+        note("waiting until what is being spoken or written is done", quiet=options.quiet)
+
+    freed = Client(server_settings(options, strict=False)).unload(waiting)
+    if freed is None:
+        note("no servers are running", quiet=options.quiet)
+    elif not freed.before:
+        note("no model is loaded", quiet=options.quiet)
+    else:
+        sizes = f"{freed.before / 1e6:.0f} MB before, {freed.after / 1e6:.0f} MB now"
+        note(f"the model's memory is free: {sizes}", quiet=options.quiet)
+    return 0
+
+
 @verb("--stop", help="cancel all speech", group="control", common=True)
 def stop(options: Namespace) -> int:
     from kokoro_common.wire.messages import Stop

@@ -15,6 +15,7 @@ from kokoro_common.daemon import process
 from kokoro_common.daemon.record import ServerRecord, note_of, write_note
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import SAY, KokoroError, ServersUnreachable
+from kokoro_common.record import Record
 from kokoro_common.settings import Settings, resolve
 
 TYPE_CHECKING = False
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
 
 DRAIN_SECONDS = 5.0  # for the utterances under way when a server is asked to end
+
+
+class Earlier(Record):
+    """What a program hands on to the one that it begins in its process, see Life.renew."""
+
+    lost: str = ""  # why it has lost its device
+    unloaded: str = ""  # why it has freed its model
+    listening: int | None = None  # descriptor of its socket, on which callers may wait
 
 
 class Life:
@@ -126,16 +135,20 @@ class Life:
         os._exit(0)
 
     def renew(self, *flags: str) -> NoReturn:
-        """Begins the program again in this process: fresh memory, the same lock, pid and record.
+        """Begins the program again in this process: fresh memory, the same lock, pid, children and record.
 
-        That closes all connections; their holders call again.
+        That closes all connections; their holders call again. The next program gets `--children`, for `reap`.
         """
         import logging
 
+        import psutil
+
         program = str(sys.modules["__main__"].__file__)
+        children = ",".join(str(child.pid) for child in psutil.Process().children())
         os.set_inheritable(self._life_lock, True)
         logging.shutdown()
-        os.execv(sys.executable, [sys.executable, program, "--inherited", f",{self._life_lock},", *flags])
+        inherited = ["--inherited", f",{self._life_lock},", "--children", children]
+        os.execv(sys.executable, [sys.executable, program, *inherited, *flags])
 
     def _write_note(self, **changes: object) -> None:
         write_note(self._runtime, self._life_lock, note_of(self._runtime, self.name).replace(**changes))
@@ -151,6 +164,21 @@ class Life:
         if self._start_lock is not None:
             os.close(self._start_lock)
             self._start_lock = None
+
+
+def reap(children: str) -> None:
+    """Takes the exit status of children that an earlier program of this process has started, each on a thread of its
+    own, lest they stay as zombies. Does not block. `children`: their pids with commas, as `renew` gives them."""
+    import threading
+
+    def wait(pid: int) -> None:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass  # that program has just done so itself
+
+    for child in filter(None, children.split(",")):
+        threading.Thread(target=wait, args=(int(child),), name=f"reap-{child}", daemon=True).start()
 
 
 def run_server(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory, Life], Server]) -> int:

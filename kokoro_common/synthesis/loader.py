@@ -72,12 +72,16 @@ class DownloadEnded(Record):
 
 
 class Loader:
-    def __init__(self, settings: Settings, report: Callable[[Record], None], lost: str = "") -> None:
+    def __init__(
+        self, settings: Settings, report: Callable[[Record], None], lost: str = "", unloaded: str = ""
+    ) -> None:
         """Cheap: reads the manifest (UsageError), imports nothing heavy. Nothing is loaded before want_model().
 
-        `lost`: why an earlier process has lost its device, which is not tried again.
+        `lost`: why an earlier process has lost its device, which is not tried again. `unloaded`: why an earlier program
+        of this process has freed its model.
         """
         self._lost = lost
+        self.unloaded = unloaded
         self.manifest = load_manifest(settings.manifest)
         self.hub = Hub(self.manifest, settings.cache_dir, settings.offline)
         # Written by the loader's thread alone: each is replaced as a whole; only `packs` grows in place.
@@ -107,6 +111,16 @@ class Loader:
         if not self._wanted:
             self._wanted = True
             self._jobs.put(lambda: self._load_model(voice))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the model is on its way."""
+        return self._wanted and self.state.state not in ("ready", "default", "failed")
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is memory to free, or soon will be. For the main thread."""
+        return self._wanted and self.state.state != "default"
 
     def want_language(self, lang: str) -> None:
         """Unless the state is "ready" already, it will not be before `language_warm` is called."""

@@ -37,6 +37,9 @@ class Figures:
             self.first_audio.append(message.first_audio)
 
 
+UNLOADED = "unloaded"  # the model server's state when it has freed the memory of its model
+
+
 def model_server_report(
     loader: Loader, synthesis: Synthesis, figures: Figures, ledger: LedgerReport, now: float
 ) -> ModelServerReport:
@@ -46,10 +49,11 @@ def model_server_report(
     return ModelServerReport(
         pid=os.getpid(),
         port=0,
-        state=state.state,
+        state=UNLOADED if loader.unloaded and not loader.has_memory else state.state,
         uptime_s=round(now - figures.started, 1),
         engine="kokoro" if loaded else "espeak",
-        engine_reason=state.detail or ("the model is loaded" if loaded else "nobody asked for it yet"),
+        engine_reason=state.detail
+        or ("the model is loaded" if loaded else loader.unloaded or "nobody asked for it yet"),
         device=loader.device or loader.wanted_device,
         device_reason=loader.device_reason,
         precision=loader.precision or loader.wanted_precision,

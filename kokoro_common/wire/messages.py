@@ -96,6 +96,15 @@ class Downloaded(Message):
     path: str  # where they are
 
 
+class Unload(Message):
+    """The model server frees the model's memory when the work under way is done. Answered by Unloaded; closing the
+    connection takes the request back."""
+
+
+class Unloaded(Message):
+    rss_bytes: int  # of the model server, before; 0: no model was loaded. It begins again now, so connections end
+
+
 class StatusRequest(Message):
     """Voice servers answer it too."""
 

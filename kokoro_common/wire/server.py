@@ -211,14 +211,19 @@ class Switchboard:
         self._notes: dict[str, tuple[float, int]] = {}  # by event: when it was logged, and how many since
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
-    def start(self, token: bytes) -> None:
+    def start(self, token: bytes, listening: int | None = None) -> None:
         """Binds, listens and answers callers that prove they hold the token. Raises ServersUnreachable if no port is
-        free."""
+        free. `listening`: a socket on which callers wait already, as an earlier program of this process left it."""
         self._token = token
-        self._socket = _listen(self._preferred_port)
+        self._socket = _listen(self._preferred_port) if listening is None else socket.socket(fileno=listening)
         self.port = self._socket.getsockname()[1]
         self._wake, self._waker = socket.socketpair()
         self._thread.start()
+
+    def hand_on(self) -> int:
+        """The listening socket, for the next program of this process: whoever calls meanwhile waits."""
+        self._socket.set_inheritable(True)
+        return self._socket.fileno()
 
     def _accept(self) -> None:
         poller = select.poll()

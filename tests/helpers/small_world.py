@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 from collections import Counter, deque
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -36,6 +36,8 @@ from kokoro_common.wire.messages import (
     Finished,
     Message,
     ServerState,
+    Unload,
+    Unloaded,
 )
 from kokoro_common.wire.server import Delivery, PeerGone
 
@@ -67,6 +69,8 @@ class End:
         self.sent: deque[tuple[Message, bytes]] = deque()
         self.closing = False  # after what was posted
         self.open = True
+        self.ended = threading.Event()  # nothing here waits for what is on its way
+        self.ended.set()
 
     def post(self, message: Message, payload: bytes = b"", written: Any = None) -> None:
         encode(message, payload)
@@ -134,6 +138,10 @@ class Alive(Pulse):
         return False
 
 
+class Renewed(BaseException):
+    """The model server begins again: the call that led to it never returns."""
+
+
 class WorldModelServer(model_server.ModelServer):
     make_synthesis = WorldSynthesis
     make_pulse = Alive
@@ -145,6 +153,9 @@ class WorldModelServer(model_server.ModelServer):
     @property
     def line(self) -> tuple[Any, ...]:
         return self._floor.line
+
+    def _renew(self, reason: str, *, warm: bool, lost: str = "", unloaded: str = "") -> NoReturn:
+        raise Renewed
 
 
 class WorldLink:
@@ -346,10 +357,12 @@ class SmallWorld:
         self.now = 1_000.0
         self._ids = itertools.count(1)
         self.settings = Settings(
-            runtime_dir="/nowhere", cache_dir="/nowhere", log_dir="/nowhere", config_dir="/nowhere"
+            runtime_dir="/nowhere", cache_dir="/nowhere", log_dir="/nowhere", config_dir="/nowhere", unload_after=20.0
         )
         self.lock: WorldSpeakers | None = None  # floor.lock
         self.clients: list[Client] = []
+        self.unloading: list[End] = []  # connections to this model server that have asked for it
+        self.unloaded = 0  # times
         self.unexpected = Unexpected()
         PARENT.addHandler(self.unexpected)
         PARENT.propagate = False
@@ -370,6 +383,7 @@ class SmallWorld:
         model = WorldModelServer(self.settings, cast(Any, Runtime()), cast(Any, Life()), clock=self.clock)
         model._board.port = 5000
         model._loader.state = ServerState(state="ready")
+        model._loader._wanted = True
         model._loader.packs = dict.fromkeys(VOICES)  # type: ignore[assignment]
         return model
 
@@ -396,10 +410,28 @@ class SmallWorld:
 
     def kill_model(self) -> None:
         """Another model server takes its place, empty."""
+        self.unloading.clear()
         for name in list(self.links):
             ours, _ = self.links.pop(name)
             self.voices[name].dispatch(Delivery(cast(Any, ours), PeerGone()))
         self.model = self._new_model()
+
+    def ask_to_unload(self) -> None:
+        end = End("client")
+        self.unloading.append(end)
+        self.model.dispatch(Delivery(cast(Any, end), Unload()))
+
+    def no_longer_unload(self) -> None:
+        """Who asked first has lost patience."""
+        self.model.dispatch(Delivery(cast(Any, self.unloading.pop(0)), PeerGone()))
+
+    def _renewed(self) -> None:
+        """The model server has begun again, which it may only with nothing at work; who asked for it was told."""
+        assert self.model.ledger.in_flight == 0, "an utterance is under way"
+        for end in self.unloading:
+            assert [type(message) for message, _ in end.sent] == [Unloaded]
+        self.unloaded += 1
+        self.kill_model()
 
     def kill_voice(self, name: str) -> None:
         """Its clients see the connection end, its lock is free, another one takes its place."""
@@ -471,7 +503,10 @@ class SmallWorld:
         self.now += seconds
         for server in self.voices.values():
             server.tick(self.now)
-        self.model.tick(self.now)
+        try:
+            self.model.tick(self.now)
+        except Renewed:
+            self._renewed()
 
     # --- many steps --------------------------------------------------------------------------------------------------
 

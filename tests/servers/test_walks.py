@@ -241,6 +241,15 @@ class Walk(RuleBasedStateMachine):
     def voice_server_dies(self, voice: str) -> None:
         self.world.kill_voice(voice)
 
+    @rule()
+    def somebody_asks_to_unload(self) -> None:
+        self.world.ask_to_unload()
+
+    @precondition(lambda self: self.world.unloading)
+    @rule()
+    def nobody_asks_to_unload_any_more(self) -> None:
+        self.world.no_longer_unload()
+
     # --- what always holds -------------------------------------------------------------------------------------------
 
     @invariant()
@@ -280,6 +289,8 @@ class Walk(RuleBasedStateMachine):
             assert all(speakers.idle for speakers in server.devices), "the speakers wait"
             assert server.turns.counts["accepted"] == sum(server.turns.ended.values())
         assert world.model.ledger.in_flight == 0
+        assert not world.unloading, "who asked to unload has no answer"
+        assert world.unloaded, "an idle model server never unloads"
         assert not world.model.synthesis.waiting
         self.holds()
 
