@@ -14,6 +14,33 @@ _IN_PYTHON = {
     f"{SAY} --status": "kokoro.status()",
     SAY: "python -m say",
 }
+MAX_LINE = 500  # characters of what is told in one line; a problem may quote what somebody sent
+MAX_REMEDY = 5_000  # characters; it may name a path, which must be whole to be of use
+_JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and within emoji
+
+
+def shown(text: str, most: int = 0) -> str:
+    """Text of any origin as a part of one line on a terminal: nothing in it moves the cursor, ends the line, turns the
+    direction of writing or is invisible. Line ends and tabs become blanks, other such characters question marks.
+
+    What is longer than `most` characters loses its middle: what it is about stands at its beginning, the reason often
+    at its end. 0: nothing is lost.
+    """
+    if most and len(text) > most:
+        text = f"{text[: most * 2 // 3]} ... {text[len(text) - most // 3 + 5 :]}"
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in _JOINERS else " " if sign.isspace() else "?" for sign in text)
+
+
+def shell_word(path: str) -> str:
+    """A path as a shell reads it again, for a command in a remedy: what `shown` would change is written as $'\\x1b'."""
+    import shlex
+
+    if path.isprintable() and "  " not in path:
+        return shlex.quote(path)
+    signs = path.encode("utf-8", "surrogateescape").decode("latin-1")
+    return "$'" + "".join(s if " " < s <= "~" and s not in "\\'" else f"\\x{ord(s):02x}" for s in signs) + "'"
 
 
 class KokoroError(Exception):
@@ -25,10 +52,9 @@ class KokoroError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        problem = problem if len(problem) <= 500 else f"{problem[:500]}..."  # it may quote what somebody sent
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(" ".join(f"{problem}; {remedy}".split()) if remedy else " ".join(problem.split()))
+        self.problem = " ".join(shown(problem, MAX_LINE).split())
+        self.remedy = " ".join(shown(remedy, MAX_REMEDY).split())
+        super().__init__(f"{self.problem}; {self.remedy}" if remedy else self.problem)
 
     @property
     def line(self) -> str:

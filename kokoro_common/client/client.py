@@ -167,7 +167,7 @@ class Client:
         finally:
             model.close()
         if not isinstance(answer, Unloaded):
-            raise ServersUnreachable(f"the model server answers {type(answer).__name__}", "run say.py --shutdown")
+            raise ServersUnreachable(f"the model server answers {type(answer).__name__}", f"run {SAY} --shutdown")
         if not answer.rss_bytes:
             return Freed()
         self._model_server().close()  # it listens again, in fresh memory

@@ -16,7 +16,7 @@ import re
 import sys
 
 from kokoro_common.command.name import NAME
-from kokoro_common.errors import SAY, UsageError, choice_remedy, near
+from kokoro_common.errors import MAX_LINE, MAX_REMEDY, SAY, UsageError, choice_remedy, near, shown
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -241,10 +241,11 @@ def whole_number(name: str, text: str | None) -> int | None:
     return int(text[:9])
 
 
-def note(text: str, *, quiet: bool) -> None:
-    """Prints one line for the user on stderr, unless --quiet was given."""
+def note(text: str, remedy: str = "", *, quiet: bool) -> None:
+    """Prints one line for the user on stderr, unless --quiet was given. `remedy`: as that of an error."""
     if not quiet:
-        print(f"{NAME.prefix}: {NAME.filled(text)}", file=sys.stderr)
+        line = f"{shown(text, MAX_LINE)}; {shown(remedy, MAX_REMEDY)}" if remedy else shown(text, MAX_LINE)
+        print(f"{NAME.prefix}: {NAME.filled(line)}", file=sys.stderr)
 
 
 flag("-q", "--quiet", help="no progress and no notes, errors only", group="program", common=True)

@@ -6,6 +6,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from kokoro_common.errors import shown
+from kokoro_common.text.clean import clean
 from kokoro_common.text.marks import columns
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Follower:
             return
         self._settle()
         self._write(self._source.text[self._shown : start])
-        self._word = self._source.text[start:end]
+        self._word = _printable(self._source.text[start:end])
         if self._width and self._column + columns(self._word) >= self._width:
             self._write("\n")
         self._column += columns(self._word)
@@ -53,7 +55,11 @@ class Follower:
         self._word = ""
 
     def _write(self, text: str) -> None:
-        printable = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+        printable = _printable(text)
         sys.stdout.write(printable)
         line = printable.rpartition("\n")
         self._column = columns(line[2]) if line[1] else self._column + columns(printable)
+
+
+def _printable(text: str) -> str:
+    return "\n".join(map(shown, clean(text).split("\n")))

@@ -15,7 +15,7 @@ from kokoro_common.command.arguments import parser, verb_for
 from kokoro_common.command.name import NAME
 from kokoro_common.command.signals import SIGNALS
 from kokoro_common.command.speak import speak
-from kokoro_common.errors import KokoroError, OutputError
+from kokoro_common.errors import MAX_LINE, KokoroError, OutputError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _report(error: Exception, *, traceback: bool) -> int:
     """Prints one line with the remedy, or the traceback. Returns the exit code."""
     if traceback:
-        from traceback import print_exception
+        from traceback import format_exception
 
-        print_exception(error)
+        print(*map(shown, "".join(format_exception(error)).rstrip("\n").split("\n")), sep="\n", file=sys.stderr)
     elif isinstance(error, KokoroError):
         _print(error.line)
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -57,7 +57,8 @@ def _report(error: Exception, *, traceback: bool) -> int:
 
         _print(lacking([error.name.partition(".")[0]]).line)
     else:
-        _print(f"unexpected {type(error).__name__}: {error}; please report it with --debug")
+        problem = shown(f"unexpected {type(error).__name__}: {error}", MAX_LINE)
+        _print(f"{problem}; please report it with --debug")
     return error.exit_code if isinstance(error, KokoroError) else 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from kokoro_common.command.arguments import flag, whole_number
-from kokoro_common.errors import SAY, UsageError
+from kokoro_common.errors import SAY, UsageError, shell_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,10 +87,8 @@ def output_for(options: Namespace, speech: Speech, document: Document | None) ->
         document = Document(text="", chapters=(Chapter(title="", start=0, end=0),))
     rendering = Rendering(plan, document, speech)
     if rendering.engine and speech.engine not in ("auto", rendering.engine):
-        import shlex
-
         rendering.abandon()
-        remedy = f"leave out --engine, or begin anew: rm -r {shlex.quote(rendering.folder)}"
+        remedy = f"leave out --engine, or begin anew: rm -r {shell_word(rendering.folder)}"
         raise UsageError(f"{options.output} was begun by {rendering.engine}", remedy)
     return rendering
 

@@ -9,7 +9,7 @@ from kokoro_common.client.conversation import Audio
 from kokoro_common.command.arguments import note
 from kokoro_common.command.name import NAME
 from kokoro_common.command.signals import SIGNALS
-from kokoro_common.errors import KokoroError
+from kokoro_common.errors import MAX_LINE, KokoroError, shell_word, shown
 from kokoro_common.wire.messages import Accepted, ChunkSpoken, Explained, Notice, Progress, ServerState, Started
 
 TYPE_CHECKING = False
@@ -46,7 +46,9 @@ class Messenger:
             self.notice(f"utterance {event.utterance}: grep {event.utterance} {self._log}")
         elif isinstance(event, Explained):
             self.end_line()
-            print(f"{event.text}\n    {event.phonemes}" if event.phonemes else event.text, flush=True)
+            print(
+                shown(event.text), *([f"    {shown(event.phonemes)}"] if event.phonemes else []), sep="\n", flush=True
+            )
         elif isinstance(event, Progress):
             self._show_progress(event)
         elif isinstance(event, Started):
@@ -56,8 +58,8 @@ class Messenger:
         if isinstance(event, (Started, Audio, ChunkSpoken)) and self.output is not None:
             self._record(self.output, event)
 
-    def notice(self, text: str) -> None:
-        note(text, quiet=self._quiet)
+    def notice(self, text: str, remedy: str = "") -> None:
+        note(text, remedy, quiet=self._quiet)
 
     def _show_state(self, message: ServerState) -> None:
         if self._quiet or message.state in ("starting", "default", "failed"):
@@ -91,12 +93,10 @@ class Messenger:
 
     def goes_on(self, output: SpeechOutput) -> None:
         """The output is a render that an earlier call began."""
-        import shlex
-
         self._fraction = output.fraction
         self.notice(
-            f"going on at {output.fraction:.0%}, behind {clock(output.seconds)} of audio; "
-            f"to begin anew: rm -r {shlex.quote(output.folder)}"
+            f"going on at {output.fraction:.0%}, behind {clock(output.seconds)} of audio",
+            f"to begin anew: rm -r {shell_word(output.folder)}",
         )
 
     def finish(self) -> None:
@@ -131,6 +131,7 @@ class Messenger:
             self._line = ""
 
     def _show(self, line: str) -> None:
+        line = shown(line, MAX_LINE)
         if self._bar:
             print(f"\r{line.ljust(len(self._line))}", end="", file=sys.stderr, flush=True)
             self._line = line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kokoro_common.errors import SAY
+from kokoro_common.errors import SAY, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def readable(report: StatusReport) -> str:
     model = report.model_server
     if model is None:
         speech = _utterances(report)
-        return "\n".join(["the model server does not answer", *speech] if speech else [NOT_RUNNING])
+        return "\n".join(map(shown, ["the model server does not answer", *speech] if speech else [NOT_RUNNING]))
     ledger = model.ledger
     lines = [
         f"model server   pid {model.pid}, port {model.port}, up {_span(model.uptime_s)}, {_megabytes(model.rss_bytes)}",
@@ -43,7 +43,7 @@ def readable(report: StatusReport) -> str:
         f"{_megabytes(voice.rss_bytes)}"
         for voice in report.voice_servers
     ]
-    return "\n".join(lines + _utterances(report))
+    return "\n".join(map(shown, lines + _utterances(report)))
 
 
 def _utterances(report: StatusReport) -> list[str]:

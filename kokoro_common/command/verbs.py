@@ -10,7 +10,7 @@ import sys
 from kokoro_common import __version__
 from kokoro_common.command.arguments import flag, note, server_settings, verb
 from kokoro_common.command.name import NAME
-from kokoro_common.errors import SAY, UsageError
+from kokoro_common.errors import SAY, UsageError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def print_completion(options: Namespace) -> int:
 def list_devices(_: Namespace) -> int:
     from kokoro_common.sound.portaudio import devices
 
-    print("\n".join(devices()))
+    print("\n".join(map(shown, devices())))
     return 0
 
 
@@ -271,7 +271,8 @@ def edit_lexicon(options: Namespace) -> int:
         entries = lexicon_file.load(config_dir, working_directory())
         if task == "test":
             preferred = call_defaults({"voice": options.voice, "lang": options.lang}, own_voices(config_dir))
-            print(lexicon.explained(entries, preferred.lang, " ".join(words)))
+            said = lexicon.explained(entries, preferred.lang, " ".join(words))
+            print("\n".join(map(shown, said.split("\n"))))
         elif entries:
             print(lexicon_file.listing(entries))
         else:

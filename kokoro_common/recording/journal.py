@@ -14,13 +14,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shlex
 import shutil
 import stat
 import time
 import zlib
 
-from kokoro_common.errors import OutputError, UsageError
+from kokoro_common.errors import OutputError, UsageError, shell_word
 from kokoro_common.recording.outfile import output_error
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.wire.codec import built, form_of
@@ -140,7 +139,7 @@ class Journal:
         if seconds >= WORTH_KEEPING:
             raise UsageError(
                 f"{seconds / 60:.0f} min of {self._output} as something else are kept",
-                f"go on with the same text and options, or begin anew: rm -r {shlex.quote(self._folder)}",
+                f"go on with the same text and options, or begin anew: rm -r {shell_word(self._folder)}",
             )
         self._cut_off()
         os.ftruncate(self._done, 0)

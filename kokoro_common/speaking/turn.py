@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kokoro_common.errors import NoAudioDevice
+from kokoro_common.errors import MAX_LINE, NoAudioDevice, shown
 from kokoro_common.sound.player import DEVICE_HANGS, HANGS_REMEDY
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.speaking.utterance import Utterance
@@ -386,7 +386,8 @@ class Turn:
             self._model.post(message)
             passed += message.request.index >= first  # else it is asked again
         while utterance.intake.notices:
-            self.tell(Notice(utterance=utterance.id, text=utterance.intake.notices.popleft()))
+            text = shown(utterance.intake.notices.popleft(), MAX_LINE)  # it may quote the text
+            self.tell(Notice(utterance=utterance.id, text=text))
         if credit := utterance.take_credit():
             self.tell(Credit(utterance=utterance.id, bytes=credit))
         return utterance.intake.taken > passed

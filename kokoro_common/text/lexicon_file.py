@@ -19,7 +19,7 @@ import fcntl
 import os
 import stat
 
-from kokoro_common.errors import UsageError
+from kokoro_common.errors import UsageError, shown
 from kokoro_common.files import private_directory, working_directory, write_private
 from kokoro_common.text.lexicon import Entry, checked_entry, counting
 from kokoro_common.text.marks import columns
@@ -81,7 +81,7 @@ def remove(config_dir: str, word: str, lang: str = "") -> int:
 def listing(entries: Iterable[Entry]) -> str:
     """A line per entry in the order of `load`, no newline at the end."""
     rows = [("WORD", "SAID", "LANGUAGE", "FROM")]
-    rows += [(entry.word, entry.written, _tag(entry.lang), entry.source) for entry in entries]
+    rows += [(entry.word, entry.written, _tag(entry.lang), shown(entry.source)) for entry in entries]
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     padded = ([cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True)] for row in rows)
     return "\n".join("  ".join(row).rstrip() for row in padded)

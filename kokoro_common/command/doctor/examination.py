@@ -83,7 +83,7 @@ def judged_settings(found: Found) -> Finding:
         text = " ".join(map(not_a_setting, found.unknown))
         return Finding(check="settings", text=text, exit_code=UsageError.exit_code)
     names = ", ".join(name for name in NAMES if name in found.given) or "none"
-    return Finding(check="settings", text=f"{names} set; say.py --config shows all")
+    return Finding(check="settings", text=f"{names} set; {SAY} --config shows all")
 
 
 def outcome(check: Check, settings: Settings, scratch: str) -> Finding:
