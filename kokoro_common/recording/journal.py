@@ -11,9 +11,11 @@ process may be killed and the power may fail at any time: at most the last secon
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -36,7 +38,36 @@ SYNC_SECONDS = 5.0  # between two calls of fsync: the most that a power failure 
 WORTH_KEEPING = 60.0  # seconds of audio; less is rendered again sooner than the user would look for it
 LOCK_ATTEMPTS = 10
 _READ_BYTES = 1 << 16
+_ABANDONED = r"\.kokoro-once-\w{8}\.part|\.kokoro-[\w-]{1,40}\.part\.[0-9a-f]{8}\.part"
 _BLOCK = SAMPLE_RATE * BYTES_PER_FRAME
+
+
+def sweep_folders(parent: str) -> None:
+    """Removes folders that a killed process left and that nobody will continue: those being removed, and those of a
+    render that cannot be continued, unless a process holds it. Raises nothing."""
+    try:
+        names = [name for name in os.listdir(parent) if re.fullmatch(_ABANDONED, name)]
+    except OSError:
+        return
+    for name in names:
+        folder = os.path.join(parent, name)
+        try:
+            status = os.lstat(folder)
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+                continue
+            lock = os.open(
+                folder if name.count(".part") > 1 else os.path.join(folder, "lock"), os.O_RDONLY | os.O_CLOEXEC
+            )
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+        except FileNotFoundError:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)  # its maker was killed before it made the lock, or makes the folder once more
+        except OSError:
+            pass  # a process is at work in it
 
 
 class Journal:
@@ -101,8 +132,8 @@ class Journal:
         """Makes and locks the folder. Tries again if another process, which has finished, removes it meanwhile."""
         for _ in range(LOCK_ATTEMPTS):
             self._make_folder()
-            lock = self._open("lock")
             try:
+                lock = self._open("lock")
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(lock), os.stat(os.path.join(self._folder, "lock"))):
                     return

@@ -1,6 +1,7 @@
 """A file that appears under its name when it is complete, and not before: audio, captions.
 
-Until `commit()` the bytes are in a hidden temporary file beside the final one, which is then replaced in one step.
+Until `commit()` the bytes are in a hidden temporary file beside the final one, which is then replaced in one step. What
+a killed process left there is removed by the next that writes in that directory.
 Pipes and devices (/dev/null) are written directly. "-" is the standard output.
 """
 
@@ -12,6 +13,7 @@ import os
 import stat
 
 from kokoro_common.errors import OutputError
+from kokoro_common.files import make_temporary, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,10 +79,9 @@ class OutputFile:
                 pass
             if self._temporary:
                 os.fsync(self._descriptor)
-            self._close()
-            if self._temporary:
-                os.replace(self._temporary, self._final)
+                os.replace(self._temporary, self._final)  # before it is closed: until then nobody sweeps it
                 self._temporary = ""
+            self._close()
         except OSError as error:
             self.discard()
             raise output_error(self.path, error) from error
@@ -144,9 +145,9 @@ def _open(path: str, scratch: str) -> tuple[int, str, str]:
     folder = os.path.dirname(final)
     if os.path.dirname(scratch) == folder and os.path.isdir(scratch):
         folder = scratch
+    sweep(os.path.dirname(final), r"\.kokoro-file-[0-9a-f]{16}\.part")
     # Not named after the final file: its name may already have the greatest length.
-    temporary = os.path.join(folder, f".kokoro-{os.urandom(8).hex()}.part")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor, temporary = make_temporary(folder, ".kokoro-file-", ".part")
     if mode is not None:
         os.fchmod(descriptor, stat.S_IMODE(mode))  # a private file stays private
     return descriptor, temporary, final

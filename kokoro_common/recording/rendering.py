@@ -23,7 +23,7 @@ from kokoro_common.record import Record
 from kokoro_common.recording.captions import CaptionFile, words_of
 from kokoro_common.recording.encoders import AudioWriter
 from kokoro_common.recording.formats import Label, Mark
-from kokoro_common.recording.journal import WORTH_KEEPING, Journal
+from kokoro_common.recording.journal import WORTH_KEEPING, Journal, sweep_folders
 from kokoro_common.recording.loudness import PeakLimiter, gain_for
 from kokoro_common.recording.outfile import OutputFile, is_special, output_error
 from kokoro_common.recording.recording import Plan, tags_of
@@ -106,11 +106,13 @@ class Rendering:
     def _folder(self) -> str:
         final = os.path.realpath(self._plan.output)
         if not self._plan.resumable:
-            folder = None if is_special(self._plan.output) else os.path.dirname(final)
+            folder = tempfile.gettempdir() if is_special(self._plan.output) else os.path.dirname(final)
+            sweep_folders(folder)
             try:
-                return tempfile.mkdtemp(prefix=".kokoro-", suffix=".part", dir=folder)
+                return tempfile.mkdtemp(prefix=".kokoro-once-", suffix=".part", dir=folder)
             except OSError as error:
                 raise output_error(self._plan.output, error) from error
+        sweep_folders(os.path.dirname(final))
         digest = hashlib.sha256(os.path.basename(final).encode("utf-8", "surrogateescape")).hexdigest()
         return os.path.join(os.path.dirname(final), f".kokoro-{digest[:16]}.part")
 
