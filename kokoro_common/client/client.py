@@ -13,7 +13,7 @@ from kokoro_common.client.conversation import RETRY_SECONDS, UtteranceEvents, Wa
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.model_server import ensure_model_server
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.errors import ServersBusy, ServersUnreachable, UsageError
+from kokoro_common.errors import SAY, ServersBusy, ServersUnreachable, UsageError
 from kokoro_common.record import Record
 from kokoro_common.voices.catalogue import parse_voice, server_name
 from kokoro_common.voices.user_voices import own_voices

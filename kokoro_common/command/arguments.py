@@ -56,6 +56,9 @@ _NEGATIVE_NUMBER = r"-\d+|-\d*\.\d+"  # argparse's: a text or a value, never an 
 _LONG_NAME = r"--[a-z][a-z-]*"
 
 
+NATURAL_RATE = 175  # words a minute at speed 1
+
+
 class Flag(Record):
     """What is told of a flag."""
 
@@ -194,8 +197,7 @@ def parser() -> _Parser:
 
 def shortened(argument: str) -> str:
     """An argument that is told of in an error, where it may be a text."""
-    shown = argument if len(argument) <= SHOWN_CHARACTERS else f"{argument[:SHOWN_CHARACTERS]}..."
-    return "".join(sign if sign.isprintable() else "?" for sign in shown)
+    return shown(argument if len(argument) <= SHOWN_CHARACTERS else f"{argument[:SHOWN_CHARACTERS]}...")
 
 
 def verb_for(options: Namespace) -> Run | None:
@@ -230,6 +232,17 @@ def number(name: str, text: str, least: float, most: float) -> float:
     if not least <= value <= most:  # NaN is not in the range either
         raise UsageError(f"{name} is {text!r}", f"choose {least:g} to {most:g}")
     return value
+
+
+def speed_of(speed: str | None, rate: str | None) -> str | float | None:
+    """The value of --speed. `rate` gives it in words a minute. None without either."""
+    from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED
+
+    if rate is None:
+        return speed
+    if speed is not None:
+        raise UsageError("both --speed and --rate were given", "choose one")
+    return number("--rate", rate, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
 
 
 def whole_number(name: str, text: str | None) -> int | None:

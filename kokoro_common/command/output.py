@@ -46,13 +46,13 @@ def check_output(options: Namespace) -> None:
         return
     captions = [path for name in CAPTIONS if (path := getattr(options, name))]
     files = [identity(path) for path in (options.output, *captions) if identity(path) != os.devnull]
-    if options.file not in (None, "-"):
-        files.append(identity(options.file))
+    documents = [path for path in options.file or () if path != "-"]
+    files += map(identity, dict.fromkeys(documents))  # one may be read twice
     if twice := next((path for path in files if files.count(path) > 1), None):
         name = "the standard output" if twice == "-" else twice
         raise UsageError(f"{name} cannot be two things at once", "give each output a name of its own")
     nameless = [path for path in captions if is_special(path) and path != os.devnull]
-    if options.split and (options.file in (None, "-") or nameless or is_special(options.output)):
+    if options.split and (not documents or nameless or is_special(options.output)):
         remedy = f"{SAY} -f BOOK.epub --split -o BOOK.mp3 --srt BOOK.srt"
         raise UsageError("--split writes files for each chapter of a document", remedy)
 

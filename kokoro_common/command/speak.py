@@ -8,12 +8,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 import time
 
-from kokoro_common.command.arguments import flag, note, number, server_settings
+from kokoro_common.command.arguments import flag, note, server_settings, speed_of
+from kokoro_common.command.books import text_of
 from kokoro_common.command.output import check_output, output_for
 from kokoro_common.errors import UsageError
 
@@ -24,14 +23,13 @@ if TYPE_CHECKING:
 
     from kokoro_common.client.conversation import Event, UtteranceEvents
     from kokoro_common.client.text_source import TextSource
+    from kokoro_common.command.books import Listening
     from kokoro_common.command.progress import Messenger
     from kokoro_common.documents.document import Document
     from kokoro_common.settings import Settings
     from kokoro_common.text.defaults import Defaults
     from kokoro_common.text.speech import Role, Speech
     from kokoro_common.wire.messages import Finished, Route
-
-NATURAL_RATE = 175  # words a minute at speed 1
 
 flag("-v", "--voice", metavar="NAME", help="af_heart; a blend af_bella:0.7,af_sky:0.3; '?' lists",
      group="voice", common=True, values="voice")  # fmt: skip
@@ -41,8 +39,6 @@ flag("--volume", metavar="X", help="0 to 2, 1 leaves it as it is", group="voice"
 flag("--lang", metavar="CODE", help="of the text: en-us en-gb es fr hi it ja pt-br zh",
      group="voice", common=True, values="language")  # fmt: skip
 flag("--seed", metavar="N", help="another take, 0 is the usual one", group="voice")
-flag("-f", "--file", metavar="FILE", help="read a .txt .md .html .epub .pdf; - is stdin",
-     group="text", common=True, values="document")  # fmt: skip
 flag("-e", "--echo", help="pass standard input through as it is spoken", group="text", common=True)
 flag("--plain", action="store_true", default=None, help="say it as it is written: no Markdown, no tags",
      group="text", common=True)  # fmt: skip
@@ -71,23 +67,23 @@ flag("--precision", metavar="NAME", help="of the model: auto, fp32 or bf16", gro
 def speak(options: Namespace) -> int:
     """Speaks or writes the text. Blocks until it has been heard or written; with --no-wait, until it was taken."""
     began = time.monotonic()
-    from kokoro_common.client.text_source import TextSource
     from kokoro_common.settings import resolve
 
     settings = server_settings(options)
     # This utterance's own: the servers, which speak for others too, do not inherit them.
     own = resolve({"engine": options.engine, "seed": options.seed, "debug": options.debug or None})
     _check(options)
+    document, source, listening = text_of(options, settings)
     defaults = _defaults(own, options)
-    document = _document(options)
     speech = _speech(own, defaults, options, document)
     if document is not None:
         _tell_other_language(document, speech, options)
-    source = _source(options) if document is None else TextSource(document.text)
     if source is None or not source.readable:
         note("nothing to speak", quiet=options.quiet)
         return 0
-    finished, messenger = _perform(settings, options, source, document, speech, _route(own, defaults, options))
+    finished, messenger = _perform(
+        settings, options, source, document, speech, _route(own, defaults, options), listening
+    )
     if document.replaced if document is not None else source.replaced:
         note("the input was not all UTF-8: what could not be read was replaced", quiet=options.quiet)
     written = messenger.output is not None and messenger.output.seconds  # perhaps by an earlier call
@@ -107,6 +103,7 @@ def _perform(
     document: Document | None,
     speech: Speech,
     route: Route,
+    listening: Listening | None,
 ) -> tuple[Finished | None, Messenger]:
     """Lets the client speak, and completes the output. Gives the output up if anything goes wrong on the way."""
     from kokoro_common.client.client import Client
@@ -121,6 +118,8 @@ def _perform(
 
         messenger.follower = Follower(source)
     finished: Finished | None = None
+    if listening is not None:
+        route = route.replace(follow=True)  # tells the words, and with them the place
     try:
         output = messenger.output = output_for(options, speech, document)
         if output is not None and output.fraction:
@@ -144,6 +143,8 @@ def _perform(
         try:
             for event in events:
                 messenger.hear(event)
+                if listening is not None:
+                    listening.hear(event)
                 finished = event if isinstance(event, Finished) else None
         finally:
             events.close()  # cancels the utterance if it has not ended
@@ -155,6 +156,8 @@ def _perform(
         messenger.end_line()
         if messenger.follower is not None:
             messenger.follower.end()
+        if listening is not None:
+            listening.end(heard_all=finished is not None)
     return finished, messenger
 
 
@@ -172,46 +175,6 @@ def _check(options: Namespace) -> None:
         raise UsageError("--explain speaks nothing", "leave out -o, -n, -e and --follow")
 
 
-# --- The text --------------------------------------------------------------------------------------------------------
-
-
-def _document(options: Namespace) -> Document | None:
-    """The file of -f, read as a whole; None for text that arrives through a pipe."""
-    if options.file in (None, "-") or options.text:
-        return None
-    from kokoro_common.documents.load import EXTRACTED, load
-    from kokoro_common.recording.outfile import is_special
-
-    extracted = os.path.splitext(options.file)[1].lower() in EXTRACTED
-    if options.echo and extracted:
-        raise UsageError("-e passes the text through as it is, which here is none", "leave it out")
-    return None if options.echo or (is_special(options.file) and not extracted) else load(options.file)
-
-
-def _source(options: Namespace) -> TextSource | None:
-    """The text of the arguments, or of a descriptor; None when the arguments are blank."""
-    from kokoro_common.client.text_source import TextSource
-
-    if options.text and options.file is not None:
-        raise UsageError("both TEXT and -f were given", "choose one")
-    echo = 1 if options.echo else None
-    if options.echo and (options.text or options.output == "-"):
-        raise UsageError("-e passes standard input through to stdout", "leave out TEXT and -o -")
-    if options.text:
-        source = TextSource(" ".join(options.text))
-        return source if source.readable else None
-    if options.file not in (None, "-"):
-        try:
-            if os.path.isdir(options.file):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            return TextSource(fd=os.open(options.file, os.O_RDONLY | os.O_CLOEXEC), echo=echo)
-        except OSError as error:
-            raise UsageError(f"cannot read {options.file}: {error.strerror}", "check the name") from error
-    if sys.stdin is None:
-        raise UsageError("there is no text and no standard input", "give a TEXT")
-    return TextSource(fd=sys.stdin.fileno(), echo=echo)
-
-
 # --- How it is spoken ------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +184,7 @@ def _defaults(own: Settings, options: Namespace) -> Defaults:
     from kokoro_common.voices.user_voices import own_voices
 
     flags = {name: getattr(options, name) for name in ("voice", "volume", "lang", "audio_device", "lufs", "emoji")}
-    speed = _speed(options.speed, options.rate)
+    speed = speed_of(options.speed, options.rate)
     # A flag that is about the text's markup says that it has some.
     marked = options.ssml or options.read_code or options.dialogue or options.cast
     plain = False if marked and options.plain is None else options.plain
@@ -267,17 +230,6 @@ def _route(own: Settings, defaults: Defaults, options: Namespace) -> Route:
     )
 
 
-def _speed(speed: str | None, rate: str | None) -> str | float | None:
-    """The value of --speed. `rate` gives it in words a minute. None without either."""
-    from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED
-
-    if rate is None:
-        return speed
-    if speed is not None:
-        raise UsageError("both --speed and --rate were given", "choose one")
-    return number("--rate", rate, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
-
-
 def _part_of_cast(argument: str, own: dict[str, str]) -> Role:
     """Reads NAME=VOICE."""
     from kokoro_common.text.speech import Role
@@ -295,4 +247,5 @@ def _tell_other_language(document: Document, speech: Speech, options: Namespace)
     spoken, tags = LANGUAGES[speech.lang]
     said = document.language.replace("_", "-").partition("-")[0].lower()
     if len(said) == 2 and said not in {tag[:2] for tag in tags}:  # languages have two letters; others are mistakes
-        note(f"{options.file} is in {said!r} and read as {spoken}: see -v and --lang", quiet=options.quiet)
+        name = ", ".join(options.file or ["the text"])
+        note(f"{name} is in {said!r} and read as {spoken}: see -v and --lang", quiet=options.quiet)

@@ -6,11 +6,11 @@ for its records, so patterns are compiled where they are first used. No threads,
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections import Counter
 from itertools import islice, pairwise
 
+from kokoro_common.documents.kind import encoding_of
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -23,19 +23,22 @@ MAX_TITLE = 200  # characters
 MAX_CONTENTS = 100_000  # entries read of a table of contents
 OWN_TEXT = 200  # characters without blanks; so much text before or between headings is a chapter of its own
 DROPPED = dict.fromkeys((*range(9), 0x0B, *range(0x0E, 0x20), 0x7F, 0xAD, 0xFEFF))  # 0xAD is a soft hyphen
-BOMS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # begins like UTF-16's, so it is looked for first
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 class Chapter(Record):
     title: str  # one line, perhaps empty
     start: int  # in characters of Document.text
     end: int  # after its last character
+    number: int = 0  # in the whole document, from 1, if some of its chapters were chosen; 0: as they are counted here
+
+
+class Picture(Record):
+    """A cover, as it is in the document."""
+
+    data: bytes
+    mime: str  # image/jpeg or image/png
+    width: int  # pixels
+    height: int
 
 
 class Document(Record):
@@ -46,11 +49,14 @@ class Document(Record):
     language: str = ""  # as the document states it, such as "en-GB"
     extracted: bool = False  # taken out of markup or pages; False: the file's own characters, at the file's own places
     replaced: bool = False  # some bytes were no text in the file's encoding and became U+FFFD
+    of: int = 0  # chapters of the whole document, if some were chosen; 0: there are no others
+    cover: Picture | None = None
+    notes: tuple[str, ...] = ()  # for the user: what could not be used
 
 
 def decoded(data: bytes, declared: str = "utf-8") -> tuple[str, bool]:
     """The text without its byte order mark, and whether bytes were replaced. A mark counts more than `declared`."""
-    encoding = next((name for bom, name in BOMS.items() if data.startswith(bom)), declared)
+    encoding = encoding_of(data[:4]) or declared
     try:
         return data.decode(encoding), False
     except UnicodeDecodeError:

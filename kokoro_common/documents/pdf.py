@@ -76,7 +76,8 @@ def read_pdf(data: bytes, path: str) -> Document:
         ) from None
     if "problem" in answer:
         raise UsageError(**answer)
-    return Document(**{**answer, "chapters": tuple(Chapter(**chapter) for chapter in answer["chapters"])})
+    chapters = tuple(Chapter(**chapter) for chapter in answer["chapters"])
+    return Document(**{**answer, "chapters": chapters, "notes": tuple(answer["notes"])})
 
 
 # --- In the process that reads, where alone pypdfium2 is imported ----------------------------------------------------

@@ -72,7 +72,8 @@ class Rendering:
         self._check_outputs()
         self.folder = self._folder()
         identity = {"version": __version__, "speech": speech.replace(engine="auto")}
-        everything = _digest([identity, document.text])
+        numbers = [chapter.number for chapter in document.chapters] if document.of else []  # two may have the same text
+        everything = _digest([identity, document.text, *([numbers] if numbers else [])])
         self._journal = Journal(self.folder, everything, plan.output, anonymous=not plan.resumable)
         self.fraction = 0.0  # share of the text that has been rendered
         self._frames = 0  # in complete text chunks
@@ -96,12 +97,11 @@ class Rendering:
 
     def _check_outputs(self) -> None:
         """Raises OutputError before the work rather than after it."""
-        chapters = len(self._document.chapters)
-        numbers = range(1, chapters + 1) if self._plan.split else (0,)
+        numbers = [self._number(at) for at in range(len(self._document.chapters))] if self._plan.split else [0]
         for path in (self._plan.output, *(path for _, path in self._plan.captions)):
             if not is_special(path):  # opening a pipe and closing it would be the end for its reader
                 for number in numbers:
-                    OutputFile(_numbered(path, number, chapters)).discard()
+                    OutputFile(_numbered(path, number, self._chapters)).discard()
 
     def _folder(self) -> str:
         final = os.path.realpath(self._plan.output)
@@ -115,6 +115,15 @@ class Rendering:
         sweep_folders(os.path.dirname(final))
         digest = hashlib.sha256(os.path.basename(final).encode("utf-8", "surrogateescape")).hexdigest()
         return os.path.join(os.path.dirname(final), f".kokoro-{digest[:16]}.part")
+
+    @property
+    def _chapters(self) -> int:
+        """Of the whole document, also where only some are rendered."""
+        return self._document.of or len(self._document.chapters)
+
+    def _number(self, at: int) -> int:
+        """That of a chapter in the whole document, by its index in what is rendered."""
+        return self._document.chapters[at].number or at + 1
 
     @property
     def seconds(self) -> float:
@@ -210,7 +219,7 @@ class Rendering:
         if self._plan.split:
             self._jobs.put(
                 _File(
-                    number=len(self._marks),
+                    number=self._number(self._chapter),
                     chapter=self._document.chapters[self._chapter],
                     first=mark.first,
                     last=mark.last,
@@ -274,7 +283,7 @@ class Rendering:
         return _digest([repr(self._plan), repr(file), repr(label), there])
 
     def _path(self, path: str, file: _File) -> str:
-        return _numbered(path, file.number, len(self._document.chapters))
+        return _numbered(path, file.number, self._chapters)
 
     def _blocks(self, file: _File, rate: int, *, tell: bool = False) -> Iterator[Samples]:
         """The audio of a file at this rate."""
