@@ -50,6 +50,10 @@ def text_of(options: Namespace, settings: Settings) -> tuple[Document | None, Te
     if options.text and options.file is not None:
         raise UsageError("both TEXT and -f were given", "choose one")
     mark = _bookmark(options, settings)
+    if options.file:
+        from kokoro_common.command.signals import SIGNALS
+
+        SIGNALS.catch()  # the process that reads a PDF must not outlive this one
     document, source = _read(options)
     for line in document.notes if document is not None else ():
         note(line, quiet=options.quiet)

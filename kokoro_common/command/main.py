@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 
 from kokoro_common.command import verbs  # noqa: F401 - registers its flags
@@ -23,22 +22,27 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
+    """Runs the command and returns its exit code; after a signal 128 and its number."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_missing_descriptors()
-    SIGNALS.catch()
     try:
         options = parser().parse_args(arguments)
-        return (verb_for(options) or speak)(options)
+        run = verb_for(options)
+        if run is None:
+            return speak(options)  # which catches signals once there is something to clean up
+        SIGNALS.catch()
+        return run(options)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
         return OutputError.exit_code
     except Exception as error:
-        if SIGNALS.received == signal.SIGINT:
-            return 130  # numpy's import, for one, turns an interrupt into an ImportError
+        if SIGNALS.received:
+            return 128 + SIGNALS.received  # numpy's import, for one, turns an interrupt into an ImportError
         return _report(error, traceback="--debug" in arguments)
+    finally:
+        SIGNALS.release()
 
 
 def _report(error: Exception, *, traceback: bool) -> int:
@@ -78,9 +82,20 @@ def _open_missing_descriptors() -> None:
 
 
 def command() -> NoReturn:
-    """The program. Skips the interpreter's own clean-up, a tenth of a short call: everything is closed by now."""
+    """The program. Skips the interpreter's own clean-up, a tenth of a short call: everything is closed by now.
+
+    After a signal it dies by that signal, as a shell's loop wants to see it. The signal's exception is raised once, but
+    perhaps in the moment in which main returns.
+    """
     NAME.take()
-    code = main()
+    code = 1
+    try:
+        code = main()
+    except (KeyboardInterrupt, SystemExit):
+        if not SIGNALS.received:
+            raise
+    if SIGNALS.received:
+        SIGNALS.die()
     try:
         sys.stdout.flush()
     except BrokenPipeError:

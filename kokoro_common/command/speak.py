@@ -109,8 +109,10 @@ def _perform(
     from kokoro_common.client.client import Client
     from kokoro_common.client.text_source import TextSource
     from kokoro_common.command.progress import Messenger
+    from kokoro_common.command.signals import SIGNALS
     from kokoro_common.wire.messages import Finished
 
+    SIGNALS.catch()  # from here on there may be something to clean up
     log = os.path.join(settings.log_dir, "kokoro.log") if options.debug else ""
     messenger = Messenger(quiet=options.quiet, log=log)
     if options.follow:
