@@ -15,7 +15,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - that is the question
     )
     sys.exit(1)
 
-import _signal  # signal itself imports enum, which takes long
+import _signal  # type: ignore[import-not-found] # signal itself imports enum, which takes long
 
 # The program, not a module that somebody imports: no traceback out of the imports, there is nothing to clean up yet.
 _IS_PROGRAM = __name__ == "__main__" or sys.argv[0].endswith("kokoro-say")

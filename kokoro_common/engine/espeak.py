@@ -1,12 +1,14 @@
 """The embedded default voice: espeak-ng, from the library in the espeakng-loader wheel. Torch-free.
 
-    EspeakEngine --a line of JSON--> worker process --fork--> child: sets the voice, speaks one text
-                 <-- status, int16 PCM, events ------------------'
+    EspeakEngine --JSON--> worker process --fork--> child: sets the voice, speaks one text
+                 <-- status, int16 PCM, events --'
 
 The library is not called in the process that asks, for two reasons, both seen in 1.52. It crashes: "a.b.c.d." fifty
 times is a segmentation fault, for which the model server must not die. And it has no reset: its pitch flutter runs on
 from text to text, even through espeak_Terminate, so that no text ever sounds the same twice; every child starts from
 the state just after espeak_Initialize. The worker has neither numpy nor site-packages: 10 MB, and 15 ms a text.
+
+A child or worker that was ended from outside costs nothing: the same text gives the same samples, and is asked again.
 """
 
 from __future__ import annotations
@@ -14,21 +16,23 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
+import logging
 import re
 import signal
+import struct
 
 from kokoro_common.engine import espeak_worker
-from kokoro_common.engine.espeak_worker import CHILD_SECONDS, CLAUSE_ENDS, EVENT, REPLY
+from kokoro_common.engine.espeak_worker import CHILD_SECONDS, CLAUSE_ENDS, EVENT, STATUS
 from kokoro_common.errors import KokoroError, ModelUnavailable
 from kokoro_common.installed import mend
 from kokoro_common.record import Record
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
 from kokoro_common.text.marks import WIDE_COMMAS, WIDE_STOPS
+from kokoro_common.worker import ATTEMPTS, CRASHES, Worker, WorkerLost
 from kokoro_common.worker import command as worker_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     import numpy as np
@@ -48,6 +52,10 @@ _TAGS = {  # language letter (voices.LANGUAGES): espeak-ng's tag
     "z": "cmn",
 }
 
+log = logging.getLogger("kokoro.espeak")
+
+START_SECONDS = 20.0  # for a worker to load the library; 0.05 on an idle machine
+WORKER_SECONDS = 5.0  # for a worker to hand on what its child says
 WORDS_PER_MINUTE = 175  # at speed 1.0: espeak-ng's own default
 _SLOWEST = 80  # words per minute; the library knows nothing slower. Up to 450 it synthesizes faster, above it skips
 
@@ -82,15 +90,18 @@ class EspeakSound(Record):
 class EspeakEngine:
     """Text to audio in espeak-ng's voices. For one thread. `close()` ends the worker; so does the end of this process.
 
-    The worker is started by `start()`, by the first text without it, and again whenever it was ended.
+    The worker is started by `start()`, by the first text without it, and again whenever it was lost or ended.
     """
 
     def __init__(self) -> None:
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker: Worker | None = None
         self._rate = 0  # Hz, of the library
 
     def start(self) -> None:
-        """Starts the worker, if there is none. Blocks some 50 ms. Raises ModelUnavailable without a library."""
+        """Starts the worker, if there is none. Blocks some 50 ms.
+
+        Raises ModelUnavailable without a library, KokoroError if no process can be started now.
+        """
         if self._worker is None:
             self._worker, self._rate = _started_worker()
 
@@ -126,9 +137,9 @@ class EspeakEngine:
 
     def close(self) -> None:
         """Idempotent."""
-        if self._worker is not None:
-            _end(self._worker)
-            self._worker = None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
 
     def _spoken(self, text: str, tag: str, rate: int, female: bool) -> tuple[bytes, list[tuple[int, int]]]:
         """PCM and events of a text; of its two halves, if the library crashes on the whole."""
@@ -151,18 +162,25 @@ class EspeakEngine:
         return left + right, [*left_events, *moved]
 
     def _answer(self, request: dict[str, object]) -> tuple[int, bytes, bytes]:
-        """Status, PCM and events from the worker; from a new one, if it was killed: it holds nothing to lose."""
-        line = json.dumps(request).encode() + b"\n"
-        problem: OSError | EOFError | None = None
-        for _ in range(2):
+        """Status, PCM and events. Asks again where the child or the worker was ended from outside."""
+        data = json.dumps(request).encode()
+        for _ in range(ATTEMPTS):
             self.start()
             assert self._worker is not None
             try:
-                return _exchange(self._worker, line)
-            except (OSError, EOFError) as error:
-                problem = error
+                answer = self._worker.ask(data, CHILD_SECONDS + WORKER_SECONDS)
+                status, pcm_bytes = STATUS.unpack_from(answer)
+                pcm, events = answer[STATUS.size : STATUS.size + pcm_bytes], answer[STATUS.size + pcm_bytes :]
+                if len(pcm) != pcm_bytes or pcm_bytes % 2 or len(events) % EVENT.size:
+                    raise WorkerLost("its answer has another length than it says")
+            except (WorkerLost, struct.error) as error:
+                log.warning("espeak-ng's worker is lost", extra={"reason": str(error)})
                 self.close()
-        raise KokoroError("espeak-ng's worker process was ended twice", "see whether memory runs out") from problem
+                continue
+            if status >= 0 or -status in CRASHES or status == -signal.SIGALRM:
+                return status, pcm, events
+            log.warning("espeak-ng's child was ended", extra={"signal": -status})
+        raise KokoroError(f"espeak-ng's process was ended {ATTEMPTS} times from outside", "see whether memory runs out")
 
 
 def _within_limits(text: str) -> str:
@@ -227,47 +245,29 @@ def _loud_until(pcm: NDArray[np.int16], begins: int, ends: int) -> int:
     return begins + int(loud[-1]) + 1 if len(loud) else ends
 
 
-def _started_worker() -> tuple[subprocess.Popen[bytes], int]:
+def _started_worker() -> tuple[Worker, int]:
     """The worker and the sample rate of its library."""
-    import subprocess
-
     try:
         import espeakng_loader
 
         library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except (ImportError, RuntimeError) as error:
         raise ModelUnavailable(f"espeak-ng is not installed: {error}", f"run {mend('espeakng-loader')}") from error
-    command = worker_command(espeak_worker.__name__, library, data, options=("-I", "-S"))
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert worker.stdout is not None
-    greeting = json.loads(worker.stdout.readline() or '{"error": "its process ended"}')
-    if "error" in greeting:
-        _end(worker)
-        raise ModelUnavailable(
-            f"espeak-ng's library cannot be loaded: {greeting['error']}", f"run {mend('espeakng-loader')}"
-        )
-    return worker, greeting["rate"]
-
-
-def _exchange(worker: subprocess.Popen[bytes], line: bytes) -> tuple[int, bytes, bytes]:
-    assert worker.stdin is not None and worker.stdout is not None
-    worker.stdin.write(line)
-    worker.stdin.flush()
-    head = worker.stdout.read(REPLY.size)
-    if len(head) < REPLY.size:
-        raise EOFError
-    status, pcm_bytes, event_bytes = REPLY.unpack(head)
-    body = worker.stdout.read(pcm_bytes + event_bytes)
-    if len(body) < pcm_bytes + event_bytes:
-        raise EOFError
-    return status, body[:pcm_bytes], body[pcm_bytes:]
-
-
-def _end(worker: subprocess.Popen[bytes]) -> None:
-    import contextlib
-
-    assert worker.stdin is not None and worker.stdout is not None
-    with contextlib.suppress(OSError):  # a request that never reached a dead worker
-        worker.stdin.close()
-    worker.stdout.close()
-    worker.wait()
+    problem = ""
+    for _ in range(ATTEMPTS):
+        try:
+            worker = Worker(worker_command(espeak_worker.__name__, library, data, options=("-I", "-S")))
+            greeting = json.loads(worker.ask(b"", START_SECONDS))
+        except OSError as error:
+            raise KokoroError(
+                f"espeak-ng's process cannot be started: {error.strerror}", "the next call tries it again"
+            ) from error
+        except WorkerLost as error:
+            problem = str(error)
+            continue
+        if "rate" in greeting:
+            return worker, greeting["rate"]
+        worker.close()
+        problem = greeting["error"]
+        break
+    raise ModelUnavailable(f"espeak-ng's library cannot be loaded: {problem}", f"run {mend('espeakng-loader')}")

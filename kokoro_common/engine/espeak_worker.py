@@ -1,67 +1,56 @@
 """espeak-ng's worker process, and the child that it forks for each text. espeak.py says why. Standard library only.
 
-A request is a line of JSON; an answer is a REPLY, the PCM and the EVENTs.
+The first request is empty and answered by a greeting in JSON. Every other one is JSON, and its answer is the child's
+STATUS, the PCM and the EVENTs.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import signal
 import struct
-import sys
+
+from kokoro_common.worker import Requests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from typing import Any
 
-REPLY = struct.Struct("<iII")  # exit status of the child, negative if a signal ended it; bytes of PCM, of events
+STATUS = struct.Struct("<iI")  # exit status of the child, negative if a signal ended it; bytes of PCM
 EVENT = struct.Struct("<ii")  # where a word begins in the text, in characters, or CLAUSE_ENDS; and in the PCM
 CLAUSE_ENDS = -1
 CHILD_SECONDS = 15  # that a child may take; 400 characters take 0.01 to 0.1
 
 
 def serve(library_path: str, data_path: str) -> None:
-    """Main of the worker: greets, then answers each line of its standard input, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
-    try:
-        library = EspeakLibrary(library_path, data_path)
-    except OSError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
-        return
-    print(json.dumps({"rate": library.rate}), flush=True)
-    for line in sys.stdin.buffer:
-        child = os.fork()
-        if child == 0:
-            _speak_and_exit(library, json.loads(line))
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status != 0:
-            _write(REPLY.pack(status, 0, 0))
+    """Main of the worker: answers each request, until there are no more."""
+    requests = Requests()
+    library: EspeakLibrary | None = None
+    for number, request in requests:
+        if library is None:
+            try:
+                library = EspeakLibrary(library_path, data_path)
+            except OSError as error:
+                requests.answer(number, json.dumps({"error": str(error)}).encode())
+                return
+            requests.answer(number, json.dumps({"rate": library.rate}).encode())
+            continue
+        status, spoken = requests.forked(functools.partial(_spoken, library, request))
+        requests.answer(number, spoken or STATUS.pack(status, 0))
 
 
-def _speak_and_exit(library: EspeakLibrary, request: dict[str, Any]) -> None:
-    """The child: one answer on the standard output, if the library survives the text. Never returns."""
-    import resource
-    import traceback
-
-    try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(CHILD_SECONDS)  # ends this process, whatever the library is at
-        library.choose_voice(request["tag"], request["rate"], request["female"])
-        pcm, events = library.speak(request["text"])
-        signal.alarm(0)
-        _write(REPLY.pack(0, len(pcm), len(events)) + pcm + events)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def _spoken(library: EspeakLibrary, asked: bytes) -> bytes:
+    """In the child: the whole answer, if the library survives the text."""
+    request = json.loads(asked)
+    signal.alarm(CHILD_SECONDS)  # ends this process, whatever the library is at
+    library.choose_voice(request["tag"], request["rate"], request["female"])
+    pcm, events = library.speak(request["text"])
+    signal.alarm(0)
+    return STATUS.pack(0, len(pcm)) + pcm + events
 
 
 class EspeakLibrary:

@@ -3,22 +3,23 @@
 misaki calls the library through phonemizer, in its own process. In 1.52 the Spanish "'-यक" is such a fault, and so is
 one in 7,000 random texts. Here phonemizer does its work in a child of a worker, until a text kills the child.
 
-    EspeakProcess --a line of JSON--> child of the worker: phonemizer's EspeakBackend
-                  <--a line of JSON-- child, or the worker, which then forks the next one in a millisecond
+    EspeakProcess --JSON--> worker process --JSON--> its child: phonemizer's EspeakBackend
+                  <--JSON-- worker process <--JSON-- the child, or nothing if it died: the worker says of what
 
-For one thread. The processes end with their owner: a child at the end of its standard input, the worker with the child.
+For one thread. The processes end with their owner: the worker at the end of its input, the child with the worker. A
+child or worker that was ended from outside costs nothing: the text is asked again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import weakref
 from typing import TYPE_CHECKING
 
 from kokoro_common.errors import KokoroError
+from kokoro_common.worker import ATTEMPTS, CRASHES, Requests, Worker, WorkerLost, end_child, received, sent
 from kokoro_common.worker import command as worker_command
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SECONDS = 10  # that one text may take; 400 characters take 0.01
+WORKER_SECONDS = 15.0  # in addition, for a worker to start and to hand on what its child says; 0.3 on an idle machine
 
 
 class EspeakCrashed(Exception):
@@ -36,7 +38,7 @@ class EspeakProcess:
     def __init__(self, temporary_dir: str) -> None:
         """`temporary_dir`: where phonemizer puts its copies of the library. Starts nothing yet."""
         self._temporary_dir = temporary_dir
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker: Worker | None = None
         self._end: Callable[[], object] = lambda: None
 
     def start(self) -> None:
@@ -55,54 +57,37 @@ class EspeakProcess:
 
         Raises EspeakCrashed; KokoroError for a text that takes longer, and if espeak-ng cannot be used.
         """
-        request: dict[str, object] = {"options": options, "text": text}
-        answer = self._exchange(request)
-        if not answer or "failed" in answer:  # it was killed, or a clean-up has taken the files it works with
-            self._forget_worker()
-            answer = self._exchange(request)
-        if "phonemes" in answer:
-            phonemes: list[str] = answer["phonemes"]
-            return phonemes
-        if "crashed" in answer:
-            raise EspeakCrashed(answer["crashed"])
-        if "hung" in answer:
-            raise KokoroError(f"espeak-ng took more than {SECONDS} s over {len(text)} characters", "leave them out")
-        problem = answer.get("failed", "its process was ended twice")
+        request = json.dumps({"options": options, "text": text}).encode()
+        problem = ""
+        for _ in range(ATTEMPTS):
+            try:
+                answer: dict[str, Any] = json.loads(self._running().ask(request, SECONDS + WORKER_SECONDS))
+            except (OSError, WorkerLost) as error:
+                self._forget_worker()
+                problem = error.strerror or str(error) if isinstance(error, OSError) else f"its process: {error}"
+                continue
+            if "phonemes" in answer:
+                phonemes: list[str] = answer["phonemes"]
+                return phonemes
+            if "crashed" in answer:
+                raise EspeakCrashed(answer["crashed"])
+            if "hung" in answer:
+                raise KokoroError(f"espeak-ng took more than {SECONDS} s over {len(text)} characters", "leave them out")
+            if "failed" in answer:  # a clean-up may have taken the files it works with
+                self._forget_worker()
+            problem = answer.get("failed") or f"its process was ended from outside: {answer['ended']}"
         raise KokoroError(f"espeak-ng cannot be used: {problem}", "see the log of the model server")
 
-    def _exchange(self, request: dict[str, object]) -> dict[str, Any]:
-        """The answer; an empty one if the worker has gone."""
-        try:
-            worker = self._running()
-            assert worker.stdin is not None and worker.stdout is not None
-            worker.stdin.write(json.dumps(request).encode() + b"\n")
-            worker.stdin.flush()
-            line = worker.stdout.readline()
-        except OSError:
-            line = b""
-        if line.endswith(b"\n"):
-            answer: dict[str, Any] = json.loads(line)
-            return answer
-        self._forget_worker()
-        return {}
-
     def _forget_worker(self) -> None:
-        self._end()
         self._worker = None
+        self._end()
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> Worker:
         os.makedirs(self._temporary_dir, mode=0o700, exist_ok=True)  # a clean-up may have removed it
-        return self._worker or self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        worker = subprocess.Popen(
-            worker_command(__name__),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": self._temporary_dir},
-        )
-        self._worker, self._end = worker, weakref.finalize(self, _end, worker)
-        return worker
+        if self._worker is None:
+            worker = Worker(worker_command(__name__), {**os.environ, "TMPDIR": self._temporary_dir})
+            self._worker, self._end = worker, weakref.finalize(self, worker.close)
+        return self._worker
 
 
 class EspeakBackend:
@@ -116,68 +101,106 @@ class EspeakBackend:
         return [phonemes for text in texts for phonemes in self._process.ask(self._options, text)]
 
 
-def _end(worker: subprocess.Popen[bytes]) -> None:
-    assert worker.stdin is not None and worker.stdout is not None
-    try:
-        worker.stdin.close()
-    except OSError:  # a request that never reached a dead worker
-        pass
-    worker.stdout.close()
-    worker.wait()
-
-
 # --- In the worker ---------------------------------------------------------------------------------------------------
 
 
 def serve() -> None:
-    """Main of the worker: forks the child that answers, and the next one when a text has killed it.
-
-    The worker reads no request itself: what it had read ahead would be in every child.
-    """
-    import shutil
-    import signal
-    import tempfile
+    """Main of the worker: hands each request to the child, and forks the next one when a text has killed it."""
     import types
 
+    requests = Requests()
     # Only an unused backend of phonemizer needs it, and the real one imports csvw: 0.3 s and 20 MB, half of it all.
     sys.modules["segments"] = segments = types.ModuleType("segments")
     vars(segments)["__getattr__"] = lambda name: None
     import phonemizer.backend  # noqa: F401 - once, for all children
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that started us
-    status = -1
-    while status < 0:
-        directory = tempfile.mkdtemp()
-        child = os.fork()
-        if child == 0:
-            tempfile.tempdir = directory  # phonemizer can be told in no other way
-            _answer_and_exit()
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        shutil.rmtree(directory, ignore_errors=True)
-        if status < 0:
-            _write({"hung" if status == -signal.SIGALRM else "crashed": f"signal {-status}"})
+    child = _Child(requests)
+    for number, request in requests:
+        requests.answer(number, child.answer(number, request))
+    child.end()
 
 
-def _answer_and_exit() -> None:
-    """The child. Never returns."""
+class _Child:
+    """The process that calls the library, of one worker; forked when it is needed."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._pid = 0  # 0: there is none
+        self._to = self._from = -1  # descriptors
+        self._directory = ""
+
+    def answer(self, number: int, request: bytes) -> bytes:
+        """The child's answer, or what became of the child."""
+        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:  # not over this text
+            self._clean_up()
+        if not self._pid:
+            self._fork()
+        try:
+            sent(self._to, number, request)
+            reply = received(self._from)
+        except BrokenPipeError:
+            reply = None
+        if reply is not None and reply[0] == number:
+            return reply[1]
+        return json.dumps(self._last_words()).encode()
+
+    def end(self) -> None:
+        if self._pid:
+            self._last_words()
+
+    def _last_words(self) -> dict[str, str]:
+        """Ends the child, if it has not ended yet, by the end of its input."""
+        import signal
+
+        os.close(self._to)
+        self._to = -1
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        self._clean_up()
+        if status == -signal.SIGALRM:
+            return {"hung": ""}
+        crashed = status > 0 or -status in CRASHES
+        return {"crashed" if crashed else "ended": f"signal {-status}" if status < 0 else f"exit status {status}"}
+
+    def _fork(self) -> None:
+        import tempfile
+
+        self._directory = tempfile.mkdtemp()
+        requests, self._to = os.pipe()
+        self._from, replies = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._to)
+            os.close(self._from)
+            self._requests.left_to_the_worker()
+            tempfile.tempdir = self._directory  # phonemizer can be told in no other way
+            end_child(lambda: _answer_all(requests, replies))
+        os.close(requests)
+        os.close(replies)
+
+    def _clean_up(self) -> None:
+        """After the child has been waited for."""
+        import shutil
+
+        self._pid = 0
+        for fd in (self._to, self._from):
+            if fd >= 0:
+                os.close(fd)
+        self._to = self._from = -1
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _answer_all(requests: int, replies: int) -> None:
+    """The child, until its input ends or a text ends it."""
     import logging
-    import resource
     import signal
-    import traceback
 
     logging.disable()  # phonemizer warns of every foreign word
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     backends: dict[str, Any] = {}
-    try:
-        while line := sys.stdin.buffer.readline():
-            signal.alarm(SECONDS)  # ends this process, whatever the library is doing
-            answer = _answer(backends, json.loads(line))
-            signal.alarm(0)
-            _write(answer)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+    while (request := received(requests)) is not None:
+        signal.alarm(SECONDS)  # ends this process, whatever the library is doing
+        answer = json.dumps(_answer(backends, json.loads(request[1]))).encode()
+        signal.alarm(0)
+        sent(replies, request[0], answer)
 
 
 def _answer(backends: dict[str, Any], request: dict[str, Any]) -> dict[str, object]:
@@ -201,11 +224,3 @@ def _phonemes(backends: dict[str, Any], options: dict[str, Any], text: str) -> l
         backends[key] = EspeakBackend(**options)
     phonemes: list[str] = backends[key].phonemize([text])
     return phonemes
-
-
-def _write(answer: dict[str, object]) -> None:
-    try:
-        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os._exit(0)  # the owner has gone

@@ -292,7 +292,7 @@ class Synthesis:
 
         try:
             self._espeak.start()
-        except ModelUnavailable as error:  # the request that needs it will fail with it
+        except KokoroError as error:  # the request that needs it will fail with it
             log.warning("espeak-ng cannot be started", extra={"reason": str(error)})
         while batch := self._scheduler.next_batch(self._loader.engine.batch_limit if self._loader.engine else 1):
             for piece in batch:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import espeakng_loader
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,7 +245,7 @@ def test_the_words_of_odd_text_are_in_order(engine: EspeakEngine, text: str, lan
 def test_a_worker_that_was_killed_is_replaced(engine: EspeakEngine) -> None:
     before = engine.synthesize(SENTENCES["a"], "a", 1.0, True).samples
     os.kill(engine._worker.pid, signal.SIGKILL)
-    engine._worker.wait()
+    psutil.wait_procs([psutil.Process(engine._worker.pid)], 10)
     assert np.array_equal(engine.synthesize(SENTENCES["a"], "a", 1.0, True).samples, before)
 
 

@@ -73,14 +73,9 @@ def test_a_process_that_is_killed_between_two_texts_is_replaced(process: EspeakP
     before = backend.phonemize(["uno"])
     victim = tree(process)[whom]
     victim.send_signal(signal.SIGKILL)
-    if whom == 0:
-        victim.wait(10)
-        assert backend.phonemize(["uno"]) == before
-    else:  # nobody knows whether it died of the text
-        psutil.wait_procs([victim], 10)
-        with pytest.raises(EspeakCrashed, match="signal 9"):
-            backend.phonemize(["uno"])
+    psutil.wait_procs([victim], 10)
     assert backend.phonemize(["uno"]) == before
+    assert backend.phonemize(["dos"]) != before
 
 
 def test_a_process_that_was_started_ahead_is_the_one_that_answers(process: EspeakProcess, tmp_path: Path) -> None:
@@ -102,7 +97,7 @@ def test_a_start_ahead_that_fails_is_told_to_who_asks(process: EspeakProcess, mo
 
 def test_a_worker_that_cannot_start_is_one_line(process: EspeakProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(KokoroError, match="espeak-ng cannot be used: its process was ended twice; see the log"):
+    with pytest.raises(KokoroError, match="espeak-ng cannot be used: its process: it ended; see the log"):
         process.backend(**SPANISH).phonemize(["uno"])
 
 
