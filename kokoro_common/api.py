@@ -346,7 +346,7 @@ def _speech(settings: Settings, text: str | None, options: dict[str, Any]) -> Sp
         "lang": lang,
         "dialogue": given.get("dialogue", False) or bool(cast),
         "cast": tuple(Role(name=name, voice=part) for name, part in cast.items()),
-        "lexicon": pronunciations(settings.config_dir, lang, text, given.get("lexicon")),
+        "lexicon": pronunciations(settings.config_dir, lang, text, log.warning, given.get("lexicon")),
     }
     preferred = {name: getattr(defaults, name) for name in ("speed", "volume", "emoji", "plain")}
     speech = Speech(**{"engine": settings.engine, "seed": settings.seed, **preferred, **given, **derived})

@@ -143,6 +143,7 @@ def look_up(flags: Mapping[str, object] | None = None, environ: Mapping[str, str
     problem: UsageError | None = None
     table: dict[str, object] = {}
     try:
+        _check_owner(os.path.dirname(path), home)
         table = _read(path)
     except UsageError as error:
         problem = error
@@ -191,6 +192,23 @@ def _config_dir(environ: Mapping[str, str]) -> str:
     return environ.get("KOKORO_CONFIG_DIR") or os.path.join(
         environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config"), "kokoro"
     )
+
+
+def _check_owner(config_dir: str, home: str) -> None:
+    """Raises UsageError for a directory that other users can put a config.toml, voices or a lexicon into.
+
+    Its owner may be that of the home directory too: root's, under sudo, is often still the caller's.
+    """
+    try:
+        status = os.stat(config_dir)
+        theirs = status.st_uid not in (0, os.geteuid()) and status.st_uid != os.stat(home).st_uid
+    except OSError:
+        return  # there is none, or it cannot be read: so nobody's settings are
+    if theirs or status.st_mode & 0o002:
+        problem = "belongs to another user" if theirs else "can be written by other users"
+        raise UsageError(
+            f"{config_dir} {problem}", "set KOKORO_CONFIG_DIR to a directory of your own, or mend its mode"
+        )
 
 
 def _read(path: str) -> dict[str, object]:

@@ -213,7 +213,7 @@ def _speech(own: Settings, defaults: Defaults, options: Namespace, document: Doc
         emoji=defaults.emoji,
         dialogue=options.dialogue or bool(options.cast),
         cast=tuple(_part_of_cast(each, own_blends) for each in options.cast),
-        lexicon=pronunciations(own.config_dir, defaults.lang, text),
+        lexicon=pronunciations(own.config_dir, defaults.lang, text, lambda line: note(line, quiet=options.quiet)),
     )
 
 

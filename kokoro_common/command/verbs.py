@@ -268,7 +268,7 @@ def edit_lexicon(options: Namespace) -> int:
         if not lexicon_file.remove(config_dir, words[0], lang):
             note(f"there is no entry for {words[0]}", quiet=options.quiet)
     else:
-        entries = lexicon_file.load(config_dir, working_directory())
+        entries = lexicon_file.load(config_dir, working_directory(), lambda line: note(line, quiet=options.quiet))
         if task == "test":
             preferred = call_defaults({"voice": options.voice, "lang": options.lang}, own_voices(config_dir))
             said = lexicon.explained(entries, preferred.lang, " ".join(words))

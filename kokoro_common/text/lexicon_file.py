@@ -9,6 +9,8 @@
 Phonemes stand between slashes, anything else is spoken as if it were written there. A section counts for one language,
 `[*]` for all again. A word in lower case counts in any case, one with a capital as it is written.
 
+A text is spoken whatever stands in these files; the verbs of --lex refuse a user's file that is not in order.
+
 The client imports this module where there is such a file, so it imports nothing heavy.
 """
 
@@ -20,7 +22,7 @@ import os
 import stat
 
 from kokoro_common.errors import UsageError, shown
-from kokoro_common.files import private_directory, working_directory, write_private
+from kokoro_common.files import belongs_to_us, private_directory, working_directory, write_private
 from kokoro_common.text.lexicon import Entry, checked_entry, counting
 from kokoro_common.text.marks import columns
 from kokoro_common.text.speech import Pronunciation
@@ -28,32 +30,44 @@ from kokoro_common.voices.catalogue import LANGUAGES, parse_language
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 USER_FILE = "lexicon"  # in the configuration directory
 PROJECT_FILE = ".kokoro-lexicon"  # in the working directory or the nearest one above that has one
 MAX_FILE_BYTES = 1 << 20
 
 
-def load(config_dir: str, working_directory: str) -> list[Entry]:
+def load(config_dir: str, working_directory: str, tell: Callable[[str], object], *, strict: bool = True) -> list[Entry]:
     """The user's entries, then those of the nearest project; of two entries for a word the later one counts.
 
-    A project's file may belong to anybody: all it can change is how words sound. A missing file has no entries. Raises
-    UsageError for a line that is no entry and for a file that cannot be read.
+    Nobody has asked for the project's file: one that another user could have written is passed over, and what cannot be
+    read of one is left out; `tell` gets one line about that. So it does about the user's file unless `strict`: then
+    UsageError is raised for a line that is no entry and for a file that cannot be read. A missing file has no entries.
     """
-    paths = {"user": os.path.join(config_dir, USER_FILE), "project": _project_file(working_directory)}
-    lines = (line for source, path in paths.items() for line in _parsed(_file_text(path), path, source))
-    return [entry for _, _, entry in lines if entry is not None]
+    entries: list[Entry] = []
+    path = os.path.join(config_dir, USER_FILE)
+    if strict:
+        entries += (entry for _, _, entry in _parsed(_file_text(path), path, "user") if entry is not None)
+    else:
+        entries += _what_can_be_read(path, "user", tell)
+    if path := _project_file(working_directory, tell):
+        entries += _what_can_be_read(path, "project", tell)
+    return entries
 
 
 def pronunciations(
-    config_dir: str, lang: str, text: str | None, given: Mapping[str, str] | None = None
+    config_dir: str,
+    lang: str,
+    text: str | None,
+    tell: Callable[[str], object],
+    given: Mapping[str, str] | None = None,
 ) -> tuple[Pronunciation, ...]:
     """The entries for this language that occur in the text, all of them if it is None, to be sent with it.
 
-    `given`: words, and what is said for each, that count above those of the files. Raises UsageError.
+    `given`: words, and what is said for each, that count above those of the files; UsageError is raised for a wrong
+    one. What is wrong with a file stops no speech: `tell` gets a line about it.
     """
-    entries = load(config_dir, working_directory())
+    entries = load(config_dir, working_directory(), tell, strict=False)
     entries += [checked_entry(word, said, lang, "project") for word, said in (given or {}).items()]  # the last counts
     return counting(entries, lang, text)
 
@@ -91,22 +105,78 @@ def _tag(lang: str) -> str:
     return LANGUAGES[lang][1][0] if lang else "*"
 
 
-def _project_file(directory: str) -> str:
-    """Path of the nearest project's file; if there is none, the path that it would have at the root."""
-    directory = os.path.abspath(directory)
-    while not os.path.lexists(path := os.path.join(directory, PROJECT_FILE)):
+def _project_file(directory: str, tell: Callable[[str], object]) -> str:
+    """Path of the nearest project's file that nobody else could have written; "" if there is none."""
+    told = False
+    for path in _upwards(os.path.abspath(directory)):
+        try:
+            problem = _foreign(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problem = f"it cannot be read: {error.strerror}; remove it or mend its mode"
+        if not problem:
+            return path
+        if not told:
+            tell(f"{path} is passed over: {problem}")
+            told = True
+    return ""
+
+
+def _upwards(directory: str) -> Iterator[str]:
+    while True:
+        yield os.path.join(directory, PROJECT_FILE)
         if directory == os.path.dirname(directory):
-            break
+            return
         directory = os.path.dirname(directory)
-    return path
 
 
-def _file_text(path: str) -> str:
-    """The text of a file, "" if it is missing. Raises UsageError."""
+def _foreign(path: str) -> str:
+    """Why a file may be another user's, with a remedy; "" if it is ours or root's. Raises OSError.
+
+    Any user can put a file into /tmp, above the working directory of many, or a link to a file of ours.
+    """
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        directory = os.stat(os.path.dirname(path))
+        exchanged = directory.st_mode & 0o022 and not directory.st_mode & stat.S_ISVTX
+        if not (belongs_to_us(status) and belongs_to_us(directory)) or exchanged:
+            return "it is a link that another user may have made; remove it"
+        status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no regular file; remove or rename it"
+    if not belongs_to_us(status):
+        return "it belongs to another user; copy it to a file of your own"
+    if status.st_mode & 0o022:
+        return f"others may write it; run chmod go-w {path}"
+    return ""
+
+
+def _what_can_be_read(path: str, source: str, tell: Callable[[str], object]) -> list[Entry]:
+    """The entries of a file; one line about the first problem. What else stands in it is not repeated."""
+    problems: list[UsageError] = []
+    try:
+        text = _file_text(path, ours=source == "project")
+    except UsageError as error:
+        tell(error.line)
+        return []
+    entries = [entry for _, _, entry in _parsed(text, path, source, problems) if entry is not None]
+    if problems:
+        more = f" ({len(problems)} lines are left out)" if len(problems) > 1 else " (the line is left out)"
+        first = problems[0].line if source == "user" else problems[0].problem.partition(": ")[0] + ": this is no entry"
+        tell(first + more)
+    return entries
+
+
+def _file_text(path: str, *, ours: bool = False) -> str:
+    """The text of a file, "" if it is missing. Raises UsageError; if it has to be `ours`, for another user's, too."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: opening a FIFO must not block
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if ours and (not belongs_to_us(status) or status.st_mode & 0o022):  # exchanged since it was looked at
+                raise UsageError(f"{path} belongs to another user", "remove it")
+            if not stat.S_ISREG(status.st_mode):
                 raise UsageError(f"{path} is no regular file", "remove or rename it")
             data = os.read(fd, MAX_FILE_BYTES + 1)
         finally:
@@ -123,18 +193,27 @@ def _file_text(path: str) -> str:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "mend, remove or rename it") from error
 
 
-def _parsed(text: str, path: str, source: str) -> list[tuple[str, str, Entry | None]]:
-    """Each line, its section's language, and its entry if it has one. Raises UsageError with the line's number."""
+def _parsed(
+    text: str, path: str, source: str, problems: list[UsageError] | None = None
+) -> list[tuple[str, str, Entry | None]]:
+    """Each line, its section's language, and its entry if it has one.
+
+    Raises UsageError with the line's number, or adds it to `problems`. What follows a heading that cannot be read has
+    no entries until the next heading: in another language they would be wrong.
+    """
     parsed: list[tuple[str, str, Entry | None]] = []
     lang = ""
+    skipping = False
     for number, raw in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         line = raw.strip()
         entry = None
         try:
             if line.startswith("[") and line.endswith("]"):
+                skipping = True
                 tag = line[1:-1].strip()
                 lang = "" if tag == "*" else parse_language(tag)
-            elif line and not line.startswith("#"):
+                skipping = False
+            elif line and not skipping and not line.startswith("#"):
                 word, equals, said = line.partition("=")
                 if not equals:
                     raise UsageError(
@@ -142,7 +221,10 @@ def _parsed(text: str, path: str, source: str) -> list[tuple[str, str, Entry | N
                     )
                 entry = checked_entry(word.strip(), said.strip(), lang, source)
         except UsageError as error:
-            raise UsageError(f"{path}, line {number}: {error.problem}", error.remedy) from None
+            problem = UsageError(f"{path}, line {number}: {error.problem}", error.remedy)
+            if problems is None:
+                raise problem from None
+            problems.append(problem)
         parsed.append((raw.removesuffix("\r"), lang, entry))
     return parsed
 

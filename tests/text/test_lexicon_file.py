@@ -10,10 +10,26 @@ from pathlib import Path
 import pytest
 
 from kokoro_common.errors import UsageError
+from kokoro_common.text import lexicon_file
 from kokoro_common.text.lexicon import Entry, counting
-from kokoro_common.text.lexicon_file import MAX_FILE_BYTES, PROJECT_FILE, USER_FILE, add, listing, load, remove
+from kokoro_common.text.lexicon_file import MAX_FILE_BYTES, PROJECT_FILE, USER_FILE, add, listing, remove
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def load(config_dir: str, working_directory: str) -> list[Entry]:
+    """As --lex loads it, where there is nothing to tell."""
+    told: list[str] = []
+    entries = lexicon_file.load(config_dir, working_directory, told.append)
+    assert told == []
+    return entries
+
+
+def spoken_with(config_dir: Path, working_directory: Path) -> tuple[dict[str, str], list[str]]:
+    """Words and what is said for them, as a text is spoken with them; and what the user is told."""
+    told: list[str] = []
+    entries = lexicon_file.load(str(config_dir), str(working_directory), told.append, strict=False)
+    return {each.word: each.said for each in counting(entries, "a", None)}, told
 
 
 def written(directory: Path, text: str, name: str = USER_FILE) -> Path:
@@ -96,16 +112,19 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "large"])
 @pytest.mark.parametrize("name", [USER_FILE, PROJECT_FILE])
-def test_a_file_that_cannot_be_read_is_an_error_at_once(tmp_path: Path, name: str, kind: str) -> None:
+def test_a_file_that_cannot_be_read_blocks_nothing(tmp_path: Path, name: str, kind: str) -> None:
     if kind == "directory":
         (tmp_path / name).mkdir()
     elif kind == "pipe":
         os.mkfifo(tmp_path / name)
     else:
         (tmp_path / name).write_bytes(b"#" * (MAX_FILE_BYTES + 1))
-    with pytest.raises(UsageError, match="more than 1048576 bytes" if kind == "large" else "no regular file") as caught:
-        load(str(tmp_path), str(tmp_path))
-    assert str(tmp_path / name) in str(caught.value)
+    said, (told,) = spoken_with(tmp_path, tmp_path)
+    assert said == {} and str(tmp_path / name) in told and "; " in told
+    assert ("more than 1048576 bytes" if kind == "large" else "no regular file") in told
+    if name == USER_FILE:
+        with pytest.raises(UsageError, match="more than 1048576 bytes" if kind == "large" else "no regular file"):
+            load(str(tmp_path), str(tmp_path))
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
@@ -127,10 +146,38 @@ def test_the_nearest_project_alone_counts_and_wins_over_the_user(tmp_path: Path)
     assert (far.word, far.said) == ("b", "far")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_a_project_file_of_somebody_else_is_read(tmp_path: Path) -> None:
-    os.chown(written(tmp_path, "a = b", PROJECT_FILE) / PROJECT_FILE, 65534, 65534)
-    assert [entry.word for entry in load(str(tmp_path / "none"), str(tmp_path))] == ["a"]
+@pytest.mark.parametrize("name", [USER_FILE, PROJECT_FILE])
+def test_what_is_wrong_in_a_file_stops_no_speech(tmp_path: Path, name: str) -> None:
+    text = "one = 1\nsecret stuff\n[klingon]\ntwo = 2\n[*]\nthree = /x#/\nfour = 4\n"
+    said, (told,) = spoken_with(tmp_path, written(tmp_path, text, name))
+    assert said == {"one": "1", "four": "4"}  # two is not for all languages
+    assert told.startswith(f"{tmp_path / name}, line 2: ") and "(3 lines are left out)" in told
+    assert ("secret" in told) == (name == USER_FILE)  # a project's may be a link to anything
+
+
+def test_bytes_that_are_no_text_stop_no_speech(tmp_path: Path) -> None:
+    (tmp_path / PROJECT_FILE).write_bytes(os.urandom(1000) + b"\xff")
+    said, told = spoken_with(tmp_path / "none", tmp_path)
+    assert said == {} and len(told) == 1 and "UTF-8" in told[0]
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_project_file_that_others_may_write_is_passed_over(tmp_path: Path, mode: int) -> None:
+    near = written(tmp_path / "near", "a = theirs", PROJECT_FILE)
+    written(tmp_path, "a = mine", PROJECT_FILE)
+    (near / PROJECT_FILE).chmod(mode)
+    said, (told,) = spoken_with(tmp_path / "none", near)
+    assert said == {"a": "mine"}  # the nearest that counts
+    assert told == f"{near / PROJECT_FILE} is passed over: others may write it; run chmod go-w {near / PROJECT_FILE}"
+
+
+def test_a_link_of_ours_is_followed(tmp_path: Path) -> None:
+    target = written(tmp_path / "dotfiles", "a = b", "shared") / "shared"
+    (tmp_path / PROJECT_FILE).symlink_to(target)
+    assert spoken_with(tmp_path / "none", tmp_path) == ({"a": "b"}, [])
+    tmp_path.chmod(0o777)  # now anybody may have put it there
+    said, (told,) = spoken_with(tmp_path / "none", tmp_path)
+    assert said == {} and "link" in told
 
 
 # --- Changes ---------------------------------------------------------------------------------------------------------
@@ -304,7 +351,7 @@ def test_a_listing_is_aligned_and_has_no_trailing_blanks() -> None:
 def test_the_command_may_import_it() -> None:
     script = (
         "import sys; from kokoro_common.text import lexicon, lexicon_file\n"
-        "lexicon.counting(lexicon_file.load('/none', '/'), 'a', 'x'); print(*sys.modules)"
+        "lexicon.counting(lexicon_file.load('/none', '/', print), 'a', 'x'); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-S", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"typing", "json", "pathlib", "dataclasses", "contextlib", "numpy", "msgspec"} & set(done.stdout.split())
