@@ -14,7 +14,14 @@ from kokoro_common.text.edits import Edit, merged
 from kokoro_common.text.lexicon import Lexicon
 from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
-from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED, ChunkRequest, Speech
+from kokoro_common.text.speech import (
+    MAX_PAUSES,
+    MAX_SPEED,
+    MIN_SPEED,
+    PAUSES_PER_CHARACTER,
+    ChunkRequest,
+    Speech,
+)
 from kokoro_common.text.ssml import Ssml, Unknown
 from kokoro_common.voices.catalogue import VOICES, parse_language, parse_voice
 from kokoro_common.wire.messages import MAX_TEXT_PART_BYTES, ProtocolError
@@ -24,7 +31,34 @@ if TYPE_CHECKING:
 
     from kokoro_common.voices.catalogue import Voice
 
+MOST_COUNTED = 1_000  # different mistakes of one kind
 SLICE_CHARACTERS = 4_000  # of text cut at once: some 15 ms
+
+
+class Notices:
+    """What the user is told about a text: of each kind the first line at once, and of all others one with their number
+    at the end. A text with a thousand mistakes must not become a thousand lines."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque()  # to be told; whoever tells one takes it
+        self._told: dict[str, dict[str, None]] = {}  # in order
+
+    def add(self, kind: str, line: str) -> None:
+        """`kind`: as the others are told of: "other voices are unknown, too"."""
+        told = self._told.setdefault(kind, {})
+        if not told:
+            self.lines.append(line)
+        if len(told) < MOST_COUNTED:
+            told[line] = None
+
+    def sum_up(self) -> None:
+        """To be called once, at the end."""
+        for kind, told in self._told.items():
+            others = len(told) - 1
+            if others == 1:
+                self.lines.append(list(told)[1])
+            elif others:
+                self.lines.append(f"{others} {kind}" if len(told) < MOST_COUNTED else f"more than {others} {kind}")
 
 
 class Intake:
@@ -38,7 +72,6 @@ class Intake:
         Raises UsageError for a lexicon or a cast that cannot be used.
         """
         self.ended = False  # the client has sent all of it
-        self.notices: deque[str] = deque()  # for the user, about markup that cannot be followed
         self.last_text = 0.0  # seconds, when the last text came
         self.taken = 0  # text chunks taken or left out: the next index
         self._speech = speech
@@ -46,7 +79,11 @@ class Intake:
         self._own_voices = own_voices
         self._leave_out = leave_out
         self._credit = credit  # bytes that may still come
+        self._notices = Notices()
+        self._pauses_left = MAX_PAUSES  # seconds of silence that the tags may still ask for
         self._ssml = Ssml()
+        others = [name for name in VOICES if name[0] == voice.lang]
+        self._markup = Markup(speech.lang, read_code=speech.read_code, cast=self._cast(), voices=others)
         self._chunker = Chunker(speech.lang, self._reader())
         try:
             self._lexicon = Lexicon(speech.lexicon)
@@ -57,15 +94,26 @@ class Intake:
         self._chunks: deque[TextChunk] = deque()  # cut, not yet taken
         self._parts: deque[tuple[int, int]] = deque()  # not yet synthesized: (end in characters, bytes)
         self._characters = 0
-        self._told: set[str] = set()  # notices about voices: each is given once
+
+    def _cast(self) -> dict[str, str] | None:
+        """Voices by name, if the text is a dialogue."""
+        if not self._speech.dialogue:
+            return None
+        return {role.name: parse_voice(role.voice, self._own_voices).name for role in self._speech.cast}
 
     def _reader(self) -> Ssml | Unknown | None:
-        speech = self._speech
-        roles = speech.cast if speech.dialogue else None
-        cast = None if roles is None else {role.name: parse_voice(role.voice, self._own_voices).name for role in roles}
-        others = [name for name in VOICES if name[0] == self._voice.lang]
-        markup = Markup(speech.lang, read_code=speech.read_code, cast=cast, voices=others)
-        return self._ssml if speech.ssml else None if speech.plain else Unknown(markup, self._ssml)
+        if self._speech.ssml:
+            return self._ssml
+        return None if self._speech.plain else Unknown(self._markup, self._ssml)
+
+    @property
+    def notices(self) -> deque[str]:
+        """Lines for the user, about markup that cannot be followed. Whoever tells one takes it out."""
+        return self._notices.lines
+
+    def sum_up(self) -> None:
+        """Adds the last notices. To be called once, when all text chunks have been spoken."""
+        self._notices.sum_up()
 
     # --- text in -----------------------------------------------------------------------------------------------------
 
@@ -102,15 +150,38 @@ class Intake:
         if self.ended and not self._raw and not self._cut:
             self._cut = True
             self._queue(self._chunker.finish())
+        self._hear_markup()
 
     def _queue(self, chunks: Iterable[TextChunk]) -> None:
         for chunk in chunks:
+            if chunk.pause:
+                chunk = self._with_limits(chunk)
+            else:
+                self._pauses_left += PAUSES_PER_CHARACTER * len(chunk.text)
             if not (chunk.pause or speakable(chunk.text)):
                 continue
             if self.taken < self._leave_out:
                 self.taken += 1
             else:
                 self._chunks.append(chunk)
+
+    def _with_limits(self, pause: TextChunk) -> TextChunk:
+        """A pause, shortened where those of this text would be too long in all."""
+        seconds = min(pause.pause, self._pauses_left)
+        if seconds < pause.pause:
+            most = f"{MAX_PAUSES:.0f} s and {PAUSES_PER_CHARACTER} s for each character before them"
+            self._notices.add("", f"the pauses of this text are too long: in all they get {most}")
+        self._pauses_left -= seconds
+        limited: TextChunk = pause.replace(pause=seconds)
+        return limited
+
+    def _hear_markup(self) -> None:
+        for kind, notices in (
+            ("other SSML elements or values are not supported either", self._ssml.notices),
+            ("other tags are read out", self._markup.notices),
+        ):
+            while notices:
+                self._notices.add(kind, notices.popleft())
 
     @property
     def skipping(self) -> bool:
@@ -194,8 +265,6 @@ class Intake:
 
     def _voice_of(self, chunk: TextChunk) -> tuple[str, str]:
         """Voice and language. Where the writer misspelt one the utterance's own is used, and the user is told."""
-        self.notices += self._ssml.notices
-        self._ssml.notices.clear()
         voice, lang = self._voice, self._speech.lang
         try:
             if chunk.voice in ("female", "male"):
@@ -208,9 +277,7 @@ class Intake:
                 lang = _language(chunk.manner.lang)
         except (UnknownVoice, UsageError, StopIteration) as error:
             problem = str(error) or f"there is no {chunk.voice} voice"
-            if problem not in self._told:
-                self._told.add(problem)
-                self.notices.append(problem)
+            self._notices.add("other voices or languages are unknown", problem)
         return voice.name, lang
 
     # --- credit ------------------------------------------------------------------------------------------------------

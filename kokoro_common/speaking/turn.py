@@ -385,12 +385,16 @@ class Turn:
         while message := utterance.next_synthesize(utterance.frames - self.taken, now, only_first=only_first):
             self._model.post(message)
             passed += message.request.index >= first  # else it is asked again
-        while utterance.intake.notices:
-            text = shown(utterance.intake.notices.popleft(), MAX_LINE)  # it may quote the text
-            self.tell(Notice(utterance=utterance.id, text=text))
+        self._tell_notices()
         if credit := utterance.take_credit():
             self.tell(Credit(utterance=utterance.id, bytes=credit))
         return utterance.intake.taken > passed
+
+    def _tell_notices(self) -> None:
+        notices = self.utterance.intake.notices
+        while notices:
+            text = shown(notices.popleft(), MAX_LINE)  # it may quote the text
+            self.tell(Notice(utterance=self.utterance.id, text=text))
 
     def _relay(self, now: float) -> None:
         utterance = self.utterance
@@ -427,6 +431,8 @@ class Turn:
         utterance = self.utterance
         if utterance.route.follow:
             self._tell_progress()  # the last words may be younger than the last tick
+        utterance.intake.sum_up()
+        self._tell_notices()
         finished = Finished(
             utterance=utterance.id, seconds=utterance.seconds, timing=utterance.timing(), underflows=self.underflows
         )

@@ -17,6 +17,7 @@ to be none of these is text, all of it.
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import NamedTuple
 
 from kokoro_common.text.speech import MAX_CHUNK_PAUSE
@@ -104,8 +105,10 @@ _DEFINITION = re.compile(r"\s*\[[^\[\]]+\]:[ \t]+(?:<[^>]*>|#\S*|\S*/\S*)(?:\s+[
 _DELIMITER_ROW = re.compile(r"[\s|:-]*-[\s|:-]*")
 _BAR = re.compile(r"(?<!\\)\|")
 _TAG = re.compile(
-    r"\[(?:pause:\s*(?P<number>\d{1,6}(?:\.\d{1,6})?)\s*(?P<unit>ms|s)|voice:\s*(?P<voice>[A-Za-z0-9_:,.]{1,256}|-))\]"
+    r"\[\s*(?:(?i:pause):\s*(?P<number>\d{1,6}(?:\.\d{1,6})?|\.\d{1,6})\s*(?P<unit>(?i:m?s|m?sec|m?secs|seconds?))?"
+    r"|(?i:voice):\s*(?P<voice>[A-Za-z0-9_:,.]{1,256}|-))\s*\]"
 )
+_NO_TAG = re.compile(r"\[\s*(?i:pause|voice)\s*(?::[^\[\]]*)?\]")  # meant as one, perhaps, and read out
 _NESTED = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
 _ELEMENTS = {"br", "hr", "em", "strong", "code", "pre", "div", "span", "ul", "ol", "li", "table", "tr", "td", "th"} | {
     "img", "h1", "h2", "h3", "h4", "h5", "h6", "sub", "sup", "kbd", "details", "summary",
@@ -126,6 +129,7 @@ class Markup:
     ) -> None:
         """`read_code`: code blocks are read too. `cast`: the text is a dialogue; voices by name. A speaker who is not
         in the cast gets one of `voices`."""
+        self.notices: deque[str] = deque()  # a line for what looks like a tag and is none
         self._block_name = CODE[lang]
         self._read_code = read_code
         self._cast = None if cast is None else {name.casefold(): voice for name, voice in cast.items()}
@@ -353,8 +357,9 @@ class Markup:
         if tag := _TAG.fullmatch(text):
             if tag["voice"]:
                 return [Speaker(tag["voice"].strip("-"))]
-            seconds = float(tag["number"]) / (1000 if tag["unit"] == "ms" else 1)
-            return [PauseTag(min(MAX_CHUNK_PAUSE, seconds), places[0])]
+            return [PauseTag(_seconds(tag["number"], tag["unit"] or ""), places[0])]
+        if _NO_TAG.fullmatch(text):
+            self.notices.append(f"{text[:48]} is read out; write [pause:1.5s], [voice:NAME] or [voice:-]")
         middle = text.rfind("](")
         if middle < 0 or not text.endswith(")"):
             return None
@@ -380,6 +385,14 @@ class Markup:
         yield Sign(character, place)
         for each in rest:
             yield from self._take_text(*each)
+
+
+def _seconds(number: str, unit: str) -> float:
+    """Without a unit seconds, or milliseconds where so many seconds are never given."""
+    seconds = float(number)
+    if unit[:1].lower() == "m" or (not unit and seconds > MAX_CHUNK_PAUSE):
+        seconds /= 1000
+    return min(MAX_CHUNK_PAUSE, seconds)
 
 
 def _text(held: Held) -> str:

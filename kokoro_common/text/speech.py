@@ -19,6 +19,8 @@ MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_VOLUME = 2.0
 MAX_CAST = 100  # names that a dialogue gives voices to
 MAX_CHUNK_PAUSE = 60.0  # seconds of silence that one tag may ask for
+MAX_PAUSES = 300.0  # seconds of silence that all tags of a text may ask for, and for each character before a tag
+PAUSES_PER_CHARACTER = 0.2  # as many more: three times as long as it takes to say it
 
 
 class Role(Record):

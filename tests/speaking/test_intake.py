@@ -10,7 +10,16 @@ from kokoro_common.errors import UsageError
 from kokoro_common.speaking.intake import SLICE_CHARACTERS, Intake
 from kokoro_common.text.chunker import TextChunk
 from kokoro_common.text.markup import Manner
-from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED, ChunkRequest, Pronunciation, Role, Speech
+from kokoro_common.text.speech import (
+    MAX_PAUSES,
+    MAX_SPEED,
+    MIN_SPEED,
+    PAUSES_PER_CHARACTER,
+    ChunkRequest,
+    Pronunciation,
+    Role,
+    Speech,
+)
 from kokoro_common.voices.catalogue import parse_voice
 from kokoro_common.wire.messages import MAX_TEXT_PART_BYTES, TEXT_CREDIT, ProtocolError
 
@@ -32,6 +41,7 @@ def requests(text: str, speech: Speech | None = None) -> tuple[list[ChunkRequest
     found = []
     while taken.waiting:
         found.append(taken.request(taken.take(), "kokoro"))
+    taken.sum_up()
     return found, list(taken.notices)
 
 
@@ -208,3 +218,73 @@ def test_a_text_chunk_that_is_too_long_is_parted_and_the_rest_comes_next() -> No
     while taken.waiting:
         parts.append(taken.take(40).text)
     assert len(parts) > 1 and " ".join(parts) == text.strip()
+
+
+# --- no more silence, and no more lines, than a text is worth ---------------------------------------------------------
+
+
+def taken_of(text: str, speech: Speech | None = None, *, leave_out: int = 0) -> tuple[list[TextChunk], list[str]]:
+    """All text chunks of a text, pauses too, and all notices about it."""
+    intake_of = intake(speech, leave_out=leave_out)
+    intake_of.add(text, NOW)
+    intake_of.end()
+    chunks = []
+    while intake_of.skipping:
+        intake_of.skip_on()
+    while intake_of.waiting:
+        chunks.append(intake_of.take())
+        intake_of.request(chunks[-1], "kokoro")
+    intake_of.sum_up()
+    return chunks, list(intake_of.notices)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[pause:60s]" * 60,
+        "[pause:59999ms]" * 60,
+        "<speak>" + '<break time="60s"/>' * 600 + "</speak>",
+        '<speak>Now<break time="1000s"/>' + "<p/>a<break strength='x-strong'/>" * 2000 + "</speak>",
+        "a [pause:60s] b\n\n" * 200,
+    ],
+)
+def test_all_pauses_of_a_text_together_have_a_limit_and_one_note(text: str) -> None:
+    chunks, notices = taken_of(text)
+    letters = sum(len(chunk.text) for chunk in chunks)
+    assert sum(chunk.pause for chunk in chunks) <= MAX_PAUSES + PAUSES_PER_CHARACTER * letters + 0.01
+    assert len(notices) == 1 and "pauses" in notices[0]
+
+
+def test_pauses_within_the_limit_stay_as_they_are() -> None:
+    text = "A paragraph of a book that is read with a rest after it, as listeners like it. [pause:3s]\n\n" * 500
+    chunks, notices = taken_of(text)
+    assert [chunk.pause for chunk in chunks if chunk.pause] == [3.0] * 500 and notices == []
+
+
+def test_pauses_do_not_depend_on_where_a_render_goes_on() -> None:
+    text = "one two three. [pause:50s] " * 30
+    whole, _ = taken_of(text)
+    for first in (1, 13, 30):
+        assert taken_of(text, leave_out=first)[0] == whole[first:]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"[voice:xx_n{number}] word {number}. " for number in range(600)),
+        "".join(f"[pause:{number} weeks] word. " for number in range(600)),
+        "<speak>" + "".join(f"<x{number}>word</x{number}>. " for number in range(600)) + "</speak>",
+        "<speak>" + "".join(f'<break time="{number} years"/>word. ' for number in range(600)) + "</speak>",
+        "<speak>" + "".join(f'<s xml:lang="q{number}">word</s>' for number in range(600)) + "</speak>",
+    ],
+)
+def test_six_hundred_mistakes_are_one_line_and_their_number(text: str) -> None:
+    _, notices = taken_of(text)
+    assert len(notices) == 2, notices[:5]
+    assert notices[1].startswith("599 other ")
+    assert all(len(notice) < 300 for notice in notices)
+
+
+def test_the_same_mistake_again_is_not_told_again() -> None:
+    _, notices = taken_of("[voice:xx_none] one. [voice:-] two. " * 50)
+    assert len(notices) == 1
