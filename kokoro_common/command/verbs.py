@@ -89,7 +89,9 @@ def save_voice(options: Namespace) -> int:
     own = own_voices(config_dir)
     if not options.voice:
         raise UsageError("--save-voice without -v", f"{SAY} -v af_bella:0.7,af_sky:0.3 --save-voice af_mine")
-    save_blend(config_dir, options.save_voice, parse_voice(options.voice, own))
+    voice = parse_voice(options.voice, own)
+    if before := save_blend(config_dir, options.save_voice, voice):
+        note(f"{options.save_voice} was {before} before, and is {voice.name} now", quiet=options.quiet)
     return 0
 
 
@@ -100,7 +102,8 @@ def add_voice(options: Namespace) -> int:
 
     config_dir = server_settings(options, strict=False).config_dir
     own_voices(config_dir)  # raises for a broken list of blends before anything is added
-    add_pack(config_dir, *options.add_voice)
+    if add_pack(config_dir, *options.add_voice):
+        note(f"{options.add_voice[0]} was another imported voice before, which is gone", quiet=options.quiet)
     return 0
 
 

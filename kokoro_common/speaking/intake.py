@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kokoro_common.errors import SAY, UnknownVoice, UsageError
 from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted
 from kokoro_common.text.edits import Edit, merged
-from kokoro_common.text.lexicon import Lexicon
+from kokoro_common.text.lexicon import PHONEMES, Lexicon
 from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
 from kokoro_common.text.speech import (
@@ -257,6 +257,10 @@ class Intake:
         are written: a chunk must not become hours of audio."""
         edits: list[Edit] = []
         length = 0
+        for edit in chunk.edits:
+            if edit.phonemes and (wrong := edit.said.strip(PHONEMES)):
+                line = f"{wrong[0]!r} in /{edit.said[:48]}/ is no phoneme of Kokoro's and is left out"
+                self._notices.add("other pronunciations have unknown symbols, too", line)
         for edit in merged(chunk.edits, self._lexicon.edits(chunk.text)):
             length += len(edit.said)
             if length <= MAX_SAID:

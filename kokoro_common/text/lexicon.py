@@ -31,6 +31,7 @@ PHONEMES = (
     ';:,.!?—…"()“” \u0303ʣʥʦʨᵝ\uab67AIOQSTWYᵊabcdefhijklmnopqrstuvwxyzɑɐɒæβɔɕçɖðʤəɚɛɜ'
     "ɟɡɥɨɪʝɯɰŋɳɲɴøɸθœɹɾɻʁɽʂʃʈʧʊʋʌɣɤχʎʒʔˈˌːʰʲ↓→↗↘ᵻ"
 )
+_NO_SOUND = ';:,.!?—…"()“” \u0303ˈˌːʰʲ↓→↗↘'  # those that are marks, stress, length or tone of others
 _MEANT = {"g": "ɡ", "'": "ˈ", "’": "ˈ"}  # typed in place of a phoneme: what the keyboard has, and what is meant
 _NOT_ALLOWED = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TOKEN = rf"(?s)\s+|[^\W{UNSPACED}]+|."  # not compiled here: that takes milliseconds, and the client needs none
@@ -179,6 +180,8 @@ def checked_entry(word: str, said: str, lang: str = "", source: str = "user") ->
             symbol = wrong[0]
             remedy = f"write {_MEANT[symbol]} for it" if symbol in _MEANT else f"Kokoro's are {PHONEMES}"
             raise UsageError(f"{symbol!r} (U+{ord(symbol):04X}) in {written} is no phoneme", remedy)
+        if not any(map(str.isalpha, said)) or not said.strip(_NO_SOUND):
+            raise UsageError(f"{written} has no sound", "give phonemes with a vowel or consonant: /wˈɪn/")
     return Entry(word=word, said=said, phonemes=phonemes, lang=lang, source=source)
 
 

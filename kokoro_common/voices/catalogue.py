@@ -74,20 +74,27 @@ def parse_voice(argument: str, own: Mapping[str, str] | None = None) -> Voice:
     """
     own = own or {}
     written = argument.split(",") if len(argument) <= 256 else []
-    matches = [_PART.fullmatch(part) for part in written]
-    weighted = [match is not None and match[2] is not None for match in matches]
+    if not 0 < len(written) <= MAX_PARTS:
+        raise _unknown(argument, own)
+    weighted = []
     weights: dict[str, float] = {}
-    for match in matches:
+    for part in written:
+        match = _PART.fullmatch(part)
         if match is None or (match[1] not in VOICES and match[1] not in own):
-            raise _unknown(argument)
+            raise _unknown(argument, own, part)
         packs = {name: blend for name, blend in own.items() if not blend}  # a blend is of voices, not of blends
         parts = parse_voice(own[match[1]], packs).parts if own.get(match[1]) else ((match[1], 1.0),)
+        weighted.append(match[2] is not None)
         for name, share in parts:
             weights[name] = weights.get(name, 0.0) + share * float(match[2] or 1)
-    if not 0 < len(written) <= MAX_PARTS or len(weights) > MAX_PARTS or any(weighted) != all(weighted):
-        raise _unknown(argument)
+    blend = f"in the blend {_shown(argument)}"
+    if any(weighted) != all(weighted):
+        without = written[weighted.index(False)]
+        raise UnknownVoice(f"{without} has no weight {blend}", "give all voices one, or none")
+    if len(weights) > MAX_PARTS:
+        raise UnknownVoice(f"{len(weights)} voices are {blend}", f"at most {MAX_PARTS} go")
     if min(weights.values()) <= 0:
-        raise _unknown(argument)
+        raise UnknownVoice(f"{min(weights, key=lambda name: weights[name])} weighs nothing {blend}", "leave it out")
     first = next(iter(weights))
     if len(weights) == 1:
         return Voice(name=first, parts=((first, 1.0),), lang=first[0])
@@ -132,11 +139,19 @@ def _in_steps(weights: dict[str, float]) -> list[tuple[str, int]]:
     return list(steps.items())
 
 
-def _unknown(argument: str) -> UnknownVoice:
-    wanted = argument[:48].lower()
-    by_first_name = {name.split("_")[1]: name for name in reversed(VOICES)}
-    nearest = near(wanted, VOICES) or [by_first_name[name] for name in near(wanted, by_first_name)]
+def _unknown(argument: str, own: Mapping[str, str], part: str = "") -> UnknownVoice:
+    """`part`: of a blend, the one that is wrong."""
+    name, colon, weight = part.partition(":")
+    inside = f" in the blend {_shown(argument)}" if "," in argument else ""
+    if colon and (name in VOICES or name in own):
+        return UnknownVoice(f"{weight[:48]!r} is no weight for {name}{inside}", "give a number, as af_bella:0.7")
+    wanted = (name or argument)[:48].lower()
+    known = (*VOICES, *own)
+    by_first_name = {name.split("_")[1]: name for name in reversed(known)}
+    nearest = near(wanted, known) or [by_first_name[each] for each in near(wanted, by_first_name)]
     hint = f"did you mean {', '.join(nearest)}?" if nearest else f"{SAY} -v '?' lists the voices"
+    if "," in argument and part:
+        return UnknownVoice(f"unknown voice {_shown(name)}{inside}", hint)
     return UnknownVoice(f"unknown voice {_shown(argument)}", hint)
 
 

@@ -59,14 +59,23 @@ def _read_blend(path: str) -> str:
         return ""
 
 
-def save_blend(config_dir: str, name: str, voice: Voice) -> None:
-    """From now on `name` is this blend. Raises UsageError."""
+def save_blend(config_dir: str, name: str, voice: Voice) -> str:
+    """From now on `name` is this blend. Returns the other blend that it was before, or "". Raises UsageError.
+
+    A pack of that name is not replaced: it may be the only copy.
+    """
     _check(name, voice.lang)
+    _check_kind(config_dir, name, "pack", "an imported voice")
+    before = own_voices(config_dir).get(name, "")
     _write(config_dir, name, "blend", f"{voice.name}\n".encode())
+    return before if before != voice.name else ""
 
 
-def add_pack(config_dir: str, name: str, file: str) -> None:
-    """Imports what torch.save wrote of a voice pack, without unpickling it. Raises UsageError, ModelUnavailable."""
+def add_pack(config_dir: str, name: str, file: str) -> bool:
+    """Imports what torch.save wrote of a voice pack, without unpickling it. Returns whether it replaced another pack.
+
+    Raises UsageError, ModelUnavailable.
+    """
     import numpy as np
 
     from kokoro_common.voices.pack import read_voice_pack  # its zipfile and pickletools are nothing for a client
@@ -79,7 +88,15 @@ def add_pack(config_dir: str, name: str, file: str) -> None:
     numbers = pack.astype("<f4", copy=False).tobytes()
     if not np.any(pack):
         raise UsageError(f"{file} is all zeros", "give a voice pack of Kokoro, a .pt file")
-    _write(config_dir, name, "pack", hashlib.sha256(numbers).digest() + numbers)
+    _check_kind(config_dir, name, "blend", "a blend")
+    data = hashlib.sha256(numbers).digest() + numbers
+    try:
+        with open(_path(config_dir, name, "pack"), "rb") as pack_file:
+            replaced = pack_file.read(len(data) + 1) != data
+    except OSError:
+        replaced = False  # there is none, or it cannot be read
+    _write(config_dir, name, "pack", data)
+    return replaced
 
 
 def read_own_pack(config_dir: str, name: str) -> FloatArray | None:
@@ -114,6 +131,13 @@ def _check(name: str, lang: str) -> None:
         )
 
 
+def _check_kind(config_dir: str, name: str, other: str, what: str) -> None:
+    """Raises UsageError for a name that is a voice of the `other` kind."""
+    path = _path(config_dir, name, other)
+    if os.path.lexists(path):
+        raise UsageError(f"{name} is {what} of yours", f"choose another name, or remove {path}")
+
+
 def _path(config_dir: str, name: str, kind: str) -> str:
     return os.path.join(config_dir, "voices", f"{name}.{kind}")
 
@@ -123,8 +147,5 @@ def _write(config_dir: str, name: str, kind: str, data: bytes) -> None:
     try:
         private_directory(os.path.dirname(path))
         write_private(path, data)
-        other = _path(config_dir, name, "pack" if kind == "blend" else "blend")
-        if os.path.lexists(other):
-            os.unlink(other)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", "make room there or mend its mode") from error

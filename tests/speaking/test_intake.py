@@ -273,6 +273,7 @@ def test_pauses_do_not_depend_on_where_a_render_goes_on() -> None:
     [
         "".join(f"[voice:xx_n{number}] word {number}. " for number in range(600)),
         "".join(f"[pause:{number} weeks] word. " for number in range(600)),
+        " ".join(f"[word](/wɔ{chr(0x4E00 + number)}d/)" for number in range(600)),
         "<speak>" + "".join(f"<x{number}>word</x{number}>. " for number in range(600)) + "</speak>",
         "<speak>" + "".join(f'<break time="{number} years"/>word. ' for number in range(600)) + "</speak>",
         "<speak>" + "".join(f'<s xml:lang="q{number}">word</s>' for number in range(600)) + "</speak>",

@@ -90,6 +90,8 @@ def test_files_that_are_missing_have_no_entries(tmp_path: Path) -> None:
         ("word = /wˈɪn", "neither words nor phonemes"),
         ("word = /wˈɪŋg/", "'g' (U+0067) in /wˈɪŋg/ is no phoneme; write ɡ for it"),
         ("word = /w'ɪn/", "write ˈ for it"),
+        ("word = /ˈ/", "/ˈ/ has no sound; give phonemes"),
+        ("word = /…ː/", "has no sound"),
         ("word = /ẅ/", "(U+1E85) in /ẅ/ is no phoneme; Kokoro's are ;:"),
         ("word = bell\a", "control character"),
         ("wo\rrd = x", "control character"),

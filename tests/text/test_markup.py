@@ -186,3 +186,32 @@ def test_hostile_text_is_held_in_little_memory(piece: str) -> None:
         reader.feed(character)
         assert reader._markup is not None and len(reader._markup._held) <= MAX_HELD + 1
     reader.finish()
+
+
+@pytest.mark.parametrize(
+    ("tag", "seconds"),
+    [
+        ("[pause:2]", 2.0),
+        ("[pause: 1.5 ]", 1.5),
+        ("[pause:500]", 0.5),  # nobody rests for 500 s
+        ("[pause:60]", 60.0),
+        ("[pause:.5s]", 0.5),
+        ("[Pause:2 sec]", 2.0),
+        ("[pause:2 seconds]", 2.0),
+        ("[pause:250MS]", 0.25),
+        ("[pause:90s]", 60.0),
+    ],
+)
+def test_a_pause_is_understood_as_people_write_it(tag: str, seconds: float) -> None:
+    assert [chunk.pause for chunk in chunks_of(f"One {tag} two.")] == [0.0, seconds, 0.0]
+
+
+@pytest.mark.parametrize(
+    "tag", ["[pause]", "[pause:2 m]", "[pause:soon]", "[voice: am adam]", "[voice]", "[pause:-1s]"]
+)
+def test_what_looks_like_a_tag_and_is_none_is_read_and_told(tag: str) -> None:
+    markup = Markup("a")
+    reader = Chunker("a", markup)
+    chunks = reader.feed(f"One {tag} two.") + reader.finish()
+    assert [chunk.text for chunk in chunks] == [f"One {tag} two."]
+    assert len(markup.notices) == 1 and tag in markup.notices[0] and "; write [pause:1.5s]" in markup.notices[0]

@@ -169,3 +169,20 @@ def test_importing_the_catalogue_imports_nothing_heavy() -> None:
         "torch",
         "kokoro_common.sound",
     } & {*modules}
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("af_bella:0.7,af_sx:0.3", "unknown voice 'af_sx' in the blend 'af_bella:0.7,af_sx:0.3'; did you mean af_sky"),
+        ("af_bela,am_adam", "unknown voice 'af_bela' in the blend 'af_bela,am_adam'; did you mean af_bella"),
+        ("am_adam,carl", "unknown voice 'carl' in the blend 'am_adam,carl'; did you mean am_carl?"),
+        ("af_bella:x,am_adam:1", "'x' is no weight for af_bella in the blend"),
+        ("af_bella:0.5,am_adam", "am_adam has no weight in the blend"),
+        ("af_bella:1,am_adam:0", "am_adam weighs nothing in the blend"),
+    ],
+)
+def test_a_blend_names_the_part_that_is_wrong(argument: str, line: str) -> None:
+    with pytest.raises(UnknownVoice) as caught:
+        parse_voice(argument, {"am_carl": ""})
+    assert str(caught.value).startswith(line)

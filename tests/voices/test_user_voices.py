@@ -97,3 +97,25 @@ def test_foreign_files_are_no_voices(tmp_path: Path) -> None:
     with pytest.raises(UnknownVoice):
         parse_voice("af_bad", own_voices(str(tmp_path)))
     assert own_voices(str(tmp_path / "none")) == {}
+
+
+def test_nothing_is_replaced_without_a_word(tmp_path: Path) -> None:
+    config = str(tmp_path / "config")
+    assert save_blend(config, "af_mine", parse_voice("af_bella:0.7,am_adam:0.3")) == ""
+    assert save_blend(config, "af_mine", parse_voice("af_bella:0.7,am_adam:0.3")) == ""  # it is the same
+    assert save_blend(config, "af_mine", parse_voice("af_sky,af_bella")) == "af_bella:0.7,am_adam:0.3"
+    assert not add_pack(config, "am_carl", pack_file(tmp_path / "carl.pt"))
+    assert not add_pack(config, "am_carl", pack_file(tmp_path / "carl.pt"))
+    assert add_pack(config, "am_carl", pack_file(tmp_path / "other.pt", value=0.25))
+
+
+def test_a_voice_of_one_kind_never_takes_the_place_of_the_other(tmp_path: Path) -> None:
+    config = str(tmp_path / "config")
+    add_pack(config, "am_carl", pack_file(tmp_path / "carl.pt"))
+    save_blend(config, "af_mine", parse_voice("af_bella,af_sky"))
+    before = {path: path.read_bytes() for path in (tmp_path / "config" / "voices").iterdir()}
+    with pytest.raises(UsageError, match="am_carl is an imported voice of yours; choose another name, or remove /"):
+        save_blend(config, "am_carl", parse_voice("am_adam,af_sky"))
+    with pytest.raises(UsageError, match="af_mine is a blend of yours"):
+        add_pack(config, "af_mine", pack_file(tmp_path / "carl.pt"))
+    assert {path: path.read_bytes() for path in (tmp_path / "config" / "voices").iterdir()} == before
