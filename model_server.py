@@ -3,7 +3,7 @@
 
 Threads
     main       owns roster, floor and ledger; takes everything from one inbox and never blocks on anything else
-    accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
+    accept     hears callers until they have proved themselves; each has a thread then, which reads into the inbox
     writers    one a connection, empty its outbox
     loader     downloads and loads: weights, voices, spaCy's model (synthesis/loader.py)
     import     torch, while the loader checks the weights; then it ends

@@ -4,7 +4,7 @@
 Threads
     main       owns the utterances; takes everything from one inbox and never blocks on anything else
     speakers   has the sound device and floor.lock, which may block for as long as speech lasts
-    accept     hands each caller to a thread of its own, which proves it and then reads its messages into the inbox
+    accept     hears callers until they have proved themselves; each has a thread then, which reads into the inbox
     link       reads what the model server sends into the inbox
     seek       looks for a model server, or starts one, when the connection was lost (kokoro_common/speaking/link.py)
     writers    one a connection, empty its outbox

@@ -99,7 +99,7 @@ class ServersBusy(ServersUnreachable):
 
     def __init__(self, retry_after: float) -> None:
         """`retry_after`: seconds."""
-        super().__init__("the servers are busy", f"try again in {retry_after:.0f} s")
+        super().__init__("the servers are busy", f"try again in {max(1, -int(-retry_after // 1))} s")
         self.retry_after = retry_after
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from kokoro_common.client.conversation import RETRY_SECONDS, UtteranceEvents, Watched
+from kokoro_common.client.conversation import UtteranceEvents, Watched
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.model_server import ensure_model_server
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
@@ -108,7 +108,10 @@ class Client:
 
         def connect(attempt: int) -> Generator[ServerState, None, Connection]:
             if not attempt and route.floor == "interrupt":
-                self.control(Stop())  # straight to every voice: silence does not wait for the model server
+                try:  # straight to every voice: silence does not wait for the model server
+                    self.control(Stop())
+                except ServersUnreachable:
+                    pass  # the model server, which this utterance needs anyhow, deals with one that hangs
             return (yield from self._voice_connection(wanted))
 
         return UtteranceEvents(connect, source, Speak(utterance=os.urandom(16).hex(), speech=speech, route=route))
@@ -124,7 +127,9 @@ class Client:
         try:
             model.send(wanted)
             there = yield from _answer(model, VoiceServerAt)
-            return call(there.port, self._runtime.token(), "client")
+            return starter.call_in_a_crowd(
+                lambda: call(there.port, self._runtime.token(), "client"), time.monotonic() + starter.CROWD_SECONDS
+            )
         except Busy as error:
             raise ServersBusy(error.retry_after) from error
         except NoAnswer:
@@ -179,7 +184,7 @@ class Client:
 
         Voice servers are asked for their utterances directly, so these are known even when the model server hangs.
         """
-        answers = self._ask_all(StatusRequest(), ["model", *self._voice_server_names()])
+        answers, silent = self._ask_all(StatusRequest(), ["model", *self._voice_server_names()])
         model = answers.pop("model", None)
         known = model if isinstance(model, Status) else Status()
         return StatusReport(
@@ -187,44 +192,53 @@ class Client:
             model_server=known.model_server,
             voice_servers=known.voice_servers,
             utterances=_oldest_first(answers.values()),
+            silent=tuple(silent),
         )
 
     def skip(self) -> int:
-        """Cancels what is being spoken now, not what follows. Returns how many utterances. Blocks for 8 s at most."""
-        utterances = _oldest_first(self._ask_all(StatusRequest(), self._voice_server_names()).values())
+        """Cancels what is being spoken now, not what follows. Returns how many utterances. Blocks for 8 s at most.
+
+        Raises ServersUnreachable as `control`.
+        """
+        answers, silent = self._ask_all(StatusRequest(), self._voice_server_names())
+        utterances = _oldest_first(answers.values())
         spoken = tuple(each.utterance for each in utterances if each.state in ("speaking", "paused"))
-        return self.control(Skip(utterances=spoken)) if spoken else 0
+        skipped = self.control(Skip(utterances=spoken)) if spoken else 0
+        if silent and not spoken:
+            raise _unanswered(silent, 0)
+        return skipped
 
     def control(self, verb: Stop | Skip | Pause | Resume) -> int:
-        """Tells all voice servers directly. Returns how many utterances were affected. Blocks for 4 s at most."""
-        answers = self._ask_all(verb, self._voice_server_names())
-        return sum(answer.utterances for answer in answers.values() if isinstance(answer, Controlled))
+        """Tells all voice servers directly. Returns how many utterances were affected. Blocks for 4 s at most.
+
+        Raises ServersUnreachable when one that runs has not answered: it may be speaking for all we know.
+        """
+        answers, silent = self._ask_all(verb, self._voice_server_names())
+        affected = sum(answer.utterances for answer in answers.values() if isinstance(answer, Controlled))
+        if silent:
+            raise _unanswered(silent, affected)
+        return affected
 
     def _voice_server_names(self) -> list[str]:
-        names = (name.removesuffix(".json") for name in self._runtime.names() if name.endswith(".json"))
-        return [name for name in names if name.startswith("voice-")]
+        """Those that have a record; a live one keeps it in its lock file too, should somebody remove NAME.json."""
+        names = self._runtime.names()
+        records = {name.removesuffix(".json") for name in names if name.endswith(".json")}
+        locks = {name.removesuffix(".lock") for name in names if name.endswith(".lock")} - records
+        records |= {name for name in locks if starter.serves(self._runtime, name)}
+        return sorted(name for name in records if name.startswith("voice-") and not name.endswith(".start"))
 
-    def _ask_all(self, question: Message, names: list[str]) -> dict[str, Message]:
-        """Answers of the servers that give one in time. A thread for each, so a server that hangs delays no other."""
+    def _ask_all(self, question: Message, names: list[str]) -> tuple[dict[str, Message], list[str]]:
+        """Answers of the servers that give one in time, and the names of those that run and do not. A thread for each,
+        so a server that hangs delays no other."""
         import threading
 
         answers: dict[str, Message] = {}
 
-        def connect(name: str) -> Connection | None:
-            """None also if the server has had no room for CONTROL_SECONDS. It does not tell when it has room again, so
-            there is nothing to wait for but time."""
-            until = time.monotonic() + CONTROL_SECONDS
-            while True:
-                try:
-                    return starter.connect(self._runtime, name)
-                except ServersBusy as error:
-                    wait = max(error.retry_after, RETRY_SECONDS[0])
-                    if time.monotonic() + wait > until:
-                        return None
-                    time.sleep(wait)
-
         def ask(name: str) -> None:
-            connection = connect(name)
+            try:
+                connection = starter.connect(self._runtime, name, crowd_seconds=CONTROL_SECONDS)
+            except ServersBusy:
+                return
             if connection is None:
                 return
             try:
@@ -240,7 +254,7 @@ class Client:
             thread.start()
         for thread in threads:
             thread.join()
-        return answers
+        return answers, [name for name in names if name not in answers and starter.serves(self._runtime, name)]
 
     def shutdown(self) -> int:
         """Ends all servers of this runtime directory and waits until they are gone. Returns how many were running."""
@@ -291,6 +305,13 @@ def _last(answering: Generator[ServerState, None, Answer]) -> Answer:
             next(answering)
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]
+
+
+def _unanswered(silent: list[str], affected: int) -> ServersUnreachable:
+    """`affected`: utterances of the servers that have answered."""
+    names = ", ".join(name.removeprefix("voice-") for name in silent)
+    done = f" ({affected} of others did)" if affected else ""
+    return ServersUnreachable(f"no answer from the voice server of {names}{done}", f"try again, or {SAY} --shutdown")
 
 
 def _sound_environment() -> dict[str, str]:

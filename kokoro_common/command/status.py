@@ -16,8 +16,8 @@ def readable(report: StatusReport) -> str:
     """Several lines, no newline at the end."""
     model = report.model_server
     if model is None:
-        speech = _utterances(report)
-        return "\n".join(map(shown, ["the model server does not answer", *speech] if speech else [NOT_RUNNING]))
+        lines = [*_silent(report), *_utterances(report)]
+        return "\n".join(map(shown, lines or [NOT_RUNNING]))
     ledger = model.ledger
     lines = [
         f"model server   pid {model.pid}, port {model.port}, up {_span(model.uptime_s)}, {_megabytes(model.rss_bytes)}",
@@ -43,7 +43,14 @@ def readable(report: StatusReport) -> str:
         f"{_megabytes(voice.rss_bytes)}"
         for voice in report.voice_servers
     ]
-    return "\n".join(map(shown, lines + _utterances(report)))
+    return "\n".join(map(shown, [*lines, *_silent(report), *_utterances(report)]))
+
+
+def _silent(report: StatusReport) -> list[str]:
+    names = [name.removeprefix("voice-") for name in report.silent if name != "model"]
+    if report.model_server is None and (report.utterances or report.silent):
+        names.insert(0, "the model server")
+    return [f"no answer      from {', '.join(names)}"] if names else []
 
 
 def _utterances(report: StatusReport) -> list[str]:

@@ -11,6 +11,7 @@ Truth is the lock and the handshake, never the pid in the record.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -49,6 +50,8 @@ READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light 
 MAX_STDERR_BYTES = 1 << 20  # size at which the stderr file is emptied; until then it keeps the last words of crashes
 LEAVING_SECONDS = 15.0  # longest time from the removal of a server's record to the end of its process
 BUSY_RETRY_SECONDS = 2.0
+MIN_RETRY_SECONDS = 0.1
+CROWD_SECONDS = 5.0  # for a server that has no place for one more caller: strangers have theirs for 2 s
 BUSY_SECONDS = 30.0  # longest wait for a server that works but does not answer
 BACKOFF_SECONDS = (0.0, 1.0, 1.0, 2.0, 3.0)  # pause before a start, by the number of recent deaths
 
@@ -65,13 +68,21 @@ class Program(Record):
 
 
 def connect(
-    runtime: RuntimeDirectory, name: str, role: str = "client", *, strict: bool = False, patient: bool = False
+    runtime: RuntimeDirectory,
+    name: str,
+    role: str = "client",
+    *,
+    strict: bool = False,
+    patient: bool = False,
+    crowd_seconds: float = CROWD_SECONDS,
 ) -> Connection | None:
-    """A connection to the running server, or None when none answers. Blocks for 3 s at most. Raises ServersBusy.
+    """A connection to the running server, or None when none answers. Blocks for 3 s, and `crowd_seconds` where it has
+    no place for one more caller. Raises ServersBusy.
 
     A live server keeps its record in its lock file too, so it is found although somebody removed NAME.json. With
     `patient` a server that works and does not answer in time gets twice as long, and is called busy then.
     """
+    deadline = time.monotonic() + crowd_seconds
     tried = None
     for record in (record_of(runtime, name), note_of(runtime, name).record):
         if record is None or not record.port or record.port == tried:
@@ -80,13 +91,17 @@ def connect(
         before = (0.0, "")
         for look in range(1 + patient):
             try:
-                return call(record.port, runtime.token(), role, strict=strict)
+                return call_in_a_crowd(
+                    functools.partial(call, record.port, runtime.token(), role, strict=strict),
+                    deadline,
+                    lambda: runs(runtime, name),
+                )
             except Busy as error:
-                if _runs(runtime, name):  # else another program has its port
+                if runs(runtime, name):  # else another program has its port
                     raise ServersBusy(error.retry_after) from error
                 break
             except NoAnswer as error:
-                if not patient or not _runs(runtime, name):
+                if not patient or not runs(runtime, name):
                     break
                 signs = process.signs_of_life(record.pid)
                 if look and process.works(before, signs):
@@ -109,11 +124,34 @@ def end_hung(runtime: RuntimeDirectory, name: str) -> None:
         os.close(start_lock)
 
 
-def _runs(runtime: RuntimeDirectory, name: str) -> bool:
+def call_in_a_crowd(
+    call_once: Callable[[], Connection], deadline: float, believed: Callable[[], bool] = lambda: True
+) -> Connection:
+    """What `call_once` returns, which is tried again while the server says that it is busy: until the deadline, a
+    time.monotonic(), or while that is `believed`. Raises Busy, and what `call_once` raises."""
+    while True:
+        try:
+            return call_once()
+        except Busy as error:
+            # It does not tell when it has room, so there is nothing to wait for but time; not all at the same one.
+            wait = max(MIN_RETRY_SECONDS, error.retry_after) * (0.2 + 0.8 * int.from_bytes(os.urandom(1)) / 256)
+            if time.monotonic() + wait > deadline or not believed():
+                raise
+            time.sleep(wait)
+
+
+def runs(runtime: RuntimeDirectory, name: str) -> bool:
+    """Whether a process has the server's lock: it lives, though it may not answer."""
     life_lock = runtime.lock(f"{name}.lock", wait=False)
     if life_lock is not None:
         os.close(life_lock)
     return life_lock is None
+
+
+def serves(runtime: RuntimeDirectory, name: str) -> bool:
+    """Whether it runs and ought to answer: it has said that it listens, and not that it leaves."""
+    note = note_of(runtime, name)
+    return note.record is not None and note.record.port > 0 and not note.leaving and runs(runtime, name)
 
 
 def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
@@ -140,7 +178,9 @@ def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
     finally:
         os.close(start_lock)
     try:
-        return call(port, runtime.token(), "client")
+        return call_in_a_crowd(lambda: call(port, runtime.token(), "client"), time.monotonic() + CROWD_SECONDS)
+    except Busy as error:
+        raise ServersBusy(error.retry_after) from error
     except (ConnectionLost, NotOurServer) as error:
         raise ServersUnreachable(f"{program.name} ended as soon as it was started: {error}", "try again") from error
 

@@ -138,6 +138,20 @@ class Connection:
         self._receiving = False
         return self._arrived.pop(0)
 
+    def receive_now(self) -> tuple[Message, bytes] | None:
+        """The next message and its payload if all of it has come, else None. Does not block. Raises as receive()."""
+        if not self._arrived:
+            try:
+                data = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise ConnectionLost(f"cannot receive: {error.strerror or error}") from error
+            if not data:
+                raise ConnectionLost("closed by the peer")
+            self._arrived = self._decoder.feed(data)
+        return self._arrived.pop(0) if self._arrived else None
+
     def _readable_by(self, deadline: float) -> bool:
         """poll() rather than a socket timeout: that one would bind the sending thread as well."""
         poller = select.poll()
@@ -207,7 +221,7 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
     nonce = os.urandom(16).hex()
     deadline = time.monotonic() + HANDSHAKE_SECONDS
     try:
-        connection.send(Hello(role=role, protocol=PROTOCOL, version=__version__, nonce=nonce))
+        _say(connection, Hello(role=role, protocol=PROTOCOL, version=__version__, nonce=nonce))
         challenge = connection.receive(deadline - time.monotonic())[0]
         if not isinstance(challenge, Challenge):
             raise _turned_away(port, challenge)
@@ -217,7 +231,7 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
         if challenge.protocol != PROTOCOL:
             raise OtherProtocol(challenge.protocol, challenge.version)
         connection.version = challenge.version
-        connection.send(Proof(proof=_proof(token, "client", role, port, nonce, challenge.nonce)))
+        _say(connection, Proof(proof=_proof(token, "client", role, port, nonce, challenge.nonce)))
         connection.trust()
         welcome = connection.receive(deadline - time.monotonic())[0]
         if not isinstance(welcome, Welcome):
@@ -235,6 +249,14 @@ def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connect
     return connection
 
 
+def _say(connection: Connection, message: Message) -> None:
+    """A server that has closed may have said why: that is to be read, and receive() tells if there is nothing."""
+    try:
+        connection.send(message)
+    except ConnectionLost:
+        pass
+
+
 def _turned_away(port: int, message: Message) -> ConnectionLost | NotOurServer:
     """What an answer means that is neither Challenge nor Welcome."""
     if isinstance(message, Denied) and message.retry_after > 0:
@@ -242,33 +264,53 @@ def _turned_away(port: int, message: Message) -> ConnectionLost | NotOurServer:
     return NotOurServer(f"port {port} answered {message!r:.200}")
 
 
-def answer(sock: socket.socket, token: bytes, role: str, port: int) -> tuple[Connection, str]:
-    """The server's side of the handshake: the connection and the caller's role. Blocks for HANDSHAKE_SECONDS at most.
+class Caller:
+    """The server's side of a handshake, with one that calls and has yet to prove itself. Nothing here blocks.
 
-    The caller waits for Welcome or Denied then. Raises ConnectionLost, ProtocolError or TimeoutError when it has not
-    proved itself, or speaks another protocol; the socket is closed then.
+    After its proof it waits for Welcome or Denied.
     """
-    connection = Connection(sock, strict=True)
-    deadline = time.monotonic() + HANDSHAKE_SECONDS
-    try:
-        hello = connection.receive(deadline - time.monotonic())[0]
+
+    def __init__(self, sock: socket.socket, token: bytes, role: str, port: int) -> None:
+        """`role`: the server's, which listens on `port`."""
+        self.connection = Connection(sock, strict=True)
+        self.role = ""  # the caller's, client or voice, from its Hello on
+        self._socket = sock
+        self._token = token
+        self._own_role = role
+        self._port = port
+        self._hello: Hello | None = None
+        self._nonce = ""
+
+    def hear(self) -> bool:
+        """Takes what has come. True: it has proved itself.
+
+        Raises ConnectionLost or ProtocolError when it never will, or speaks another protocol.
+        """
+        while (arrived := self.connection.receive_now()) is not None:
+            if self._hello is not None:
+                self._check_proof(self._hello, arrived[0])
+                return True
+            self._hello = self._greeted(arrived[0])
+        return False
+
+    def _greeted(self, hello: Message) -> Hello:
         if not isinstance(hello, Hello) or len(hello.nonce) != 32 or hello.role not in ("client", "voice"):
             raise ProtocolError("the first message must be Hello")
-        nonce = os.urandom(16).hex()
-        proof = _proof(token, "server", role, port, hello.nonce, nonce)
-        connection.send(Challenge(role=role, protocol=PROTOCOL, version=__version__, nonce=nonce, proof=proof))
+        nonce = self._nonce = os.urandom(16).hex()
+        proof = _proof(self._token, "server", self._own_role, self._port, hello.nonce, nonce)
+        challenge = Challenge(role=self._own_role, protocol=PROTOCOL, version=__version__, nonce=nonce, proof=proof)
+        self.connection.send(challenge)
         if hello.protocol != PROTOCOL:
             raise ProtocolError(f"the caller speaks protocol {hello.protocol}")
-        answered = connection.receive(deadline - time.monotonic())[0]
-        expected = _proof(token, "client", hello.role, port, hello.nonce, nonce)
+        return hello
+
+    def _check_proof(self, hello: Hello, answered: Message) -> None:
+        expected = _proof(self._token, "client", hello.role, self._port, hello.nonce, self._nonce)
         if not isinstance(answered, Proof) or not hmac.compare_digest(answered.proof.encode(), expected.encode()):
-            connection.send(Denied(text="denied"))
+            self.connection.send(Denied(text="denied"))
             raise ProtocolError("the caller does not hold our token")
-        connection.trust()
-        connection.version = hello.version
+        self.role = hello.role
+        self.connection.trust()
+        self.connection.version = hello.version
         if hello.role == "client":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CLIENT_BUFFER_BYTES)
-    except (ConnectionLost, ProtocolError, TimeoutError):
-        connection.close()
-        raise
-    return connection, hello.role
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CLIENT_BUFFER_BYTES)

@@ -74,6 +74,7 @@ class StatusReport(Record):
     model_server: ModelServerReport | None = None
     voice_servers: tuple[VoiceServerReport, ...] = ()
     utterances: tuple[UtteranceReport, ...] = ()  # oldest first
+    silent: tuple[str, ...] = ()  # servers that run and have not answered, as they are named in the runtime directory
 
     @property
     def speaking(self) -> tuple[UtteranceReport, ...]:
@@ -101,11 +102,12 @@ class StatusReport(Record):
             "model_server": _plain(self.model_server),
             "voice_servers": [_plain(each) for each in self.voice_servers],
         }
+        silent = {"silent": list(self.silent)} if self.silent else {}
         if self.model_server is None and not self.utterances:
-            return servers
+            return servers | silent
         speech = {key: [_plain(each) for each in getattr(self, key)] for key in ("speaking", "waiting", "writing")}
         version = {"version": self.version} if self.version else {}
-        return {**version, **servers, **speech}
+        return {**version, **servers, **speech, **silent}
 
 
 def _plain(value: object) -> Any:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.settings import LOOPBACK
+from kokoro_common.wire.callers import Callers
 from kokoro_common.wire.codec import encode
-from kokoro_common.wire.connection import Connection, ConnectionLost, answer, milliseconds_until
-from kokoro_common.wire.messages import Denied, Message, ProtocolError, Welcome
+from kokoro_common.wire.connection import Caller, Connection, ConnectionLost, milliseconds_until
+from kokoro_common.wire.messages import Message, ProtocolError, Welcome
 
 if TYPE_CHECKING:
     import logging
@@ -33,16 +34,10 @@ OUTBOX_BYTES = {  # by the peer's role: one that is so far behind is dropped
 OFFERED_BYTES = 64 << 10  # in the outbox; beyond it a peer is not told what it will be told again
 INBOX_SHARE = 16  # messages of one peer in the inbox; what is behind them waits in its socket
 MAX_CONNECTIONS = 1024  # that have proved themselves
-MAX_UNPROVEN = 256  # at once, and each for HANDSHAKE_SECONDS
-MAX_TURNED_AWAY = 256  # that have been told so and have not closed yet
-TURNED_AWAY_SECONDS = 2.0  # for a caller to hear it
-RETRY_SECONDS = 0.5  # after which a caller may try again: a handshake takes 2 s at most, and mostly 2 ms
 BACKLOG = 2048  # connections that the kernel takes before accept() does; it allows 4096 by default
-SPARE_DESCRIPTORS = 16  # kept free of connections: for the record, the logs, and servers to be started
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 1.0  # before accept() is tried again when it fails
 NOTE_SECONDS = 60.0  # between two log lines about callers turned away: strangers must not fill the log
 PORTS_TRIED = 100  # from the preferred one up, then any free one
-BUSY = Denied(text="busy: too many callers", retry_after=RETRY_SECONDS)
 
 
 class PeerGone(Record):
@@ -186,7 +181,8 @@ class Peer:
 class Switchboard:
     """Listens on loopback and turns every caller that proves itself into a Peer of the one inbox.
 
-    One more thread for each caller; the thread `accept` takes them, and tells those that there is no place for.
+    The thread `accept` takes callers and hears them until they have proved themselves (callers.py); each has a thread
+    from then on.
     """
 
     def __init__(
@@ -203,11 +199,9 @@ class Switchboard:
         self._log = log
         self._preferred_port = preferred_port
         self.port = 0  # until start()
-        self._unproven = threading.BoundedSemaphore(MAX_UNPROVEN)
         self._proven = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._closing = threading.Event()
         self._pause = 0.0  # seconds, while accept() fails
-        self._noting = threading.Lock()
         self._notes: dict[str, tuple[float, int]] = {}  # by event: when it was logged, and how many since
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
@@ -228,24 +222,26 @@ class Switchboard:
     def _accept(self) -> None:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
-        turned_away = _TurnedAway(poller)
+        callers = Callers(
+            poller, lambda sock: Caller(sock, self._token, self._role, self.port), self._welcome, self._note
+        )
         resume_at = 0.0  # when accept() is tried again; 0: it is listened for
         poller.register(self._socket, select.POLLIN)
         listener = self._socket.fileno()
         while not self._closing.is_set():
-            for fd, _ in poller.poll(milliseconds_until(min(resume_at or math.inf, turned_away.deadline))):
-                if fd == listener and self._take(turned_away):
-                    poller.unregister(fd)  # it stays readable
-                    resume_at = time.monotonic() + self._pause
-                elif fd != listener:
-                    turned_away.hear(fd)
-            turned_away.close_overdue()
+            ready = [fd for fd, _ in poller.poll(milliseconds_until(min(resume_at or math.inf, callers.deadline)))]
+            for fd in ready:  # before somebody else gets their place
+                callers.hear(fd)
+            if listener in ready and self._take(callers):
+                poller.unregister(listener)  # it stays readable
+                resume_at = time.monotonic() + self._pause
+            callers.close_overdue()
             if 0 < resume_at <= time.monotonic() and not self._closing.is_set():
                 poller.register(listener, select.POLLIN)
                 resume_at = 0.0
-        turned_away.close()
+        callers.close()
 
-    def _take(self, turned_away: _TurnedAway) -> bool:
+    def _take(self, callers: Callers) -> bool:
         """Accepts one caller. True: accept() fails, let it be for `_pause` seconds."""
         try:
             sock, _ = self._socket.accept()
@@ -257,59 +253,39 @@ class Switchboard:
                 self._note("cannot accept callers", str(error))
             return True
         self._pause = 0.0
-        if _descriptors_are_short(sock) or not self._unproven.acquire(blocking=False):
-            self._note("caller turned away", "busy")
-            turned_away.tell(sock)
-            return False
-        try:
-            threading.Thread(target=self._welcome, args=(sock,), name="handshake", daemon=True).start()
-        except RuntimeError as error:  # no more threads
-            self._note("cannot accept callers", str(error))
-            self._unproven.release()
-            turned_away.tell(sock)
+        callers.add(sock)
         return False
 
     def _note(self, event: str, reason: str) -> None:
         """Logs it, with how many there were since the last line; the first at once, then one a minute."""
-        with self._noting:
-            logged, more = self._notes.get(event, (-math.inf, 0))
-            due = time.monotonic() >= logged + NOTE_SECONDS
-            self._notes[event] = (time.monotonic(), 0) if due else (logged, more + 1)
+        logged, more = self._notes.get(event, (-math.inf, 0))
+        due = time.monotonic() >= logged + NOTE_SECONDS
+        self._notes[event] = (time.monotonic(), 0) if due else (logged, more + 1)
         if due:
             self._log.warning(event, extra={"reason": reason, "count": more + 1})
 
-    def _welcome(self, sock: socket.socket) -> None:
-        """The thread of one caller, from its first byte to its last."""
-        try:
-            peer = self._proven_peer(sock)
-        finally:
-            self._unproven.release()
-        if peer is not None:
-            try:
-                peer.serve()
-            finally:
-                self._proven.release()
-
-    def _proven_peer(self, sock: socket.socket) -> Peer | None:
-        """Who calls, if it proves itself and there is a place among the proven, which it has then."""
-        try:
-            connection, role = answer(sock, self._token, self._role, self.port)
-        except (ConnectionLost, ProtocolError, OSError) as error:
-            sock.close()
-            self._note("caller not proven", str(error))
-            return None
+    def _welcome(self, caller: Caller) -> bool:
+        """Makes a peer of who has proved itself, with a thread that reads. False: there is no place among them."""
         if not self._proven.acquire(blocking=False):
-            self._note("caller turned away", "busy")
-            try:
-                connection.send(BUSY)  # it waits for this and has sent nothing more, so no reset overtakes it
-            except ConnectionLost:
-                pass
-            connection.close()
-            return None
-        self._log.info("connection", extra={"role": role, "version": connection.version})
-        peer = Peer(connection, role, self._inbox, self._log)
-        peer.post(Welcome(pid=os.getpid()))
-        return peer
+            return False
+        try:
+            threading.Thread(target=self._serve, args=(caller,), name="reader", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            self._note("cannot accept callers", str(error))
+            self._proven.release()
+            return False
+        return True
+
+    def _serve(self, caller: Caller) -> None:
+        """The thread of one caller that has proved itself, to its last byte."""
+        try:
+            connection, role = caller.connection, caller.role
+            self._log.info("connection", extra={"role": role, "version": connection.version})
+            peer = Peer(connection, role, self._inbox, self._log)
+            peer.post(Welcome(pid=os.getpid()))
+            peer.serve()
+        finally:
+            self._proven.release()
 
     def close(self) -> None:
         """Stops accepting. Connections that exist go on. Idempotent."""
@@ -321,69 +297,6 @@ class Switchboard:
             self._thread.join()
         self._wake.close()
         self._socket.close()
-
-
-class _TurnedAway:
-    """Callers for whom there is no place: told so, and closed when they have closed. Used by the thread `accept`.
-
-    Closed at once, with their Hello unread, the kernel would send a reset, and they might never read the answer.
-    """
-
-    def __init__(self, poller: select.poll) -> None:
-        self._poller = poller
-        self._sockets: dict[int, tuple[socket.socket, float]] = {}  # by descriptor, the oldest first; with its deadline
-
-    @property
-    def deadline(self) -> float:
-        return next((deadline for _, deadline in self._sockets.values()), math.inf)
-
-    def tell(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        try:
-            sock.send(encode(BUSY))
-            sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            sock.close()
-            return
-        most = SPARE_DESCRIPTORS // 2 if _descriptors_are_short(sock) else MAX_TURNED_AWAY
-        while len(self._sockets) >= most:
-            self._close(next(iter(self._sockets)))
-        self._sockets[sock.fileno()] = sock, time.monotonic() + TURNED_AWAY_SECONDS
-        self._poller.register(sock, select.POLLIN)
-
-    def hear(self, fd: int) -> None:
-        try:
-            if fd not in self._sockets or self._sockets[fd][0].recv(4096):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # a reset is an end as well
-        self._close(fd)
-
-    def close_overdue(self) -> None:
-        while self.deadline <= time.monotonic():
-            self._close(next(iter(self._sockets)))
-
-    def close(self) -> None:
-        while self._sockets:
-            self._close(next(iter(self._sockets)))
-
-    def _close(self, fd: int) -> None:
-        self._poller.unregister(fd)
-        self._sockets.pop(fd)[0].close()
-
-
-def _descriptors() -> int:
-    """How many this process may have; somebody may change it while it runs."""
-    import resource  # servers only
-
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def _descriptors_are_short(sock: socket.socket) -> bool:
-    """Its number tells, as the kernel gives the lowest that is free."""
-    return sock.fileno() >= _descriptors() - SPARE_DESCRIPTORS
 
 
 def _listen(preferred_port: int) -> socket.socket:

@@ -28,8 +28,8 @@ from kokoro_common.errors import KokoroError
 from kokoro_common.settings import resolve
 from kokoro_common.text.speech import Speech
 from kokoro_common.voices.catalogue import VOICES
+from kokoro_common.wire import callers
 from kokoro_common.wire import connection as connections
-from kokoro_common.wire import server as wire_server
 from kokoro_common.wire.codec import Decoder, encode
 from kokoro_common.wire.connection import Busy, Connection, ConnectionLost, NotOurServer, OtherProtocol, call
 from kokoro_common.wire.messages import (
@@ -518,7 +518,7 @@ def test_b3_idle_sockets_are_told_and_closed_and_others_come_in_between(servers:
             sock.close()
         time.sleep(max(0.0, began + 6 - time.monotonic()))
     after = servers.processes["model"].cpu_times()
-    busy = sum(answer == encode(wire_server.BUSY) for answer in answers)
+    busy = sum(answer == encode(callers.BUSY) for answer in answers)
     held = busy + answers.count(b"")
     share = (after.user + after.system - processor.user - processor.system) / (time.monotonic() - began)
     shown("B3", "idle sockets closed, told busy or not, none reset", held, of=count, told_busy=busy,

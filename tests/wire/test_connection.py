@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kokoro_common.text.speech import Speech
+from kokoro_common.wire import callers
 from kokoro_common.wire import connection as connections
 from kokoro_common.wire import server as wire_server
 from kokoro_common.wire.codec import encode
@@ -409,55 +410,83 @@ def read_to_the_end(sock: socket.socket) -> bytes:
     return b"".join(iter(lambda: sock.recv(9999), b""))
 
 
-def test_strangers_beyond_their_limit_hear_busy_without_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_server, "MAX_UNPROVEN", 2)
+def test_strangers_give_way_to_later_callers_and_hear_busy_without_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "MAX_UNPROVEN", 2)
     server = Server()
     hello = encode(Hello(role="client", protocol=PROTOCOL, version="x", nonce="0" * 32))
-    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
-    late = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(50)]
-    for sock in late:
+    busy = encode(callers.BUSY)
+    inside = call(server.port, TOKEN, "client")
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+    greeting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+    for sock in greeting:
         sock.sendall(hello)
-    for sock in late:
-        sock.sendall(hello)
-        assert read_to_the_end(sock) == encode(wire_server.BUSY)
+    for _ in range(20):
+        ping(server)  # the holder of the token gets a place, whoever has them
+    for sock in (*silent, *greeting[:-1]):  # one more has a place until it is overdue
+        assert read_to_the_end(sock).endswith(busy)  # perhaps after its Challenge
         sock.close()
-    with pytest.raises(Busy):
-        call(server.port, TOKEN, "client")
-    for sock in silent:
-        sock.close()
-    assert any(served(server) for _ in range(1000))
+    greeting[-1].close()
+    inside.send(Ping())  # and a place among the proven is nobody else's
+    assert inside.receive(5)[0] == Pong(done=0)
+    inside.close()
+    server.close()
+
+
+def test_a_proof_that_has_come_counts_before_its_caller_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that accepts is held up: the proof and the next callers are all there when it looks."""
+    monkeypatch.setattr(callers, "MAX_UNPROVEN", 1)
+    server = Server()
+    take, may_go_on, holding = server.board._take, threading.Event(), threading.Event()
+
+    def held_up(*arguments: object) -> bool:
+        holding.set()
+        may_go_on.wait(10)
+        return take(*arguments)  # type: ignore[arg-type]
+
+    caller = Connection(socket.create_connection(("127.0.0.1", server.port)), strict=False)
+    caller.send(Hello(role="client", protocol=PROTOCOL, version="x", nonce="0" * 32))
+    challenge = caller.receive(5)[0]
+    assert isinstance(challenge, Challenge)
+    monkeypatch.setattr(server.board, "_take", held_up)
+    later = socket.create_connection(("127.0.0.1", server.port))
+    assert holding.wait(5)
+    caller.send(Proof(proof=connections._proof(TOKEN, "client", "client", server.port, "0" * 32, challenge.nonce)))
+    may_go_on.set()
+    assert type(caller.receive(5)[0]).__name__ == "Welcome"
+    caller.close()
+    later.close()
     server.close()
 
 
 def test_who_was_turned_away_and_stays_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_server, "MAX_UNPROVEN", 0)
-    monkeypatch.setattr(wire_server, "TURNED_AWAY_SECONDS", 0.3)
+    monkeypatch.setattr(callers, "MAX_UNPROVEN", 0)
+    monkeypatch.setattr(callers, "TURNED_AWAY_SECONDS", 0.3)
     server = Server()
-    callers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(9)]
-    for sock in callers:  # they go on talking, and only listen
-        assert read_to_the_end(sock) == encode(wire_server.BUSY)
+    strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(9)]
+    for sock in strangers:  # they go on talking, and only listen
+        assert read_to_the_end(sock) == encode(callers.BUSY)
     began = time.monotonic()
-    while any(not closed_by_the_other(sock) for sock in callers):
+    while any(not closed_by_the_other(sock) for sock in strangers):
         assert time.monotonic() < began + 5
-    for sock in callers:
+    for sock in strangers:
         sock.close()
     server.close()
 
 
 def test_of_those_turned_away_the_oldest_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_server, "MAX_UNPROVEN", 0)
-    monkeypatch.setattr(wire_server, "MAX_TURNED_AWAY", 4)
-    monkeypatch.setattr(wire_server, "TURNED_AWAY_SECONDS", 60.0)
+    monkeypatch.setattr(callers, "MAX_UNPROVEN", 0)
+    monkeypatch.setattr(callers, "MAX_TURNED_AWAY", 4)
+    monkeypatch.setattr(callers, "TURNED_AWAY_SECONDS", 60.0)
     server = Server()
-    callers = []
+    strangers = []
     for _ in range(9):
-        callers.append(socket.create_connection(("127.0.0.1", server.port)))
-        assert read_to_the_end(callers[-1]) == encode(wire_server.BUSY)
+        strangers.append(socket.create_connection(("127.0.0.1", server.port)))
+        assert read_to_the_end(strangers[-1]) == encode(callers.BUSY)
     began = time.monotonic()
-    while not all(closed_by_the_other(sock) for sock in callers[:5]):
+    while not all(closed_by_the_other(sock) for sock in strangers[:5]):
         assert time.monotonic() < began + 5
-    assert not any(closed_by_the_other(sock) for sock in callers[5:])
-    for sock in callers:
+    assert not any(closed_by_the_other(sock) for sock in strangers[5:])
+    for sock in strangers:
         sock.close()
     server.close()
 
@@ -488,15 +517,20 @@ def test_beyond_the_limit_who_proves_itself_hears_busy_and_gets_the_next_free_pl
 def test_descriptors_are_left_for_other_things_than_callers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as file:
         lowest = file.fileno()
-    monkeypatch.setattr(wire_server, "_descriptors", lambda: lowest + 10 + wire_server.SPARE_DESCRIPTORS)
-    silent = []
-    while served(server):
-        silent.append(socket.create_connection(("127.0.0.1", server.port)))
-        assert len(silent) < 10
-    assert silent
-    for sock in silent:
-        sock.close()
+    monkeypatch.setattr(callers, "_descriptors", lambda: lowest + 10 + callers.SPARE_DESCRIPTORS)
+    inside = []
+    with pytest.raises(Busy):
+        while len(inside) < 10:
+            inside.append(call(server.port, TOKEN, "client"))
+    assert inside
+    inside.pop().close()
     assert any(served(server) for _ in range(1000))
+    inside.pop().close()
+    inside.pop().close()
+    silent = socket.create_connection(("127.0.0.1", server.port))
+    assert any(served(server) for _ in range(1000))  # the stranger gives its descriptor up, if it must
+    for connection in (*inside, silent):
+        connection.close()
 
 
 def test_a_server_that_cannot_accept_tries_again_with_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,7 +556,7 @@ def test_a_server_that_cannot_accept_tries_again_with_growing_pauses(monkeypatch
     server.close()
 
 
-@pytest.mark.parametrize("name", ["handshake", "client-writer"])
+@pytest.mark.parametrize("name", ["reader", "client-writer"])
 def test_no_thread_for_a_caller_is_no_end_of_the_server(
     server: Server, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
