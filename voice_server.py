@@ -84,7 +84,6 @@ from kokoro_common.wire.messages import (
     ShuttingDown,
     Skip,
     Speak,
-    Status,
     StatusRequest,
     Stop,
     Synthesized,
@@ -369,7 +368,7 @@ class VoiceServer:
         peer.post(Controlled(utterances=self.turns.resume()))
 
     def handle_status_request(self, peer: Peer, _: StatusRequest) -> None:
-        peer.post(Status(utterances=self.turns.reports()))
+        peer.post(self.turns.status())
 
     def handle_ping(self, peer: Peer, _: Ping) -> None:
         peer.post(Pong(done=self.turns.counts["finished"]))

@@ -19,6 +19,7 @@ from kokoro_common.voices.catalogue import parse_voice, server_name
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.connection import Busy, ConnectionLost, NoAnswer, call
 from kokoro_common.wire.failure import error_of
+from kokoro_common.wire.limits import limit_of
 from kokoro_common.wire.messages import (
     SOUND_VARIABLES,
     Controlled,
@@ -192,6 +193,7 @@ class Client:
             model_server=known.model_server,
             voice_servers=known.voice_servers,
             utterances=_oldest_first(answers.values()),
+            more=sum(answer.more for answer in answers.values() if isinstance(answer, Status)),
             silent=tuple(silent),
         )
 
@@ -315,7 +317,9 @@ def _unanswered(silent: list[str], affected: int) -> ServersUnreachable:
 
 
 def _sound_environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
+    most = limit_of("VoiceServerFor.environment")
+    sound = {key: value for key, value in os.environ.items() if key.startswith(SOUND_VARIABLES)}
+    return {key: value for key, value in sound.items() if len(key) <= most and len(value) <= most}
 
 
 def _oldest_first(answers: Iterable[Message]) -> tuple[UtteranceReport, ...]:

@@ -12,13 +12,21 @@ from kokoro_common.speaking.in_flight import Backlog
 from kokoro_common.speaking.pace import Pace
 from kokoro_common.speaking.turn import Turn
 from kokoro_common.speaking.utterance import Utterance
-from kokoro_common.wire.messages import TEXT_CREDIT, Failed, Message, ProtocolError, ServerState, Speak
+from kokoro_common.wire.messages import (
+    MAX_REPORTS,
+    TEXT_CREDIT,
+    Failed,
+    Message,
+    ProtocolError,
+    ServerState,
+    Speak,
+    Status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from kokoro_common.speaking.ports import Client, Model, Speakers, Waits
-    from kokoro_common.wire.reports import UtteranceReport
 
 TEXT_BYTES = 8 << 20  # text buffered for all utterances; above this, one may buffer only MIN_TEXT_CREDIT
 MIN_TEXT_CREDIT = 64 << 10  # bytes of text that an utterance may always buffer
@@ -78,9 +86,10 @@ class Turns:
         """The ids of those that are in the model server's ledger."""
         return tuple(turn.utterance.id for turn in self.all if turn.admitted)
 
-    def reports(self) -> tuple[UtteranceReport, ...]:
+    def status(self) -> Status:
         now = self._clock()
-        return tuple(turn.report(now) for turn in self.all)
+        reports = sorted((turn.report(now) for turn in self.all), key=lambda each: each.state in ("waiting", "writing"))
+        return Status(utterances=tuple(reports[:MAX_REPORTS]), more=len(reports[MAX_REPORTS:]))
 
     # --- opening and ending ------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Hashable")  # a connection
 
+MAX_REASON = 500  # characters
 MEASURED = 200  # utterances that the median time to the first audio is taken over
 
 
@@ -52,12 +53,12 @@ def model_server_report(
         state=UNLOADED if loader.unloaded and not loader.has_memory else state.state,
         uptime_s=round(now - figures.started, 1),
         engine="kokoro" if loaded else "espeak",
-        engine_reason=state.detail
+        engine_reason=state.detail[:MAX_REASON]
         or ("the model is loaded" if loaded else loader.unloaded or "nobody asked for it yet"),
         device=loader.device or loader.wanted_device,
-        device_reason=loader.device_reason,
+        device_reason=loader.device_reason[:MAX_REASON],
         precision=loader.precision or loader.wanted_precision,
-        precision_reason=loader.precision_reason,
+        precision_reason=loader.precision_reason[:MAX_REASON],
         decoder=engine.path if engine is not None else "",
         batch_limit=engine.batch_limit if engine is not None else 1,
         revision=loader.manifest.revision,

@@ -4,8 +4,8 @@ A frame is a 4-byte big-endian length and that many bytes of JSON, an object who
 JSON with a `payload_bytes` of n > 0 is followed by n raw bytes: float32 little-endian PCM, mono, 24 kHz.
 
 Two decoders read the same classes. Servers hear strangers and use `strict=True`: msgspec checks every field's type, in
-nested records too, and refuses unknown ones. A client hears only a server that has proved itself, and is spared
-msgspec's 40 ms of import.
+nested records too, and refuses unknown ones, and limits.py how long each string is. A client hears only a server that
+has proved itself, and is spared msgspec's 40 ms of import.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import struct
 from kokoro_common.record import Record
 from kokoro_common.text import speech
 from kokoro_common.wire import messages, reports
+from kokoro_common.wire.limits import check_strings, fitting
 from kokoro_common.wire.messages import MESSAGES, Challenge, Denied, Message, ProtocolError, Welcome
 
 TYPE_CHECKING = False
@@ -33,9 +34,10 @@ _LENGTH = struct.Struct(">I")
 def encode(message: Message, payload: bytes | bytearray | memoryview = b"") -> bytes:
     """The frame of a message. Raises ValueError for what no peer would accept: NaN, too long, a wrong payload_bytes.
 
-    Lone surrogates are replaced: they come from undecodable command-line bytes and have no form in UTF-8.
+    Lines for people are cut where they are too long. Lone surrogates are replaced: they come from undecodable
+    command-line bytes and have no form in UTF-8.
     """
-    fields = message.as_dict()
+    fields = fitting(message).as_dict()
     if fields.get("payload_bytes", 0) != len(payload):
         raise ValueError(f"{type(message).__name__} announces {fields.get('payload_bytes')} bytes, has {len(payload)}")
     fields = {"type": type(message).__name__, **fields}
@@ -220,6 +222,10 @@ def strict_parser() -> Callable[[bytes], Message]:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"not a message: {error}") from error
         message: Message = record_of(struct)
+        try:
+            check_strings(message)
+        except ValueError as error:
+            raise ProtocolError(f"not a message: {error}") from error
         return message
 
     return parse

@@ -15,6 +15,7 @@ PROTOCOL = 6  # raised when an old peer could misread a message
 MAX_TEXT_PART_BYTES = 100_000  # UTF-8 bytes of one TextPart
 MAX_CHUNK_FRAMES = 24_000  # audio frames of one AudioChunk: 1 s
 TEXT_CREDIT = 1 << 20  # UTF-8 bytes of text a client may send ahead; the rest waits for Credit
+MAX_REPORTS = 600  # utterances in one Status: with the longest names they fit into a frame
 SOUND_VARIABLES = ("PULSE_", "PIPEWIRE_", "ALSA_", "XDG_RUNTIME_DIR")  # beginnings of names
 SINKS = ("speakers", "client")
 FLOORS = ("queue", "interrupt", "overlap")
@@ -116,7 +117,8 @@ class Status(Message):
     version: str = ""  # of the product
     model_server: ModelServerReport | None = None
     voice_servers: tuple[VoiceServerReport, ...] = ()
-    utterances: tuple[UtteranceReport, ...] = ()
+    utterances: tuple[UtteranceReport, ...] = ()  # at most MAX_REPORTS, those that are being spoken first
+    more: int = 0  # utterances that are left out
 
 
 class Shutdown(Message):

@@ -74,6 +74,7 @@ class StatusReport(Record):
     model_server: ModelServerReport | None = None
     voice_servers: tuple[VoiceServerReport, ...] = ()
     utterances: tuple[UtteranceReport, ...] = ()  # oldest first
+    more: int = 0  # utterances that are left out of these: there are hundreds
     silent: tuple[str, ...] = ()  # servers that run and have not answered, as they are named in the runtime directory
 
     @property
@@ -102,12 +103,13 @@ class StatusReport(Record):
             "model_server": _plain(self.model_server),
             "voice_servers": [_plain(each) for each in self.voice_servers],
         }
-        silent = {"silent": list(self.silent)} if self.silent else {}
+        silent: dict[str, Any] = {"silent": list(self.silent)} if self.silent else {}
         if self.model_server is None and not self.utterances:
             return servers | silent
+        more = {"more": self.more} if self.more else {}
         speech = {key: [_plain(each) for each in getattr(self, key)] for key in ("speaking", "waiting", "writing")}
         version = {"version": self.version} if self.version else {}
-        return {**version, **servers, **speech, **silent}
+        return {**version, **servers, **speech, **more, **silent}
 
 
 def _plain(value: object) -> Any:

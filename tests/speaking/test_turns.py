@@ -15,7 +15,9 @@ from kokoro_common.speaking.ports import Model, Waits
 from kokoro_common.speaking.turn import Turn
 from kokoro_common.speaking.turns import IDS_REMEMBERED, MIN_TEXT_CREDIT, TEXT_BYTES, Turns
 from kokoro_common.text.speech import Speech
+from kokoro_common.wire.codec import encode
 from kokoro_common.wire.messages import (
+    MAX_REPORTS,
     TEXT_CREDIT,
     Accepted,
     AudioChunk,
@@ -207,7 +209,7 @@ def test_pause_and_resume_count_what_they_took_effect_on() -> None:
     room.sounding()
     room.open(SENTENCE)
     assert (room.turns.pause(), room.turns.pause()) == (1, 0)
-    assert [report.state for report in room.turns.reports()] == ["paused", "waiting"]
+    assert [report.state for report in room.turns.status().utterances] == ["paused", "waiting"]
     assert (room.turns.resume(), room.turns.resume()) == (1, 0)
 
 
@@ -322,3 +324,14 @@ def test_credit_is_given_back_for_text_that_is_passed_over() -> None:
     while room.turns.deadline(room.now) == room.now:
         room.turns.tick(room.now, progress=False)
     assert sum(credit.bytes for credit in client_of(turn).got(Credit)) == 1_000 * len(SENTENCE)
+
+
+def test_the_status_of_a_crowd_fits_into_a_frame_and_says_how_many_are_left_out() -> None:
+    room = Room()
+    for _ in range(MAX_REPORTS + 400):
+        room.open(SENTENCE, client="\x01" * 100)
+    spoken = room.sounding()
+    status = room.turns.status()
+    assert len(status.utterances) + status.more == MAX_REPORTS + 401
+    assert status.utterances[0].utterance == spoken.utterance.id  # --skip has to find it
+    assert len(encode(status)) < 1 << 20

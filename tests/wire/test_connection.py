@@ -23,7 +23,19 @@ from kokoro_common.wire import connection as connections
 from kokoro_common.wire import server as wire_server
 from kokoro_common.wire.codec import encode
 from kokoro_common.wire.connection import Busy, Connection, ConnectionLost, NotOurServer, OtherProtocol, call
-from kokoro_common.wire.messages import PROTOCOL, Challenge, Credit, Denied, Hello, Ping, Pong, Progress, Proof, Speak
+from kokoro_common.wire.messages import (
+    PROTOCOL,
+    AudioChunk,
+    Challenge,
+    Credit,
+    Denied,
+    Hello,
+    Ping,
+    Pong,
+    Progress,
+    Proof,
+    Speak,
+)
 from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard
 
 if TYPE_CHECKING:
@@ -364,7 +376,7 @@ def test_a_peer_that_does_not_read_is_dropped_and_nobody_waits_for_it() -> None:
         thread = threading.Thread(target=peer.serve)
         thread.start()
         for _ in range(40):  # 20 MB, which nobody reads
-            peer.post(Speak(utterance="u" * 500_000, speech=Speech(voice="v", lang="a")))
+            peer.post(AudioChunk(utterance="u", index=0, payload_bytes=500_000), bytes(500_000))
         assert peer.ended.wait(15)
         thread.join(5)
     assert inbox.get(timeout=5) == Delivery(peer, PeerGone())
@@ -602,7 +614,7 @@ def test_a_peer_that_reads_too_slowly_is_dropped(monkeypatch: pytest.MonkeyPatch
         thread = threading.Thread(target=peer.serve, daemon=True)
         thread.start()
         for _ in range(7):  # 7 MB: within the outbox, beyond what the kernel takes
-            peer.post(Speak(utterance="u" * 1_000_000, speech=Speech(voice="v", lang="a")))
+            peer.post(AudioChunk(utterance="u", index=0, payload_bytes=1_000_000), bytes(1_000_000))
         for _ in range(1_000):  # 0.3 MB/s in small bites: never nothing for a second
             if not peer.ended.wait(0.01):
                 slow.recv(3_000)
