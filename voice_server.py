@@ -6,6 +6,7 @@ Threads
     speakers   has the sound device and floor.lock, which may block for as long as speech lasts
     accept     hears callers until they have proved themselves; each has a thread then, which reads into the inbox
     link       reads what the model server sends into the inbox
+    lock-floor waits for floor.lock beside speakers, while end-holder looks whether its holder hangs
     seek       looks for a model server, or starts one, when the connection was lost (kokoro_common/speaking/link.py)
     writers    one a connection, empty its outbox
 
@@ -55,6 +56,7 @@ from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.speaking.link import Link, Linked, LinkFailed
 from kokoro_common.speaking.ports import Model, Waits
 from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Sounding, SpeakersFailed, SpeakerThread, Starting
+from kokoro_common.speaking.turn import HANG_SECONDS
 from kokoro_common.speaking.turns import Turns
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.connection import Connection
@@ -148,7 +150,8 @@ class VoiceServer:
 
     def make_speakers(self, *, needs_floor: bool) -> Speakers:
         """What plays one utterance after the other; one that overlaps the others has its own."""
-        return SpeakerThread(self._runtime, self.make_player(), self._inbox.report, needs_floor=needs_floor)
+        floor_for = f"voice-{self.voice}" if needs_floor else ""
+        return SpeakerThread(self._runtime, self.make_player(), self._inbox.report, floor_for=floor_for)
 
     def _speakers_for(self, overlap: bool) -> Speakers:
         return self.make_speakers(needs_floor=False) if overlap else self._speakers
@@ -176,9 +179,9 @@ class VoiceServer:
 
     @property
     def leaving(self) -> bool:
-        """Whether it accepts nothing more. Without an audio device, too: the next server starts in the sound
-        environment of the client that asks for it."""
-        return self._leaving or self.turns.device_lost
+        """Whether it accepts nothing more. Without an audio device, too, as soon as no file is being written: the next
+        server starts in the sound environment of the client that asks for it."""
+        return self._leaving or (self.turns.device_lost and not self.turns)
 
     @property
     def done(self) -> bool:
@@ -223,6 +226,8 @@ class VoiceServer:
     def deadline(self, now: float) -> float:
         """When something is due though nobody says anything."""
         deadlines = [self._next_record]
+        if (since := self._speakers.busy_since) is not None and not self.turns.device_lost:
+            deadlines.append(since + HANG_SECONDS)
         if self.turns:
             deadlines += [self._next_progress, self._cancel_by, self.turns.deadline(now)]
         elif self._outdated:
@@ -243,6 +248,7 @@ class VoiceServer:
         if now >= self._cancel_by:
             self.turns.cancel_all()
         self.turns.tick(now, progress=now >= self._next_progress)
+        self._watch_speakers(now)
         if now >= self._next_progress:
             self._next_progress = now + PROGRESS_SECONDS
         if not self.turns and 0 <= self._settings.idle_timeout <= now - self.turns.last_used:
@@ -251,6 +257,13 @@ class VoiceServer:
         if self._outdated and not self.turns:
             self._log.info("a newer program has called: leaving")
             self._leaving = True
+
+    def _watch_speakers(self, now: float) -> None:
+        """A call of the device that does not return, though all speech here has ended, keeps no other voice waiting."""
+        since = self._speakers.busy_since
+        if since is not None and now > since + HANG_SECONDS:
+            self._speakers.let_go()
+            self.turns.device_lost = True
 
     # --- what arrives ------------------------------------------------------------------------------------------------
 

@@ -221,13 +221,16 @@ class Client:
             raise _unanswered(silent, affected)
         return affected
 
-    def _voice_server_names(self) -> list[str]:
-        """Those that have a record; a live one keeps it in its lock file too, should somebody remove NAME.json."""
-        names = self._runtime.names()
-        records = {name.removesuffix(".json") for name in names if name.endswith(".json")}
-        locks = {name.removesuffix(".lock") for name in names if name.endswith(".lock")} - records
-        records |= {name for name in locks if starter.serves(self._runtime, name)}
-        return sorted(name for name in records if name.startswith("voice-") and not name.endswith(".start"))
+    def _voice_server_names(self, *, leaving: bool = False) -> list[str]:
+        """Those that have a record; a live one keeps it in its lock file too, should somebody remove NAME.json.
+
+        `leaving`: also those that may be at their end, and have no record any more.
+        """
+        found = self._runtime.names()
+        names = {name.removesuffix(".json") for name in found if name.endswith(".json")}
+        locks = {name.removesuffix(".lock") for name in found if name.endswith(".lock")} - names
+        names |= {name for name in locks if leaving or starter.serves(self._runtime, name)}
+        return sorted(name for name in names if name.startswith("voice-") and not name.endswith(".start"))
 
     def _ask_all(self, question: Message, names: list[str]) -> tuple[dict[str, Message], list[str]]:
         """Answers of the servers that give one in time, and the names of those that run and do not. A thread for each,
@@ -262,7 +265,7 @@ class Client:
         """Ends all servers of this runtime directory and waits until they are gone. Returns how many were running."""
         found = 0
         for _ in range(SHUTDOWN_ATTEMPTS):
-            servers = ["model", *self._voice_server_names()]
+            servers = ["model", *self._voice_server_names(leaving=True)]
             found += sum(self._tell_to_end(name) for name in servers)
             if all(starter.clear_away(self._runtime, name) for name in servers):
                 return found

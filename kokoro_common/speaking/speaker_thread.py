@@ -1,18 +1,23 @@
 """A thread that may block on the sound device and on floor.lock, for as long as speech lasts.
 
 The server's main thread says what is to be spoken and silenced and never waits; what comes of it comes back as Records
-through `report`, called on this thread. Holding the lock is possession of the speakers, across all processes.
+through `report`, called on this thread. Holding the lock is possession of the speakers, across all processes. Its
+holder writes its name into it, so that whoever waits for it can see whether the holder hangs, and end it then: a model
+server that was started since may know nothing of that one.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
+import re
 import threading
 from typing import TYPE_CHECKING
 
+from kokoro_common.daemon import starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
-from kokoro_common.errors import NoAudioDevice
+from kokoro_common.errors import KokoroError, ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.sound.player import Player
 
@@ -23,7 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+FLOOR = "floor.lock"
+HOLDER_SECONDS = 2.0  # of waiting for floor.lock, until its holder is looked at, and between two looks
 TELL_SECONDS = 1.0  # for word to a client before its first sample; one that does not read keeps nobody silent
+
+log = logging.getLogger("kokoro")
 
 
 class FloorTaken(Record):
@@ -53,7 +62,7 @@ class Heard(Record):
 
 class SpeakersFailed(Record):
     utterance: str
-    error: NoAudioDevice
+    error: Exception
 
 
 class SpeakerThread:
@@ -64,13 +73,15 @@ class SpeakerThread:
     """
 
     def __init__(
-        self, runtime: RuntimeDirectory, player: Player, report: Callable[[Record], None], *, needs_floor: bool
+        self, runtime: RuntimeDirectory, player: Player, report: Callable[[Record], None], *, floor_for: str
     ) -> None:
-        """`report` is called on the thread, and must not block. `needs_floor`: floor.lock is taken while it speaks."""
+        """`report` is called on the thread, and must not block. `floor_for`: the name of the server that takes
+        floor.lock while it speaks; empty: it speaks without."""
         self._player = player
         self._runtime = runtime
         self._report = report
-        self._needs_floor = needs_floor
+        self._floor_for = floor_for
+        self._floor: int | None = None  # descriptor that holds floor.lock
         self._commands: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: set[str] = set()  # utterances that were asked for and not silenced
@@ -125,6 +136,10 @@ class SpeakerThread:
         """time.monotonic() since when the thread has been in one call of PortAudio; None: it is not in one."""
         return self._player.busy_since
 
+    def let_go(self) -> None:
+        """Gives the floor back while a call of the device does not return. What is spoken is over: silence it first."""
+        self._put_down_floor()
+
     def close(self) -> None:
         """Silences, and ends the thread when the device lets it."""
         with self._lock:
@@ -139,14 +154,72 @@ class SpeakerThread:
     def _run(self) -> None:
         while (command := self._commands.get()) is not None:
             utterance, device = command
-            lock = self._runtime.lock("floor.lock", wait=True) if self._needs_floor else None
             try:
+                if self._floor_for:
+                    self._take_floor()
                 self._speak(utterance, device)
-            except NoAudioDevice as error:
+            except KokoroError as error:  # no device; or floor.lock cannot be opened, for want of descriptors
+                self._report(SpeakersFailed(utterance=utterance, error=error))
+            except Exception as error:  # of one utterance: without the thread every later one would wait for ever
+                log.exception("the speakers failed", extra={"utterance": utterance})
                 self._report(SpeakersFailed(utterance=utterance, error=error))
             finally:
-                if lock is not None:
-                    os.close(lock)
+                self._put_down_floor()
+
+    def _take_floor(self) -> None:
+        """Blocks until floor.lock is ours. A server that hangs with it is ended. Raises ServersUnreachable."""
+        lock = self._runtime.lock(FLOOR, wait=False)
+        if lock is None:
+            lock = self._awaited_floor()
+        with self._lock:
+            self._floor = lock
+        try:
+            self._runtime.overwrite(lock, self._floor_for.encode())
+        except ServersUnreachable as error:
+            log.warning("the floor is ours without our name", extra={"reason": str(error)})
+
+    def _awaited_floor(self) -> int:
+        """flock knows no deadline, so a thread waits in our place while we look at the holder from time to time."""
+        taken: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+
+        def wait() -> None:
+            try:
+                lock = self._runtime.lock(FLOOR, wait=True)
+                assert lock is not None
+                taken.put(lock)
+            except Exception as error:  # raised by the thread that waits for us
+                taken.put(error)
+
+        threading.Thread(target=wait, name="lock-floor", daemon=True).start()
+        look: threading.Thread | None = None
+        while True:
+            try:
+                outcome = taken.get(timeout=HOLDER_SECONDS)
+            except queue.Empty:
+                if look is None or not look.is_alive():
+                    look = threading.Thread(target=self._look_at_holder, name="end-holder", daemon=True)
+                    look.start()
+                continue
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+    def _look_at_holder(self) -> None:
+        """Ends it if it neither answers nor works. Blocks for seconds."""
+        name = (self._runtime.read(FLOOR) or b"").decode("ascii", "replace").strip()
+        if not re.fullmatch("voice-[a-z]{2}_[a-z0-9]{1,32}", name) or name == self._floor_for:
+            return  # it has not written its name yet, or could not
+        try:
+            starter.end_hung(self._runtime, name)
+        except KokoroError as error:
+            log.warning("the holder of the floor goes on", extra={"holder": name, "reason": str(error)})
+
+    def _put_down_floor(self) -> None:
+        """Idempotent: closed once, for the number may be another file's descriptor by then."""
+        with self._lock:
+            lock, self._floor = self._floor, None
+        if lock is not None:
+            os.close(lock)
 
     def _speak(self, utterance: str, device: str) -> None:
         with self._lock:

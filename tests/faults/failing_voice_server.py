@@ -1,4 +1,7 @@
-"""The voice server with a recorder, which fails on request with the spoken text in the exception."""
+"""The voice server with a recorder, which fails on request with the spoken text in the exception.
+
+Or its device does: asked for a text with "the device sticks" in it, it never returns from the stop of that speech.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ class FailingVoiceServer(RecordedVoiceServer):
     def handle_text_part(self, peer: Peer, message: TextPart) -> None:
         if "fails in the voice server" in message.text:
             raise RuntimeError(message.text)
+        if "the device sticks" in message.text:
+            for recorder in self.recorders:
+                recorder.may_stop.clear()
         super().handle_text_part(peer, message)
 
 

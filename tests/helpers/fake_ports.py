@@ -85,6 +85,9 @@ class FakeSpeakers:
     def resume(self) -> None:
         self.paused = False
 
+    def let_go(self) -> None:
+        self._note("let go")
+
     def close(self) -> None:
         self._note("close")
 

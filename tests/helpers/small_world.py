@@ -229,6 +229,10 @@ class WorldSpeakers:
     def resume(self) -> None:
         self.paused = False
 
+    def let_go(self) -> None:
+        if self._world.lock is self:
+            self._world.lock = None
+
     def close(self) -> None:
         self._waiting.clear()
         self._aborted = True

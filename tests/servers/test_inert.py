@@ -63,7 +63,7 @@ def makers(folder: Path) -> dict[str, Callable[[], object]]:
         "ModelServer": lambda: model_server.ModelServer(settings, runtime, life),
         "VoiceServer": lambda: voice_server.VoiceServer(settings, runtime, "af_heart", nothing, life),
         "Turns": lambda: Turns(Model(print), lambda overlap: nothing, Waits(1.0, 2.0), lambda: 0.0),
-        "SpeakerThread": lambda: SpeakerThread(runtime, player, inbox.report, needs_floor=True),
+        "SpeakerThread": lambda: SpeakerThread(runtime, player, inbox.report, floor_for="voice-af_heart"),
         "Player": lambda: Player(PortAudioStream),
         "Link": lambda: Link(settings, runtime, inbox),
         "Forwarding": lambda: Forwarding("voice", lambda line: True),

@@ -43,7 +43,9 @@ class Speech:
         self.speakers = self.make()
 
     def make(self, *, needs_floor: bool = True) -> SpeakerThread:
-        made = SpeakerThread(self.runtime, Player(self.recorder), self._report, needs_floor=needs_floor)
+        made = SpeakerThread(
+            self.runtime, Player(self.recorder), self._report, floor_for="voice-af_heart" if needs_floor else ""
+        )
         self._made.append(made)
         return made
 
@@ -227,6 +229,70 @@ def test_a_call_of_the_device_that_does_not_return_is_seen(speech: Speech) -> No
     speech.recorder.may_stop.set()
     speech.say("one", 240)
     assert speech.speakers.busy_since is None
+
+
+def test_a_device_that_sticks_lets_go_of_the_floor_and_what_comes_later_takes_it_again(speech: Speech) -> None:
+    speech.recorder.may_stop.clear()
+    speech.speakers.speak("one", "")
+    speech.recorder.wait_for(lambda: any(stream.stopping for stream in speech.recorder.streams))
+    assert speech.floor_is_taken
+    speech.speakers.silence("one")
+    speech.speakers.let_go()
+    assert not speech.floor_is_taken
+    os.close(speech.floor())  # another process has been heard
+    speech.recorder.may_stop.set()
+    assert speech.next(FloorTaken).utterance == "one"  # it was, before it was silenced
+    speech.speakers.speak("two", "")
+    speech.say("two", 240)
+
+
+def test_whoever_has_the_floor_is_named_in_its_lock(speech: Speech) -> None:
+    speech.recorder.may_stop.clear()
+    speech.speakers.speak("one", "")
+    speech.recorder.wait_for(lambda: any(stream.stopping for stream in speech.recorder.streams))
+    assert (speech.runtime.read("floor.lock") or b"").strip() == b"voice-af_heart"
+    speech.recorder.may_stop.set()
+    speech.say("one", 240)
+
+
+@pytest.mark.parametrize("name", [b"", b"voice-af_heart", b"voice-af_bella", b"voice-../../x", b"\0\xff", b"x" * 9000])
+def test_no_name_in_the_lock_is_an_obstacle(speech: Speech, name: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speaker_thread_module, "HOLDER_SECONDS", 0.02)
+    looks = threading.Semaphore(0)
+    read = RuntimeDirectory.read
+
+    def seen(runtime: RuntimeDirectory, file: str) -> bytes | None:
+        if file == "floor.lock":
+            looks.release()
+        return read(runtime, file)
+
+    monkeypatch.setattr(RuntimeDirectory, "read", seen)
+    lock = speech.floor()
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, name, 0)
+    speech.speakers.speak("one", "")
+    for _ in range(3):
+        assert looks.acquire(timeout=SECONDS)
+    os.close(lock)
+    speech.say("one", 240)
+    bella = {"voice-af_bella.lock", "voice-af_bella.start.lock"}  # there is no such server: its locks are free
+    assert set(speech.runtime.names()) - {"floor.lock"} == (bella if name == b"voice-af_bella" else set())
+
+
+def test_an_error_that_nobody_meant_fails_one_utterance_and_the_next_is_heard(
+    speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("no descriptor")
+
+    monkeypatch.setattr(RuntimeDirectory, "lock", fails)
+    speech.speakers.speak("one", "")
+    failed = speech.next(SpeakersFailed)
+    assert (failed.utterance, str(failed.error)) == ("one", "no descriptor")
+    monkeypatch.undo()
+    assert not speech.floor_is_taken
+    speech.speakers.speak("two", "")
+    speech.say("two", 240)
 
 
 def test_close_ends_the_thread_and_leaves_what_waits(speech: Speech) -> None:
