@@ -240,7 +240,7 @@ class ModelServer:
         elif idle and self._loader.has_memory and 0 <= self._settings.unload_after < unused:
             self._unload(f"after {_span(self._settings.unload_after)} without speech")
         elif idle and self._unload_asked:
-            self._unload("because say.py --unload asked for it")
+            self._unload("because --unload asked for it")
 
     @property
     def _idle(self) -> bool:

@@ -75,6 +75,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._runtime = RuntimeDirectory(settings.runtime_dir)
+        self.runtime_directory = self._runtime.path
         self.note = self._runtime.note  # why the servers' directory is not the usual one, or nothing
 
     # --- speech ------------------------------------------------------------------------------------------------------

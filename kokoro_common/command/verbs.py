@@ -33,6 +33,16 @@ def print_version(_: Namespace) -> int:
     return 0
 
 
+flag("--yes", help="with --uninstall: do not ask", group="program")
+
+
+@verb("--uninstall", help="remove what this has put on the machine; asks first", group="program")
+def remove_all(options: Namespace) -> int:
+    from kokoro_common.command.uninstall import uninstall
+
+    return uninstall(server_settings(options), yes=options.yes, quiet=options.quiet)
+
+
 @verb("--completion", metavar="SHELL", values=("bash", "zsh", "fish"), help="print a completion script for it",
       group="program")  # fmt: skip
 def print_completion(options: Namespace) -> int:

@@ -6,7 +6,7 @@ import os
 import re
 
 from kokoro_common.documents.document import Chapter, Document
-from kokoro_common.errors import UsageError
+from kokoro_common.errors import SAY, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _BETWEEN = "\n\n"  # texts that are put together, so that each begins a paragraph
-LIST = "say.py -f FILE --list-chapters shows them"
+LIST = f"{SAY} -f FILE --list-chapters shows them"
 
 
 def numbers_of(written: str, chapters: int) -> list[int]:

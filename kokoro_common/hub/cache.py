@@ -48,12 +48,12 @@ class Cache:
             return own
         if digest is not None:
             self._set_aside(own)
-        shared = self.path_of(name, _shared_cache())
+        shared = self.path_of(name, shared_cache())
         return shared if self.digest(shared) == sha256 else None
 
     def seems_cached(self, name: str) -> bool:
         """Whether a file of that name exists, unchecked. Does not block, where `cached` reads the whole file."""
-        return any(os.path.exists(self.path_of(name, cache)) for cache in ("", _shared_cache()))
+        return any(os.path.exists(self.path_of(name, cache)) for cache in ("", shared_cache()))
 
     def cached_voices(self) -> list[str]:
         """Names of the voices that can be had without the network, sorted."""
@@ -108,7 +108,7 @@ class Cache:
             log.warning("%s has the wrong SHA-256 and cannot be set aside: %s", path, error)
 
 
-def _shared_cache() -> str:
+def shared_cache() -> str:
     """Directory where huggingface_hub keeps its files on this machine, by the rules of its constants.py."""
     environ = os.environ
     cache_home = environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")

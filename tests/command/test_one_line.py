@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import say
 from kokoro_common.client.text_source import TextSource
+from kokoro_common.command import main
 from kokoro_common.command.arguments import note
 from kokoro_common.command.follower import Follower
 from kokoro_common.command.progress import Messenger
@@ -65,7 +65,7 @@ def assert_clean(line: str, longest: int = LONGEST) -> None:
 
 
 def raised(arguments: list[str]) -> str:
-    return on_stderr(lambda: say.main(arguments))
+    return on_stderr(lambda: main.main(arguments))
 
 
 DOORS: dict[str, Callable[[str], str]] = {
@@ -79,7 +79,7 @@ DOORS: dict[str, Callable[[str], str]] = {
         lambda: Messenger(quiet=False).hear(ServerState(state="downloading", detail=text, fraction=0.5))
     ).removesuffix("\n"),
     "an unexpected error": lambda text: on_stderr(
-        lambda: say._report(ValueError(text), traceback=False)
+        lambda: main._report(ValueError(text), traceback=False)
     ).removesuffix("\n"),
     "-f": lambda text: raised(["-f", f"/nowhere/{text}.epub"]).removesuffix("\n"),
     "-v": lambda text: raised(["-v", f"?x{text}", "x"]).removesuffix("\n"),

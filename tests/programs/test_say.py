@@ -49,7 +49,8 @@ def test_voices_are_listed(world: World, arguments: list[str]) -> None:
 
 def test_status_and_shutdown_without_servers(world: World) -> None:
     assert json.loads(world.say("--status", "--json").stdout) == {"model_server": None, "voice_servers": []}
-    assert world.say("--status").stdout == "no servers are running; they start with the first say.py\n"
+    told = world.say("--status").stdout
+    assert told.startswith("no servers are running; they start with the first ") and told.endswith("say.py\n")
     done = world.say("--shutdown")
     assert (done.returncode, done.stderr) == (0, "say.py: no servers are running\n")
 
@@ -126,7 +127,7 @@ def test_speed_and_voice_change_the_speech(world: World) -> None:
         (["--lang", "klingon", "x"], 2, r"unknown language 'klingon'; choose one of .*"),
         (["--engine", "piper", "x"], 2, r"--engine is 'piper'; choose one of auto, kokoro, espeak"),
         (["--seed", "x", "x"], 2, r"--seed is 'x'; give a whole number"),
-        (["--what"], 2, r"unknown option --what; see say.py --help; a text goes after --"),
+        (["--what"], 2, r"unknown option --what; see .*say.py --help; a text goes after --"),
         (["--device", "cuda", "-o", "x.wav", "x"], 4, r".*NVIDIA.*--device.*"),
         (["--engine", "kokoro", "-o", "x.wav", "x"], 4, r".*KOKORO_OFFLINE.*"),
     ],

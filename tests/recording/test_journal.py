@@ -217,7 +217,7 @@ def test_one_process_at_a_time_has_it(tmp_path: Path) -> None:
     journal = opened(tmp_path / "j")
     code = f"from kokoro_common.recording.journal import Journal\nJournal({str(tmp_path / 'j')!r}, 'it', 'book.m4b')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "OutputError: book.m4b is being written by another say.py; wait for it" in done.stderr
+    assert "OutputError: book.m4b is being written by another call; wait for it" in done.stderr
     journal.close()
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -615,7 +615,7 @@ def test_one_say_at_a_time_writes_a_file(world: World) -> None:
         process.send_signal(signal.SIGCONT)
         assert process.wait(100) == 0
     assert (second.returncode, second.stderr.count("\n")) == (8, 1)
-    assert "book.wav is being written by another say.py; wait for it" in second.stderr
+    assert "book.wav is being written by another call; wait for it" in second.stderr
 
 
 @pytest.mark.e2e

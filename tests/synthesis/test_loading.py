@@ -191,7 +191,7 @@ def test_out_of_reach_of_the_hub_the_default_voice_speaks_and_the_hub_is_tried_a
     loading.loader.want_model()
     loading.run()
     assert loading.states == ["default"] and loading.loader._may_retry
-    assert "run say.py --download" in loading.loader.state.detail and loading.loader.state.exit_code == 4
+    assert "run {say} --download" in loading.loader.state.detail and loading.loader.state.exit_code == 4
     loading.loader._retry()
     assert loading.states == ["default"] and len(loading.events) == 1  # quiet until the hub answers
     loading.hub.reachable = True

@@ -67,6 +67,8 @@ for command in kokoro-say say.py
     complete -c $command -s h -l help -d 'this; --help all has every flag'
     complete -c $command -l debug -d 'log the text, show tracebacks'
     complete -c $command -l version -d 'print the version'
+    complete -c $command -l yes -d 'with --uninstall: do not ask'
+    complete -c $command -l uninstall -d 'remove what this has put on the machine; asks first'
     complete -c $command -l completion -x -a 'bash zsh fish' -d 'print a completion script for it'
     complete -c $command -l doctor -d 'check all that speech needs here'
     complete -c $command -l timing -d 'tell where the time went'
