@@ -77,7 +77,7 @@ def lacking(modules: list[str]) -> KokoroError:
     if os.path.exists(os.path.join(ROOT, "pyproject.toml")):
         line = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt ."
         return KokoroError(problem, f"install it: cd {ROOT} && {line}")
-    return KokoroError(problem, f"run {pip('install', *modules)}")
+    return KokoroError(problem, f"run {pip('install', *([_source()] if _source() else modules))}")
 
 
 def _source() -> str:

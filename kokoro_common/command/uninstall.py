@@ -129,13 +129,12 @@ def uninstall(settings: Settings, *, yes: bool, quiet: bool) -> int:
     runtime = client.runtime_directory
     running = _servers(client)
     found = parts(settings, runtime)
+    goes = ([f"  servers    {running} running"] if running else []) + [part.line for part in found]
     if not quiet or not yes:
-        print("This is removed:")
-        for line in ([f"  servers    {running} running"] if running else []) + [part.line for part in found]:
-            print(line)
+        print("\n".join(["This is removed:", *goes] if goes else ["There is nothing to remove."]))
         if stays := kept(settings):
             print("\n".join(["This stays:", *stays]))
-    if not yes:
+    if goes and not yes:
         if not sys.stdin.isatty():
             raise UsageError("--uninstall asks before it removes anything, here nobody can answer", "add --yes")
         print("Remove it? [y/N] ", end="", flush=True)
