@@ -30,12 +30,12 @@ KEEP_SECONDS = 5.0  # between two writes of the bookmark: what a crash or a powe
 SIGNS_A_MINUTE = 300  # of Chinese or Japanese, about as many as Kokoro says
 MIN_TITLE = 20  # columns in the list of chapters, however narrow the terminal is
 
-flag("-f", "--file", action="append", metavar="FILE", help="read .txt .md .html .epub .pdf; - is stdin; repeatable",
+flag("-f", "--file", action="append", metavar="FILE", help="a .txt .md .html .epub .pdf; - is stdin",
      group="text", common=True, values="document")  # fmt: skip
-flag("--chapters", metavar="N-M,...", help="only these chapters: 3-7,12 or 5-", group="text", common=True)
+flag("--chapters", metavar="N-M,...", help="only these chapters: 3-7,12 or 5-", group="text")
 flag("--from", dest="begin_at", metavar="CHAPTER", help="begin there: its number, or how its title begins",
      group="text")  # fmt: skip
-flag("--continue", dest="go_on", help="listen on where listening to a document ended", group="text", common=True)
+flag("--continue", dest="go_on", help="listen on where listening to a document ended", group="text")
 
 
 # --- What is spoken --------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ flag("-v", "--voice", metavar="NAME", help="af_heart; a blend af_bella:0.7,af_sk
      group="voice", common=True, values="voice")  # fmt: skip
 flag("-s", "--speed", metavar="X", help="0.25 to 4, 1 is natural", group="voice", common=True)
 flag("-r", "--rate", metavar="WPM", help="speed in words a minute, 175 is natural", group="voice")
-flag("--volume", metavar="X", help="0 to 2, 1 leaves it as it is", group="voice", common=True)
+flag("--volume", metavar="X", help="0 to 2, 1 leaves it as it is", group="voice")
 flag("--lang", metavar="CODE", help="of the text: en-us en-gb es fr hi it ja pt-br zh",
      group="voice", common=True, values="language")  # fmt: skip
 flag("--seed", metavar="N", help="another take, 0 is the usual one", group="voice")
@@ -51,7 +51,7 @@ flag("--emoji", metavar="names|drop", values=("names", "drop"),
 flag("--dialogue", help='lines "NAME: text" in voices of their own', group="text")
 flag("--cast", metavar="NAME=VOICE", action="append", default=[], help="the voice of a name in a dialogue",
      group="text")  # fmt: skip
-flag("--explain", help="print what would be said and its phonemes", group="text", common=True)
+flag("--explain", help="print what would be said and its phonemes", group="text")
 flag("-n", "--no-wait", help="return at once, before it is spoken", group="playing", common=True)
 flag("-i", "--interrupt", help="cancel all speech that came before", group="playing", common=True)
 flag("--overlap", help="speak on top of what is being spoken", group="playing")

@@ -184,7 +184,7 @@ def stop(options: Namespace) -> int:
     return _control(options, Stop())
 
 
-@verb("--skip", help="cancel what is being spoken", group="control", common=True)
+@verb("--skip", help="cancel what is being spoken", group="control")
 def skip(options: Namespace) -> int:
     from kokoro_common.client.client import Client
 

@@ -21,7 +21,7 @@ from kokoro_common.command.completion import SHELLS, bash, endings_for, fish, wo
 from kokoro_common.command.manual import manual
 
 ROOT = Path(__file__).parent.parent.parent
-SHARE = ROOT / "share"
+SHARE = ROOT / "deploy" / "share"
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -236,11 +236,11 @@ def test_the_command_prints_what_is_installed(shell: str, capsys: pytest.Capture
 
 
 def test_the_installed_files_are_of_these_flags(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, SHARE / "generate.py", tmp_path], check=True)
+    subprocess.run([sys.executable, SHARE.parent / "generate.py", tmp_path], check=True)
     made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     kept = {path.relative_to(SHARE): path.read_text() for path in SHARE.rglob("*kokoro-say*") if path.is_file()}
     assert sorted(made) == sorted(kept)
-    assert made == kept, "run python share/generate.py"
+    assert made == kept, "run python deploy/generate.py"
 
 
 @needs("mandoc")

@@ -78,7 +78,7 @@ def judged_settings(found: Found) -> Finding:
             raise problems[0]
         defaults_in(found, own_voices(os.path.dirname(found.path)))
     except KokoroError as error:
-        return Finding(check="settings", text=str(error), exit_code=error.exit_code)
+        return Finding(check="settings", text=error.line, exit_code=error.exit_code)
     if found.unknown:
         text = " ".join(map(not_a_setting, found.unknown))
         return Finding(check="settings", text=text, exit_code=UsageError.exit_code)

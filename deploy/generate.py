@@ -1,4 +1,4 @@
-"""Writes the man page and the completions that are installed with the package: python share/generate.py [DIRECTORY].
+"""Writes the man page and the completions that are installed with the package: python deploy/generate.py [DIRECTORY].
 
 They are kept in the repository because an installation only copies files; a test compares them with what this writes.
 """
@@ -22,7 +22,7 @@ FILES = {
 }
 
 if __name__ == "__main__":
-    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "share"
     for name, make in FILES.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(make())
