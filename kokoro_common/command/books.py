@@ -146,7 +146,7 @@ def _opened(path: str) -> int:
 # --- The list of chapters --------------------------------------------------------------------------------------------
 
 
-@verb("--list-chapters", help="list the chapters of -f: number, title, words, duration", group="text", common=True)
+@verb("--list-chapters", help="list the chapters of -f, with their durations", group="text", common=True)
 def list_chapters(options: Namespace) -> int:
     """Prints a line for each chapter. Needs no server."""
     if options.text:

@@ -29,7 +29,7 @@ for command in kokoro-say say.py
     complete -c $command -l chapters -x -d 'only these chapters: 3-7,12 or 5-'
     complete -c $command -l from -x -d 'begin there: its number, or how its title begins'
     complete -c $command -l continue -d 'listen on where listening to a document ended'
-    complete -c $command -l list-chapters -d 'list the chapters of -f: number, title, words, duration'
+    complete -c $command -l list-chapters -d 'list the chapters of -f, with their durations'
     complete -c $command -l plain -d 'say it as it is written: no Markdown, no tags'
     complete -c $command -l no-plain -d 'read Markdown and tags, whatever the settings say'
     complete -c $command -l ssml -d 'it is SSML, even if it does not begin with <speak'
