@@ -57,7 +57,7 @@ from kokoro_common.errors import (
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis.floor import Floor
 from kokoro_common.synthesis.ledger import Ledger
-from kokoro_common.synthesis.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded
+from kokoro_common.synthesis.loader import DownloadEnded, DownloadStep, EngineLost, Loader, VoiceLoaded, downloading
 from kokoro_common.synthesis.report import Figures, model_server_report, rss_bytes, status
 from kokoro_common.synthesis.roster import Roster
 from kokoro_common.synthesis.synthesis import Synthesis
@@ -495,7 +495,7 @@ class ModelServer:
 
     def handle_download_step(self, _: None, message: DownloadStep) -> None:
         assert isinstance(message.asker, Peer)
-        message.asker.post(ServerState(state="downloading", detail=message.file, fraction=message.fraction))
+        message.asker.post(downloading(message.file, message.done, message.total))
 
     def handle_download_ended(self, _: None, message: DownloadEnded) -> None:
         self._downloads -= 1

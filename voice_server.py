@@ -374,11 +374,11 @@ class VoiceServer:
     def handle_skip(self, peer: Peer, message: Skip) -> None:
         peer.post(Controlled(utterances=self.turns.skip(message.utterances)))
 
-    def handle_pause(self, peer: Peer, _: Pause) -> None:
-        peer.post(Controlled(utterances=self.turns.pause()))
+    def handle_pause(self, peer: Peer, message: Pause) -> None:
+        peer.post(Controlled(utterances=self.turns.pause(message.utterance)))
 
-    def handle_resume(self, peer: Peer, _: Resume) -> None:
-        peer.post(Controlled(utterances=self.turns.resume()))
+    def handle_resume(self, peer: Peer, message: Resume) -> None:
+        peer.post(Controlled(utterances=self.turns.resume(message.utterance)))
 
     def handle_status_request(self, peer: Peer, _: StatusRequest) -> None:
         peer.post(self.turns.status())

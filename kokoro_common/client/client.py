@@ -17,7 +17,7 @@ from kokoro_common.errors import SAY, ServersBusy, ServersUnreachable, UsageErro
 from kokoro_common.record import Record
 from kokoro_common.voices.catalogue import parse_voice, server_name
 from kokoro_common.voices.user_voices import own_voices
-from kokoro_common.wire.connection import Busy, ConnectionLost, NoAnswer, call
+from kokoro_common.wire.connection import Busy, ConnectionLost, NoAnswer, NotOurServer, call
 from kokoro_common.wire.failure import error_of
 from kokoro_common.wire.limits import limit_of
 from kokoro_common.wire.messages import (
@@ -221,6 +221,28 @@ class Client:
         if silent:
             raise _unanswered(silent, affected)
         return affected
+
+    def pause(self, utterance: UtteranceEvents, *, paused: bool) -> None:
+        """Silences this one utterance, or lets it go on; one that still waits does not begin before it may go on.
+
+        For the handlers of signals, in the midst of whatever the thread does: it uses a connection of its own, takes no
+        lock and imports nothing. Blocks for 5 s at most; a server that does not answer has nothing to be silenced.
+        """
+        place = utterance.place
+        if place is None:
+            return
+        port, name = place
+        try:
+            connection = call(port, self._runtime.token(), "client")
+        except (ConnectionLost, NotOurServer):
+            return
+        try:
+            connection.send(Pause(utterance=name) if paused else Resume(utterance=name))
+            connection.receive(CONTROL_SECONDS)
+        except (ConnectionLost, ProtocolError, TimeoutError):
+            pass
+        finally:
+            connection.close()
 
     def _voice_server_names(self, *, leaving: bool = False) -> list[str]:
         """Those that have a record; a live one keeps it in its lock file too, should somebody remove NAME.json.

@@ -110,6 +110,16 @@ class Watched:
         return own in ready
 
     @property
+    def sending(self) -> bool:
+        """Whether some thread is within `send`."""
+        return self._sending.locked()
+
+    @property
+    def port(self) -> int:
+        """Of the server; 0 once the connection has ended."""
+        return self._connection.port
+
+    @property
     def has_message(self) -> bool:
         """Whether receive() would not block, or not for long."""
         return self._connection.has_message or bool(readable([self._connection.fileno()], 0))
@@ -165,6 +175,11 @@ class Conversation:
             self._watched.send(Cancel(utterance=self._speak.utterance))
         except ConnectionLost:
             pass  # the end of a connection cancels as well
+
+    @property
+    def port(self) -> int:
+        """Of the voice server; 0 while a message is under way to it, and once the connection has ended."""
+        return 0 if self._watched.sending else self._watched.port
 
     def close(self) -> None:
         """Cancels what has not ended. Idempotent."""
@@ -284,6 +299,16 @@ class Attempts:
                 if conversation is not None:
                     conversation.close()
 
+    @property
+    def place(self) -> tuple[int, str] | None:
+        """The port of the voice server, and the utterance's id; None while it is between servers or within a message.
+
+        Takes no lock: a signal handler may look.
+        """
+        conversation = self._conversation
+        port = conversation.port if conversation is not None else 0
+        return (port, self._speak.utterance) if port else None
+
     def cancel(self) -> None:
         """From any thread. Does not wait for the server."""
         with self._lock:
@@ -348,6 +373,11 @@ class UtteranceEvents:
         raise an exception there.
         """
         self._attempts.cancel()
+
+    @property
+    def place(self) -> tuple[int, str] | None:
+        """The port of its voice server, and its id; None while it is between servers, or within a message to one."""
+        return self._attempts.place
 
     def close(self) -> None:
         """Cancels what has not ended, and ends the iteration. Idempotent; for the thread that iterates."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections import deque
 
 from kokoro_common.client.conversation import Audio
 from kokoro_common.command.arguments import note
 from kokoro_common.command.name import NAME
 from kokoro_common.command.signals import SIGNALS
+from kokoro_common.command.terminal import clock, columns, cut, gauge, megabytes, roughly, width_of
 from kokoro_common.errors import MAX_LINE, KokoroError, shell_word, shown
 from kokoro_common.wire.messages import Accepted, ChunkSpoken, Explained, Notice, Progress, ServerState, Started
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from kokoro_common.command.follower import Follower
     from kokoro_common.recording.recording import SpeechOutput
     from kokoro_common.wire.messages import Finished
+
+
+RATE_SECONDS = 10.0  # of a download, over which its rate is taken
 
 
 class Messenger:
@@ -34,7 +40,8 @@ class Messenger:
         self._fraction = 0.0  # of the text, rendered by an earlier call
         self._bar = sys.stderr.isatty() and not quiet
         self._line = ""  # on the terminal now, to be overwritten
-        self._last_state = ""
+        self._noted = ""  # the last line about a state, where there is no terminal
+        self._download = Download()
 
     def hear(self, event: Event) -> None:
         """Shows an event, and hands audio to the output. Blocks as the output does."""
@@ -67,12 +74,9 @@ class Messenger:
         if message.state == "ready":
             self.end_line()
         elif message.state == "loading":
-            self._show("loading the model")
-        elif self._bar:
-            self._show(f"downloading {message.detail} {bar(message.fraction)}")
-        elif self._last_state != message.state:
-            self._show(f"downloading {message.detail}")
-        self._last_state = message.state
+            self._show(message.detail or "loading the model")
+        elif self._download.takes(message, time.monotonic()) or self._bar:
+            self._show_gauge("downloading", message.fraction, self._download.details)
 
     def _show_progress(self, message: Progress) -> None:
         if self.follower is not None:
@@ -89,14 +93,15 @@ class Messenger:
         if isinstance(event, ChunkSpoken) and self._bar and output.fraction:
             done = output.fraction - self._fraction
             left = (time.monotonic() - self.started_at) * (1.0 - output.fraction) / done if done > 0.0 else 0.0
-            self._show(f"{bar(output.fraction)}  {clock(output.seconds)} of audio, {roughly(left)} left")
+            details = (f"{roughly(left)} left", f"{clock(output.seconds)} of audio")
+            self._show_gauge("writing", output.fraction, details)
 
     def goes_on(self, output: SpeechOutput) -> None:
         """The output is a render that an earlier call began."""
         self._fraction = output.fraction
         self.notice(
-            f"going on at {output.fraction:.0%}, behind {clock(output.seconds)} of audio",
-            f"to begin anew: rm -r {shell_word(output.folder)}",
+            f"going on at {output.fraction:.0%}, after {clock(output.seconds)} of audio",
+            f"to begin again: rm -r {shell_word(output.folder)}",
         )
 
     def finish(self) -> None:
@@ -111,7 +116,7 @@ class Messenger:
 
     def _encoding(self, share: float) -> None:
         if self._bar:
-            self._show(f"encoding {bar(share)}")
+            self._show_gauge("encoding", share, ())
 
     def abandon(self, error: BaseException) -> None:
         """Gives the output up. If what there is was kept, the user is told with the error's line, or in a note."""
@@ -127,16 +132,72 @@ class Messenger:
     def end_line(self) -> None:
         """Takes the progress line away."""
         if self._line:
-            print(f"\r{' ' * len(self._line)}\r", end="", file=sys.stderr, flush=True)
+            print(f"{self._over('')}\r", end="", file=sys.stderr, flush=True)
             self._line = ""
+
+    def suspended(self, now: bool) -> None:
+        """The process is about to be stopped by its shell, or goes on: the shell and others have written since.
+
+        For a signal handler, in the midst of a print perhaps: it writes past the buffers.
+        """
+        if now and self._line:
+            os.write(2, f"{self._over('')}\r".encode())
+        self._line = ""
+        if self.follower is not None and not now:
+            self.follower.begin_line()
+
+    def _show_gauge(self, label: str, fraction: float, details: tuple[str, ...]) -> None:
+        if self._bar:
+            self._show(gauge(label, fraction, details, width_of(2) - 1))
+        else:
+            self._show(f"{label}: {details[0]} ({fraction:.0%})" if details else label)
 
     def _show(self, line: str) -> None:
         line = shown(line, MAX_LINE)
         if self._bar:
-            print(f"\r{line.ljust(len(self._line))}", end="", file=sys.stderr, flush=True)
+            line = cut(line, width_of(2) - 1)
+            print(self._over(line), end="", file=sys.stderr, flush=True)
             self._line = line
-        else:
+        elif line != self._noted:
             note(line, quiet=self._quiet)
+            self._noted = line
+
+    def _over(self, line: str) -> str:
+        """What replaces the line on the terminal by another one. It wraps if the terminal has become narrower."""
+        before = columns(self._line)
+        if rows := max(0, before - 1) // width_of(2):
+            return f"\x1b[{rows}A\r\x1b[J{line}"  # up to its first row, and all from there on is erased
+        return f"\r{line}{' ' * (before - columns(line))}"
+
+
+class Download:
+    """The course of a download: what is worth a line where there is no terminal, and its rate."""
+
+    def __init__(self) -> None:
+        self.details: tuple[str, ...] = ()
+        self._samples: deque[tuple[float, int]] = deque()  # (time.monotonic(), bytes)
+        self._tenth = -1
+
+    def takes(self, state: ServerState, now: float) -> bool:
+        """Whether another tenth has come, or another download has begun."""
+        done, total = state.done, state.total
+        if self._samples and done < self._samples[-1][1]:
+            self._samples.clear()
+            self._tenth = -1
+        self._samples.append((now, done))
+        while self._samples[-1][0] - self._samples[0][0] > RATE_SECONDS:
+            self._samples.popleft()
+        before, tenth = self._tenth, int(state.fraction * 10)
+        self._tenth = max(before, tenth)
+        self.details = (megabytes(done, total), *self._pace(total - done)) if total else (state.detail,)
+        return tenth > before
+
+    def _pace(self, rest: int) -> tuple[str, ...]:
+        (began, first), (now, last) = self._samples[0], self._samples[-1]
+        if now - began < 1.0 or last == first:
+            return ()
+        rate = (last - first) / (now - began)
+        return f"{roughly(rest / rate)} left", f"{rate / 1e6:.1f} MB/s" if rate >= 1e6 else f"{rate / 1e3:.0f} kB/s"
 
 
 def print_timing(finished: Finished, messenger: Messenger, began: float) -> None:
@@ -152,22 +213,3 @@ def print_timing(finished: Finished, messenger: Messenger, began: float) -> None
         f"the engine at work {at_work:.1%} of the time, {finished.underflows} underflows",
         file=sys.stderr,
     )
-
-
-def bar(fraction: float) -> str:
-    """[#####.....]  50%, 37 columns."""
-    filled = round(fraction * 30)
-    return f"[{'#' * filled}{'.' * (30 - filled)}] {fraction:4.0%}"
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03."""
-    return f"{seconds // 3600:.0f}:{seconds // 60 % 60:02.0f}:{seconds % 60 // 1:02.0f}"
-
-
-def roughly(seconds: float) -> str:
-    """A time that is left, as precise as an estimate can be: 40 s, 12 min, 2 h 5 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

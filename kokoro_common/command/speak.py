@@ -109,7 +109,7 @@ def _perform(
     from kokoro_common.client.client import Client
     from kokoro_common.client.text_source import TextSource
     from kokoro_common.command.progress import Messenger
-    from kokoro_common.command.signals import SIGNALS
+    from kokoro_common.command.signals import SIGNALS, Suspension
     from kokoro_common.wire.messages import Finished
 
     SIGNALS.catch()  # from here on there may be something to clean up
@@ -141,7 +141,14 @@ def _perform(
                 )
             )
         else:
-            events = client.speak(source, speech, route, **hardware)
+            events = utterance = client.speak(source, speech, route, **hardware)
+            if route.sink == "speakers":
+
+                def pause(paused: bool) -> None:
+                    messenger.suspended(paused)
+                    client.pause(utterance, paused=paused)
+
+                SIGNALS.suspend(Suspension(lambda: utterance.place is not None, pause))
         try:
             for event in events:
                 messenger.hear(event)
@@ -157,7 +164,7 @@ def _perform(
     finally:
         messenger.end_line()
         if messenger.follower is not None:
-            messenger.follower.end()
+            messenger.follower.end(complete=finished is not None)
         if listening is not None:
             listening.end(heard_all=finished is not None)
     return finished, messenger

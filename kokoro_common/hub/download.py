@@ -17,6 +17,7 @@ import threading
 from kokoro_common.errors import ModelUnavailable
 from kokoro_common.files import private_directory, private_opener
 from kokoro_common.hub.cache import Cache
+from kokoro_common.hub.transfer import Transfer
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     from kokoro_common.hub.manifest import Manifest
 
     Result = TypeVar("Result")
-    Progress = Callable[[str, float], None]  # file name, fraction 0 to 1 of the whole fetch by bytes
+    Progress = Callable[[str, int, int], None]  # file name; bytes of the whole fetch, so far and in all
 
 log = logging.getLogger("kokoro.hub")
 
 ANSWER_SECONDS = 2.0  # time limit of a HEAD request
 PREFLIGHT_SECONDS = 3.0  # the same with name resolution, which has no time limit of its own
-STALL_SECONDS = 10.0  # without a byte, after which an attempt fails
+STALL_SECONDS = 10.0  # without a byte, or at less than transfer.LEAST_RATE, after which an attempt fails
 ATTEMPTS = 3  # failures in a row before a download is given up
 HEADWAY_BYTES = 1 << 20  # received in one attempt: the count of failures starts again
 BACKOFF_SECONDS = 1.0  # pause before the second attempt, doubled before each later one
@@ -50,6 +51,7 @@ class Source(Record):
     path: str  # where it goes
     sha256: str
     token: bool | None  # None: the user's Hugging Face token goes along, if there is one; False: never
+    most: int  # bytes that it may have
 
     @property
     def partial(self) -> str:
@@ -61,6 +63,12 @@ class Source(Record):
             f"{os.path.basename(self.path)} cannot be fetched from {site}: {reason}",
             f"check the network and HF_ENDPOINT, or put {self.url} at {self.path}",
         )
+
+    def check_size(self, size: int) -> int:
+        """The size, as the hub tells it. Raises ModelUnavailable for one that the file cannot have."""
+        if size > self.most:
+            raise self.unavailable(f"it has {size:,} bytes there, and may have {self.most:,}")
+        return size
 
 
 class Hub(Cache):
@@ -122,7 +130,7 @@ class Hub(Cache):
             raise ModelUnavailable(
                 f"{name} is not in the cache and KOKORO_OFFLINE is set", f"unset it, or put {url} at {path}"
             )
-        return Source(url=url, path=path, sha256=self.manifest.files[name], token=None)
+        return Source(url=url, path=path, sha256=self.manifest.files[name], token=None, most=self.manifest.most(name))
 
     def _fetch_missing(self, sources: dict[str, Source], progress: Progress) -> None:
         """Looks again once it has the lock: another process may have fetched the files in the meantime."""
@@ -131,6 +139,7 @@ class Hub(Cache):
             sizes = {name: self._size(source, ATTEMPTS) for name, source in sources.items()}
             meter = FetchMeter(progress, sum(sizes.values()))
             self._sweep({source.partial for source in sources.values()})
+            self.require_space(sum(sizes.values()) - sum(_size_of(each.partial) for each in sources.values()))
             for name, source in sources.items():
                 meter.begin(name)
                 self.download(source, sizes[name], meter)
@@ -155,6 +164,16 @@ class Hub(Cache):
                 "make room and check its permissions, or set KOKORO_CACHE_DIR",
             ) from error
 
+    def require_space(self, size: int) -> None:
+        """Raises ModelUnavailable if the disk has no room for so many bytes more. The cache's directory exists."""
+        disk = os.statvfs(os.path.dirname(self.hub_directory))
+        free = disk.f_bavail * disk.f_frsize
+        if disk.f_blocks and free < size:  # a file system without blocks does not tell
+            raise ModelUnavailable(
+                f"{size / 1e6:.0f} MB are to be fetched, and {free / 1e6:.0f} MB are free in {self.hub_directory}",
+                "make room, or set KOKORO_CACHE_DIR",
+            )
+
     def _sweep(self, keep: set[str]) -> None:
         """Removes partial files of killed processes that are not resumed now. Only for the holder of the lock."""
         for directory, _, names in os.walk(os.path.join(self.hub_directory, self._repo, "snapshots")):
@@ -169,7 +188,7 @@ class Hub(Cache):
         answer = self._persist(source, lambda: self._head(source), attempts)
         if answer.commit_hash is None or answer.size is None:
             raise source.unavailable("what answers there is not a Hugging Face hub")
-        return int(answer.size)
+        return source.check_size(int(answer.size))
 
     def _head(self, source: Source) -> Any:
         """The HfFileMetadata of a source, from one HEAD request.
@@ -202,9 +221,11 @@ class Hub(Cache):
             raise source.unavailable(_reason(answer)) from answer
         return answer
 
-    def require(self, source: Source) -> None:
-        """Asks the hub once whether it has a file; raises ModelUnavailable with the reason if it does not."""
-        self._persist(source, lambda: self._head(source), attempts=1)
+    def require(self, source: Source) -> int:
+        """Asks the hub once for a file's size, at most what it may have; ModelUnavailable with the reason if it has
+        none."""
+        answer = self._persist(source, lambda: self._head(source), attempts=1)
+        return source.check_size(source.most if answer.size is None else int(answer.size))
 
     def _persist(self, source: Source, attempt: Callable[[], Result], attempts: int) -> Result:
         """The result of `attempt`, repeated after failures that may pass: cut, reset, stall, 5xx and 429.
@@ -268,17 +289,19 @@ class Hub(Cache):
         headers = {**client.utils.build_hf_headers(token=source.token), "Accept-Encoding": "identity"}
         with open(source.partial, "ab", opener=private_opener) as file:
             done = file.tell()
-            if done >= size:
+            if done > size:  # of another file, and perhaps too much to be hashed
+                file.truncate(0)
+                done = 0
+            if done == size:
                 return
             if done:
                 headers["Range"] = f"bytes={done}-"
-            with client.get_session().stream("GET", source.url, headers=headers, timeout=self._stall) as response:
-                client.hf_raise_for_status(response)
-                if done and response.status_code != 206:  # the whole file after all
+            with Transfer(source.url, headers, self._stall, client.hf_raise_for_status) as body:
+                if done and body.status != 206:  # the whole file after all
                     file.truncate(0)
                     done = 0
-                expected = done + int(response.headers.get("Content-Length", size - done))
-                for data in response.iter_bytes():
+                expected = source.check_size(done + (size - done if body.length is None else body.length))
+                for data in body:
                     if self.aborted.is_set():
                         raise _ended()
                     file.write(data)
@@ -305,10 +328,11 @@ class FetchMeter:
 
     def advance(self, done: int, expected: int) -> None:
         """Call when `done` of `expected` bytes of the current file have arrived."""
-        fraction = min(1.0, (self._before + done) / max(1, self._total or expected))
-        if fraction == 1.0 or abs(fraction - self._told) >= 0.001:
-            self._told = fraction
-            self._progress(self._name, fraction)
+        total = max(1, self._total or expected)
+        done = min(total, self._before + done)
+        if done == total or abs(done / total - self._told) >= 0.001:
+            self._told = done / total
+            self._progress(self._name, done, total)
 
     def end(self, size: int) -> None:
         self.advance(size, size)

@@ -1,4 +1,4 @@
-"""What may be downloaded, and the SHA-256 that each file must have: the built-in manifest.json or the user's."""
+"""What may be downloaded, and the SHA-256 and size of each file: the built-in manifest.json or the user's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+MOST_BYTES = 1 << 30  # of a file whose size is not told: three times the model
+
+
 class SpacyWheel(Record):
     url: str
     sha256: str
+    size: int = 0  # bytes, at most; 0: not told
 
 
 class Manifest(Record):
@@ -28,6 +32,12 @@ class Manifest(Record):
     config: str  # name in `files`
     files: dict[str, str]  # path in the repository to SHA-256
     spacy: SpacyWheel | None  # None: English uses the built-in tagger
+    sizes: dict[str, int]  # bytes at most, by path, or by directory for all in it: "voices/"; optional in the file
+
+    def most(self, name: str) -> int:
+        """Bytes that a file may have."""
+        directory = name[: name.rfind("/") + 1]
+        return self.sizes.get(name, self.sizes.get(directory, MOST_BYTES))
 
 
 def load_manifest(path: str = "") -> Manifest:
@@ -42,7 +52,7 @@ def load_manifest(path: str = "") -> Manifest:
 
 def _checked(table: Any) -> Manifest:
     """Raises ValueError."""
-    _require_keys("it", table, Manifest._fields)
+    _require_keys("it", table, Manifest._fields, optional="sizes")
     _require_match("repo", table["repo"], r"\w[\w.-]*/\w[\w.-]*")
     _require_match("revision", table["revision"], "[0-9a-f]{40}")
     if not isinstance(table["files"], dict):
@@ -53,17 +63,24 @@ def _checked(table: Any) -> Manifest:
     for key in ("model", "config"):
         if not isinstance(table[key], str) or table[key] not in table["files"]:
             raise ValueError(f"{key} {table[key]!r} is not in files")
+    _require_sizes("sizes", table.get("sizes", {}))
     wheel = table["spacy"]
     if wheel is not None:
-        _require_keys("spacy", wheel, SpacyWheel._fields)
+        _require_keys("spacy", wheel, SpacyWheel._fields, optional="size")
+        _require_sizes("spacy", {"size": wheel.get("size", 1)})
         _require_match("spacy url", wheel["url"], r"https?://\S+/\w[\w.-]*\.whl")
         _require_match("spacy sha256", wheel["sha256"], "[0-9a-f]{64}")
-    return Manifest(**{**table, "spacy": wheel and SpacyWheel(**wheel)})
+    return Manifest(**{"sizes": {}, **table, "spacy": wheel and SpacyWheel(**wheel)})
 
 
-def _require_keys(what: str, table: Any, keys: tuple[str, ...]) -> None:
-    if not isinstance(table, dict) or table.keys() != set(keys):
+def _require_keys(what: str, table: Any, keys: tuple[str, ...], optional: str) -> None:
+    if not isinstance(table, dict) or table.keys() | {optional} != set(keys):
         raise ValueError(f"{what} must be an object with the keys {', '.join(keys)}")
+
+
+def _require_sizes(what: str, table: Any) -> None:
+    if not isinstance(table, dict) or not all(type(size) is int and size > 0 for size in table.values()):
+        raise ValueError(f"{what} must have whole numbers of bytes")
 
 
 def _require_match(what: str, text: Any, pattern: str) -> None:

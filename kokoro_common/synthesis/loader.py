@@ -62,7 +62,8 @@ class EngineLost(Record):
 class DownloadStep(Record):
     asker: object  # what was given to download()
     file: str
-    fraction: float  # of the whole download
+    done: int  # bytes of the whole download
+    total: int
 
 
 class DownloadEnded(Record):
@@ -167,16 +168,19 @@ class Loader:
     def _may_retry(self) -> bool:
         return self.state.state == "default" and not self._settings.offline
 
-    def _set_state(self, state: str, detail: str = "", fraction: float = 0.0, exit_code: int = 0) -> None:
-        if state != self.state.state:
-            log.info("state", extra={"state": state, "detail": detail})
-        if state in ("ready", "default", "failed"):
-            _set_pace(hurried=False)
-        self.state = ServerState(state=state, detail=detail, fraction=fraction, exit_code=exit_code)
-        self._report(self.state)
+    def _set_state(self, state: str, detail: str = "", exit_code: int = 0) -> None:
+        self._change_state(ServerState(state=state, detail=detail, exit_code=exit_code))
 
-    def _show_download(self, file: str, fraction: float) -> None:
-        self._set_state("downloading", file, fraction)
+    def _change_state(self, state: ServerState) -> None:
+        if state.state != self.state.state:
+            log.info("state", extra={"state": state.state, "detail": state.detail})
+        if state.state in ("ready", "default", "failed"):
+            _set_pace(hurried=False)
+        self.state = state
+        self._report(state)
+
+    def _show_download(self, file: str, done: int, total: int) -> None:
+        self._change_state(downloading(file, done, total))
 
     def _load_model(self, voice: str) -> None:
         names = [self.manifest.config, self.manifest.model]
@@ -288,8 +292,8 @@ class Loader:
     def _download(self, asker: object, voices: list[str]) -> None:
         files = [self.manifest.config, self.manifest.model, *(f"voices/{name}.pt" for name in voices)]
 
-        def show(file: str, fraction: float) -> None:
-            self._report(DownloadStep(asker=asker, file=file, fraction=fraction))
+        def show(file: str, done: int, total: int) -> None:
+            self._report(DownloadStep(asker=asker, file=file, done=done, total=total))
 
         try:
             count = len(self.hub.fetch(files, show))
@@ -299,6 +303,11 @@ class Loader:
         self._report(DownloadEnded(asker=asker, files=count))
         if self._may_retry:
             self._retry()  # what was out of reach is here now
+
+
+def downloading(file: str, done: int, total: int) -> ServerState:
+    fraction = min(1.0, done / total) if total else 0.0
+    return ServerState(state="downloading", detail=file, fraction=fraction, done=done, total=total)
 
 
 def _set_pace(hurried: bool) -> None:

@@ -163,6 +163,14 @@ class Connection:
         return bool(poller.poll(left))
 
     @property
+    def port(self) -> int:
+        """Of the peer; 0 once the connection has ended."""
+        try:
+            return int(self._socket.getpeername()[1])
+        except OSError:
+            return 0
+
+    @property
     def has_room(self) -> bool:
         """Whether the kernel would take a short message at once: it does while a third of its buffer is free."""
         poller = select.poll()

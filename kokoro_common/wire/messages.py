@@ -198,9 +198,13 @@ class Skip(Message):
 class Pause(Message):
     """Silences what is being spoken and keeps its place and the floor. Answered by Controlled."""
 
+    utterance: str = ""  # this one alone, which does not begin either if it still waits; empty: whatever is spoken
+
 
 class Resume(Message):
     """Goes on where Pause has silenced it. Answered by Controlled."""
+
+    utterance: str = ""  # this one alone; empty: all that are paused
 
 
 class Controlled(Message):
@@ -224,6 +228,8 @@ class ServerState(Message):
     state: str  # starting, downloading, loading, ready, default (the embedded default speaks) or failed
     detail: str = ""  # the file being downloaded, or the reason
     fraction: float = 0.0  # 0 to 1, of the download
+    done: int = 0  # bytes of the download, over all of its files
+    total: int = 0  # bytes in all; 0: unknown
     exit_code: int = 0  # of the error behind "default" and "failed"
 
 

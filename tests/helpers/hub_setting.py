@@ -57,13 +57,16 @@ class Setting:
         self.manifest: Manifest = load_manifest(self.manifest_path)
         self.cache = directory / "cache"
         self.snapshot = self.cache / "hub" / f"models--{REPO.replace('/', '--')}" / "snapshots" / REVISION
-        self.progress: list[tuple[str, float]] = []
+        self.progress: list[tuple[str, float]] = []  # file, fraction of the whole
 
     def hub(self, offline: bool = False, **options: float) -> Hub:
         return Hub(self.manifest, str(self.cache), offline, **{**FAST, **options})
 
     def fetch(self, *names: str, hub: Hub | None = None) -> dict[str, str]:
-        return (hub or self.hub()).fetch(names, lambda name, fraction: self.progress.append((name, fraction)))
+        return (hub or self.hub()).fetch(names, self.show)
+
+    def show(self, name: str, done: int, total: int) -> None:
+        self.progress.append((name, done / total))
 
     def put(self, name: str, content: bytes) -> Path:
         """Places a file in the cache by hand."""

@@ -22,6 +22,7 @@ REPO = "test/Kokoro-Toy"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 WHEEL_NAME = "en_core_web_sm-3.8.0-py3-none-any.whl"
 BLOCK_BYTES = 1 << 16
+DRIP_SECONDS = 0.05
 Content = bytes | str | os.PathLike[str]  # or the path of a file
 
 
@@ -47,6 +48,7 @@ class LocalHub:
         self.ranges: list[str] = []  # Range headers of the requests that had one
         self.authorized: list[str] = []  # paths that were asked for with a token
         self.closing = threading.Event()  # ends silent and stalled requests
+        self.sent = 0  # bytes of bodies
         self._lock = threading.Lock()
         self.healthy()
 
@@ -60,6 +62,10 @@ class LocalHub:
         self.stall_after: int | None = None  # bytes of the body, then nothing
         self.wrong_bytes = False  # of the right length
         self.too_long = False  # the body does not end where HEAD said it would
+        self.linked_size: int | None = None  # bytes that HEAD tells, whatever the file has
+        self.endless = False  # the body has no length and no end
+        self.drip: str = ""  # "body" or "headers": a byte every DRIP_SECONDS from there on
+        self.redirected = False  # GET is sent on to another address
         self.html = False  # 200 with a page, as a captive portal answers
         self.times: int | None = None  # how many more requests are faulty; None: all
 
@@ -119,7 +125,8 @@ class LocalHub:
             self.silent
             or self.html
             or method in self.status
-            or (method == "GET" and (body or self.wrong_bytes or self.too_long))
+            or (method == "HEAD" and self.linked_size is not None)
+            or (method == "GET" and (body or self.wrong_bytes or self.too_long or self.endless or self.drip))
         ):
             return False
         with self._lock:
@@ -157,7 +164,10 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.authorized.append(self.path)
         if "Range" in self.headers:
             self.hub.ranges.append(self.headers["Range"])
-        content = self.hub.content_at(self.path)
+        if self.hub.redirected and self.command == "GET" and "?" not in self.path:
+            self.send_empty(302, {"Location": f"{self.hub.endpoint}{self.path}?elsewhere"})
+            return
+        content = self.hub.content_at(self.path.partition("?")[0])
         if content is None:
             self.send_empty(404, {"X-Error-Code": "EntryNotFound"})
             return
@@ -189,6 +199,14 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_empty(416, {"Content-Range": f"bytes */{size}"})
                 return
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        if faulty and self.command == "HEAD" and self.hub.linked_size is not None:
+            headers["X-Linked-Size"] = str(self.hub.linked_size)
+        if faulty and self.command == "GET" and self.hub.endless:
+            self.send_without_end()
+            return
+        if faulty and self.hub.drip == "headers":
+            self.drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 50_000)
+            return
         self.send_response(206 if start else 200)
         for name, value in {**headers, "Content-Length": str(size - start)}.items():
             self.send_header(name, value)
@@ -204,15 +222,33 @@ class Handler(BaseHTTPRequestHandler):
             content = bytes(byte ^ 1 for byte in content)
         if faulty and self.hub.too_long:
             content += content
+        if faulty and self.hub.drip == "body":
+            self.drip(content[start:])
+            return
         ends = [self.hub.cut_after, self.hub.reset_after, self.hub.stall_after] if faulty else []
         end = min([start + end for end in ends if end is not None] + [len(content)])
         for offset in range(start, end, BLOCK_BYTES):
             self.wfile.write(content[offset : min(offset + BLOCK_BYTES, end)])
+            self.hub.sent += min(offset + BLOCK_BYTES, end) - offset
         if faulty and self.hub.stall_after is not None:
             self.hub.closing.wait()
         if faulty and self.hub.reset_after is not None:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
+
+    def send_without_end(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        while not self.hub.closing.is_set():
+            self.wfile.write(bytes(BLOCK_BYTES))
+            self.hub.sent += BLOCK_BYTES
+
+    def drip(self, content: bytes) -> None:
+        """Until the client hangs up; the wait is the fault itself."""
+        for place in range(len(content)):
+            self.wfile.write(content[place : place + 1])
+            if self.hub.closing.wait(DRIP_SECONDS):
+                return
 
     def send_page(self) -> None:
         page = b"<html><body>Please log in to this network</body></html>"

@@ -272,7 +272,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small tmpfs needs root on Linux")
     disk = tmp_path / "cache"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k,mode=0700", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "none", str(disk)]
     if (done := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
         pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
     yield disk
@@ -282,10 +282,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.fault
 def test_full_disk_names_the_path_and_gets_its_room_back(small_disk: Path, setting: Setting) -> None:
     hub = setting.hub()
+    setting.server.drip = "body"  # so that the disk is full while most is still to come
+    setting.server.times = 1
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"")
+
+    def fill(*_: object) -> None:
+        if not ballast.stat().st_size:
+            ballast.write_bytes(bytes(400_000))
+
     with pytest.raises(ModelUnavailable, match="No space left") as caught:
-        setting.fetch(MODEL, hub=hub)
+        hub.fetch([MODEL], fill)
     assert str(small_disk / "hub") in str(caught.value)
-    assert setting.files() == set()
+    assert setting.file_names() == {"ballast"}
+    ballast.unlink()
     assert is_whole(setting.fetch(HEART, hub=hub)[HEART], HEART)
 
 

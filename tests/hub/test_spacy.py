@@ -19,13 +19,13 @@ from tests.helpers.hub_setting import (
 from tests.helpers.local_hub import WHEEL_NAME
 
 
-def nothing(_: str, __: float) -> None:
+def nothing(*_: object) -> None:
     pass
 
 
 def test_spacy_wheel_is_fetched_verified_and_unpacked_once(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    path = spacy_path(setting.hub(), lambda name, fraction: setting.progress.append((name, fraction)))
+    path = spacy_path(setting.hub(), setting.show)
     assert path is not None
     assert os.path.basename(path) == "en_core_web_sm-3.8.0"
     assert Path(path, "config.cfg").read_text() == "[nlp]"

@@ -150,6 +150,13 @@ class Walk(RuleBasedStateMachine):
         client.send(Cancel(utterance=client.utterance))
 
     @precondition(has_clients)
+    @rule(data=st.data(), verb=st.sampled_from([Pause, Pause, Resume]))
+    def suspend(self, data: st.DataObject, verb: type[Pause] | type[Resume]) -> None:
+        """Its own utterance, wherever it stands in the line, or one that has ended."""
+        client = self._client(data)
+        client.send(verb(utterance=client.utterance))
+
+    @precondition(has_clients)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         self.world.disconnect(self._client(data))

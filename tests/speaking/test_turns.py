@@ -213,6 +213,19 @@ def test_pause_and_resume_count_what_they_took_effect_on() -> None:
     assert (room.turns.resume(), room.turns.resume()) == (1, 0)
 
 
+def test_one_utterance_is_paused_and_resumed_and_no_other() -> None:
+    room = Room()
+    speech, waiting = room.sounding(), room.open(SENTENCE)
+    assert room.turns.pause(room.new_id()) == 0
+    assert (room.turns.pause(waiting.utterance.id), room.turns.pause(waiting.utterance.id)) == (1, 0)
+    assert [report.state for report in room.turns.reports()] == ["speaking", "waiting"]
+    assert room.turns.resume(speech.utterance.id) == 0
+    assert room.turns.pause(speech.utterance.id) == 1
+    assert room.turns.resume(waiting.utterance.id) == 1
+    assert [report.state for report in room.turns.reports()] == ["paused", "waiting"]
+    assert room.turns.resume() == 1
+
+
 def test_an_interrupt_cancels_speech_here_and_leaves_itself_and_files() -> None:
     room = Room()
     speech, file = room.sounding(), room.open(SENTENCE, sink="client")

@@ -56,12 +56,12 @@ class FakeHub:
         if not self.reachable:
             raise UNREACHABLE
 
-    def fetch(self, names: Iterable[str], progress: Callable[[str, float], None]) -> dict[str, str]:
+    def fetch(self, names: Iterable[str], progress: Callable[[str, int, int], None]) -> dict[str, str]:
         for name in names:
             if name in self.here:
                 continue
             self.preflight()
-            progress(name, 0.5)
+            progress(name, 1, 2)
             self.fetched.append(name)
             self.here.add(name)
         return {name: f"/hub/{name}" for name in names}
