@@ -258,7 +258,14 @@ def note(text: str, remedy: str = "", *, quiet: bool) -> None:
     """Prints one line for the user on stderr, unless --quiet was given. `remedy`: as that of an error."""
     if not quiet:
         line = f"{shown(text, MAX_LINE)}; {shown(remedy, MAX_REMEDY)}" if remedy else shown(text, MAX_LINE)
-        print(f"{NAME.prefix}: {NAME.filled(line)}", file=sys.stderr)
+        tell(line)
+
+
+def tell(line: str) -> None:
+    """Prints a line on stderr, after the command's name, folded where a terminal is narrower."""
+    from kokoro_common.command.terminal import fitting
+
+    print(fitting(f"{NAME.prefix}: {NAME.filled(line)}", sys.stderr, 8), file=sys.stderr)
 
 
 flag("-q", "--quiet", help="no progress and no notes, errors only", group="program", common=True)

@@ -10,7 +10,7 @@ import os
 import sys
 
 from kokoro_common.command import verbs  # noqa: F401 - registers its flags
-from kokoro_common.command.arguments import parser, verb_for
+from kokoro_common.command.arguments import parser, tell, verb_for
 from kokoro_common.command.name import NAME
 from kokoro_common.command.signals import SIGNALS
 from kokoro_common.command.speak import speak
@@ -52,22 +52,18 @@ def _report(error: Exception, *, traceback: bool) -> int:
 
         print(*map(shown, "".join(format_exception(error)).rstrip("\n").split("\n")), sep="\n", file=sys.stderr)
     elif isinstance(error, KokoroError):
-        _print(error.line)
+        tell(error.line)
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _print("standard output cannot be written: no space left on device; free some space")
+        tell("standard output cannot be written: no space left on device; free some space")
         return OutputError.exit_code
     elif isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("kokoro_common"):
         from kokoro_common.installed import lacking
 
-        _print(lacking([error.name.partition(".")[0]]).line)
+        tell(lacking([error.name.partition(".")[0]]).line)
     else:
         problem = shown(f"unexpected {type(error).__name__}: {error}", MAX_LINE)
-        _print(f"{problem}; please report it with --debug")
+        tell(f"{problem}; please report it with --debug")
     return error.exit_code if isinstance(error, KokoroError) else 1
-
-
-def _print(line: str) -> None:
-    print(f"{NAME.prefix}: {NAME.filled(line)}", file=sys.stderr)
 
 
 def _open_missing_descriptors() -> None:
@@ -94,10 +90,10 @@ def command() -> NoReturn:
     except (KeyboardInterrupt, SystemExit):
         if not SIGNALS.received:
             raise
-    if SIGNALS.received:
-        SIGNALS.die()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         pass  # its reader has seen enough
+    if SIGNALS.received:
+        SIGNALS.die()
     os._exit(code)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 DEFAULT_COLUMNS = 80
 WIDEST_BAR, NARROWEST_BAR = 30, 8  # columns, without the brackets
@@ -34,6 +39,25 @@ def cut(text: str, room: int) -> str:
     while text and columns(text) > room - len(dots):
         text = text[:-1]
     return text + dots
+
+
+def fitting(text: str, stream: TextIO, indent: int) -> str:
+    """One line of text for stdout or stderr: in as many lines as it takes on a terminal, the later ones indented.
+
+    A word that is too long, such as a path, stays whole, to be copied. Elsewhere one line stays one line.
+    """
+    if not stream.isatty():
+        return text
+    room = width_of(1 if stream is sys.stdout else 2) - 1
+    blanks = " " * min(indent, room // 3)
+    lines = [""]
+    for word in text.split(" "):
+        line = f"{lines[-1]} {word}" if lines[-1].strip() or len(lines) == 1 else lines[-1] + word
+        if columns(line) > room + (len(lines) == 1) and lines[-1].strip():
+            lines.append(blanks + word)
+        else:
+            lines[-1] = line
+    return "\n".join([lines[0][1:], *lines[1:]])
 
 
 def gauge(label: str, fraction: float, details: tuple[str, ...], room: int) -> str:

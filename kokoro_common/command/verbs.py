@@ -64,11 +64,13 @@ def list_devices(_: Namespace) -> int:
 def doctor(options: Namespace) -> int:
     """Prints each finding as soon as it is there; the exit code is that of the first problem."""
     from kokoro_common.command.doctor.examination import examine
+    from kokoro_common.command.terminal import fitting
 
     code = 0
     for finding in examine({"device": options.device, "precision": options.precision, "engine": options.engine}):
         encoding = sys.stdout.encoding or "utf-8"
-        print(NAME.filled(finding.line).encode(encoding, "replace").decode(encoding), flush=True)
+        line = NAME.filled(finding.line).encode(encoding, "replace").decode(encoding)
+        print(fitting(line, sys.stdout, 20), flush=True)
         code = code or finding.exit_code
     return code
 
@@ -145,8 +147,9 @@ def status(options: Namespace) -> int:
         print(json.dumps(report.as_json(), indent=2))
     else:
         from kokoro_common.command.status import readable
+        from kokoro_common.command.terminal import fitting
 
-        print(NAME.filled(readable(report)))
+        print("\n".join(fitting(line, sys.stdout, 15) for line in NAME.filled(readable(report)).splitlines()))
     return 0
 
 
