@@ -49,8 +49,11 @@ class EspeakProcess:
             pass
 
     def backend(self, **options: object) -> EspeakBackend:
-        """Stands in for phonemizer.backend.EspeakBackend(**options)."""
-        return EspeakBackend(self, options)
+        """Stands in for phonemizer.backend.EspeakBackend(**options), and leaves out "(ko)" where the language changes.
+
+        misaki's English keeps these marks, and would say them.
+        """
+        return EspeakBackend(self, {"language_switch": "remove-flags", **options})
 
     def ask(self, options: dict[str, object], text: str) -> list[str]:
         """phonemizer's phonemes of a text. Blocks, for SECONDS at most.

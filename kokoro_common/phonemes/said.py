@@ -46,16 +46,14 @@ def stretches(request: ChunkRequest) -> list[tuple[int, str, str, list[Edit]]]:
     return found
 
 
-def in_words(request: ChunkRequest) -> tuple[str, list[tuple[int, int]]]:
-    """What is said, for an engine that takes no phonemes; and for each of its characters the stretch of the text that
-    it stands for."""
-    words = ""
-    spans: list[tuple[int, int]] = []
-    for start, text, _, edits in stretches(request):
-        its_words, its_spans = spelled(text, edits)
-        words += its_words
-        spans += ((start + first, start + last) for first, last in its_spans)
-    return words, spans
+def in_words(request: ChunkRequest) -> list[tuple[str, str, list[tuple[int, int]]]]:
+    """What is said, for an engine that takes no phonemes: the letter of a language, the words in it, and for each of
+    their characters the stretch of the text that it stands for."""
+    said = []
+    for start, text, lang, edits in stretches(request):
+        words, spans = spelled(text, edits)
+        said.append((lang, words, [(start + first, start + last) for first, last in spans]))
+    return said
 
 
 def explained(request: ChunkRequest) -> str:

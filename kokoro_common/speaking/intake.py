@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kokoro_common.errors import SAY, UnknownVoice, UsageError
 from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted
 from kokoro_common.text.edits import Edit, merged
+from kokoro_common.text.foreign import foreign_words
 from kokoro_common.text.lexicon import PHONEMES, Lexicon
 from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
@@ -243,7 +244,7 @@ class Intake:
                 cast=(),
                 lexicon=(),
             ),
-            edits=tuple(self._edits(chunk)),
+            edits=tuple(self._edits(chunk, lang, engine)),
             gain=chunk.manner.gain,
         )
 
@@ -252,19 +253,31 @@ class Intake:
         self.taken += 1
         return self.taken - 1
 
-    def _edits(self, chunk: TextChunk) -> list[Edit]:
-        """What the writer wants, then what the lexicon has. Beyond MAX_SAID characters in all, words are said as they
-        are written: a chunk must not become hours of audio."""
+    def _edits(self, chunk: TextChunk, lang: str, engine: str) -> list[Edit]:
+        """What the writer wants, then what the lexicon has, then words that no voice can say.
+
+        Beyond MAX_SAID characters in all, words are said as they are written: a chunk must not become hours of audio.
+        """
         edits: list[Edit] = []
         length = 0
         for edit in chunk.edits:
             if edit.phonemes and (wrong := edit.said.strip(PHONEMES)):
                 line = f"{wrong[0]!r} in /{edit.said[:48]}/ is no phoneme of Kokoro's and is left out"
                 self._notices.add("other pronunciations have unknown symbols, too", line)
-        for edit in merged(chunk.edits, self._lexicon.edits(chunk.text)):
+        wanted = merged(chunk.edits, self._lexicon.edits(chunk.text))
+        for edit in merged(wanted, self._unsayable(chunk, wanted, lang, engine)):
             length += len(edit.said)
             if length <= MAX_SAID:
                 edits.append(edit)
+        return edits
+
+    def _unsayable(self, chunk: TextChunk, wanted: list[Edit], lang: str, engine: str) -> list[Edit]:
+        """Edits that leave out words in letters which the voice cannot read. The user is told of these."""
+        edits: list[Edit] = []
+        for words in foreign_words(chunk.text, lang, espeak=engine == "espeak", plain=self._speech.plain):
+            if merged(wanted, words.edits) != wanted or not words.edits:  # nobody has said how they are read
+                self._notices.add(words.kind, words.line)
+                edits += words.edits
         return edits
 
     def _voice_of(self, chunk: TextChunk) -> tuple[str, str]:

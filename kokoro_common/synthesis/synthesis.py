@@ -31,7 +31,8 @@ from kokoro_common.synthesis.styles import Styles
 from kokoro_common.synthesis.work import Work, piece_of
 from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS
 from kokoro_common.text.edits import Edit
-from kokoro_common.text.speech import ChunkRequest, TimedWord, check_speech
+from kokoro_common.text.marks import speakable
+from kokoro_common.text.speech import ChunkRequest, Speech, TimedWord, check_speech
 from kokoro_common.voices.catalogue import parse_voice
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.failure import failed
@@ -373,9 +374,24 @@ class Synthesis:
         return sounds
 
     def _by_espeak(self, piece: Piece) -> Sound:
-        wanted = piece.request.speech
-        text, spans = in_words(piece.request)
-        speech = self._espeak.synthesize(text, wanted.lang, wanted.speed, female=wanted.voice[1] == "f")
+        """Each stretch in its own language. One with nothing to say would be a pause, and is left out."""
+        import numpy as np
+
+        spoken = [each for each in in_words(piece.request) if speakable(each[1])]
+        sounds = [self._stretch_by_espeak(piece.request.speech, *each) for each in spoken]
+        samples = np.concatenate([np.zeros(0, np.float32), *(sound.samples for sound in sounds)])
+        words: list[TimedWord] = []
+        begins = 0
+        for sound in sounds:
+            words += (
+                word.replace(first_frame=word.first_frame + begins, last_frame=word.last_frame + begins)
+                for word in sound.words
+            )
+            begins += len(sound.samples)
+        return Sound(samples=samples, words=tuple(words))
+
+    def _stretch_by_espeak(self, wanted: Speech, lang: str, text: str, spans: list[tuple[int, int]]) -> Sound:
+        speech = self._espeak.synthesize(text, lang, wanted.speed, female=wanted.voice[1] == "f")
         words: list[TimedWord] = []
         for word in speech.words:
             start, end = spans[word.start][0], spans[word.end - 1][1]

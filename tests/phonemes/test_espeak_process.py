@@ -49,6 +49,14 @@ def test_the_phonemes_are_phonemizers(process: EspeakProcess) -> None:
     assert process.backend(**SPANISH).phonemize([text]) == EspeakBackend(**SPANISH).phonemize([text])
 
 
+@pytest.mark.parametrize("language", ["en-us", "en-gb", "es"])
+def test_no_mark_is_left_where_the_language_changes(process: EspeakProcess, language: str) -> None:
+    """misaki's English keeps these marks: "(ko)" would be said as a word."""
+    backend = process.backend(language=language, preserve_punctuation=True, with_stress=True, tie="^")
+    (phonemes,) = backend.phonemize(["안녕하세요 გამარჯობა நான் x"])
+    assert "(" not in phonemes and "ɐnnjʌŋ" in phonemes and "ɡˈamar" in phonemes
+
+
 def test_a_text_that_is_a_segmentation_fault_is_said_and_the_next_is_spoken(process: EspeakProcess) -> None:
     backend = process.backend(**SPANISH)
     for _ in range(3):

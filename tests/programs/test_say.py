@@ -337,3 +337,27 @@ def test_without_a_home_directory_none_is_made_up(world: World) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "set HOME" in done.stderr
     world.environment |= {"HOME": str(world.path / "home"), "KOKORO_CACHE_DIR": str(world.cache)}
+
+
+@pytest.mark.parametrize(
+    ("text", "same_as", "note"),
+    [
+        ("Go to Москва now.", "Go to now.", "words in Cyrillic letters are left out: no voice reads them"),
+        ("Go 漢字を now.", "Go を now.", "kanji are left out: only the neural voices read them, with the extra ja"),
+    ],
+)
+def test_words_that_the_embedded_voice_cannot_read_are_left_out_and_told_once(
+    world: World, text: str, same_as: str, note: str
+) -> None:
+    """Not spelled, and no "Chinese letter" for each."""
+    done = world.say("-o", "x.wav", f"{text} " * 5)
+    assert (done.returncode, done.stderr) == (0, f"say.py: {note}\n")
+    world.say("-o", "y.wav", f"{same_as} " * 5)
+    assert abs(len(pcm(world.path / "x.wav")) - len(pcm(world.path / "y.wav"))) < 5 * 2_400  # a blank is a moment
+
+
+def test_other_scripts_are_spoken_in_their_own_language(world: World) -> None:
+    for number, (text, lang) in enumerate({"你好，世界": "zh", "こんにちは": "ja", "नमस्ते": "hi"}.items()):
+        assert world.say("-o", f"{number}.wav", text).returncode == 0
+        assert world.say("--lang", lang, "-o", f"{number}-own.wav", text).returncode == 0
+        assert np.array_equal(pcm(world.path / f"{number}.wav"), pcm(world.path / f"{number}-own.wav"))
