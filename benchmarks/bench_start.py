@@ -51,9 +51,11 @@ EVENTS: dict[tuple[object, ...], str] = {  # (component, event, state) of the lo
     ("model_server", "phonemes", None): "the first phonemes",
 }
 PLAIN_PHASES = [f"{PLAIN}: {word}" for word in ("imported", "loaded", "pipeline", "audio")]
-NAMES = [*EVENTS.values(), START, *PLAIN_PHASES, TORCH]
+LOADING, AGAIN = "cold start, from the server's listening", "start of an unloaded server"
+NAMES = [*EVENTS.values(), START, LOADING, AGAIN, *PLAIN_PHASES, TORCH]
 MEMORY = ("resident", "peak")  # of a process, in MB: now, and the most it has had
 SERVER_MB, PLAIN_MB = ([f"{who}: {kind}" for kind in MEMORY] for who in ("model server", PLAIN))
+UNLOADED_MB = [f"unloaded {each}" for each in SERVER_MB]
 
 
 def import_torch() -> Round:
@@ -63,26 +65,39 @@ def import_torch() -> Round:
 def cold_start(model: Model | None) -> Round:
     """Seconds from the start of say.py to the end of each phase, in servers of their own; and their memory then."""
     with new_world(model.environment if model else None) as world:
-        began, clock = time.monotonic(), time.time()
-        process = world.popen("--debug", "-o", "-", TEXT, stderr=subprocess.DEVNULL)
-        assert process.stdout is not None
-        heard = len(process.stdout.read(WAV_HEADER + 1))
-        heard_at = time.monotonic() - began
-        process.communicate(timeout=60)
-        if process.returncode or heard <= WAV_HEADER:
-            raise subprocess.CalledProcessError(process.returncode, "say.py")
+        clock = time.time()
+        heard_at = first_audio(world)
         ends: Round = {}
         for entry in world.log():
             phase = EVENTS.get((entry["component"], entry["event"], entry.get("state")))
             if phase is not None:
                 ends[phase] = datetime.datetime.fromisoformat(str(entry["time"])).timestamp() - clock
-        return ends | {START: heard_at} | server_memory(world)
+        if model is None:
+            return ends | {START: heard_at} | server_memory(world)
+        figures = ends | {START: heard_at, LOADING: heard_at - ends["the model server listens"]} | server_memory(world)
+        world.say("--unload", "-q", timeout=100)
+        figures |= zip(UNLOADED_MB, server_memory(world).values(), strict=False)
+        return figures | {AGAIN: first_audio(world)}
+
+
+def first_audio(world: World) -> float:
+    """Seconds from the start of say.py to its first sample."""
+    began = time.monotonic()
+    process = world.popen("--debug", "-o", "-", TEXT, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    heard = len(process.stdout.read(WAV_HEADER + 1))
+    heard_at = time.monotonic() - began
+    process.communicate(timeout=60)
+    if process.returncode or heard <= WAV_HEADER:
+        raise subprocess.CalledProcessError(process.returncode, "say.py")
+    return heard_at
 
 
 def server_memory(world: World) -> Round:
     """MB of the model server with the processes that make phonemes for it; what they share counts each time."""
     (server,) = (each for each in world.servers() if "model_server" in " ".join(each.cmdline()))
-    helpers = [each for each in server.children(recursive=True) if "espeak_process" in " ".join(each.cmdline())]
+    children = [each for each in server.children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+    helpers = [each for each in children if "espeak_process" in " ".join(each.cmdline())]
     if not psutil.LINUX:
         return {}
     texts = [Path(f"/proc/{each.pid}/status").read_text() for each in (server, *helpers)]
@@ -137,11 +152,13 @@ def main() -> None:
     rounds = take_turns(
         [lambda: cold_start(model), lambda: plain_kokoro(model), import_torch], options.rounds, warm_up=1
     )
-    print_ratios(rounds, [(READY, PLAIN), (START, PLAIN), (READY, TORCH), (START, TORCH), (PLAIN, TORCH)])
+    print_ratios(
+        rounds, [(READY, PLAIN), (START, PLAIN), (READY, TORCH), (START, TORCH), (PLAIN, TORCH), (AGAIN, LOADING)]
+    )
     print_seconds(rounds, [name for name in NAMES if name in rounds[0]])
     if SERVER_MB[0] in rounds[0]:
         print_ratios(rounds, zip(SERVER_MB, PLAIN_MB, strict=True))
-        print_megabytes(rounds, (*SERVER_MB, *PLAIN_MB))
+        print_megabytes(rounds, (*SERVER_MB, *UNLOADED_MB, *PLAIN_MB))
 
 
 if __name__ == "__main__":

@@ -177,8 +177,14 @@ class Client:
             raise ServersUnreachable(f"the model server answers {type(answer).__name__}", f"run {SAY} --shutdown")
         if not answer.rss_bytes:
             return Freed()
-        self._model_server().close()  # it listens again, in fresh memory
-        report = self.status().model_server
+        model = self._model_server()  # in fresh memory
+        try:
+            model.send(StatusRequest())
+            report = _last(_answer(model, Status)).model_server
+        except (ConnectionLost, ProtocolError) as error:
+            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
+        finally:
+            model.close()
         return Freed(before=answer.rss_bytes, after=report.rss_bytes if report is not None else 0)
 
     def status(self) -> StatusReport:
@@ -263,19 +269,23 @@ class Client:
         answers: dict[str, Message] = {}
 
         def ask(name: str) -> None:
-            try:
-                connection = starter.connect(self._runtime, name, crowd_seconds=CONTROL_SECONDS)
-            except ServersBusy:
-                return
-            if connection is None:
-                return
-            try:
-                connection.send(question)
-                answers[name] = connection.receive(CONTROL_SECONDS)[0]
-            except (ConnectionLost, ProtocolError, TimeoutError):
-                pass  # it is ending or hangs, so it has no answer
-            finally:
-                connection.close()
+            for _ in range(2):  # the model server may have begun again in fresh memory
+                try:
+                    connection = starter.connect(self._runtime, name, crowd_seconds=CONTROL_SECONDS)
+                except ServersBusy:
+                    return
+                if connection is None:
+                    return
+                try:
+                    connection.send(question)
+                    answers[name] = connection.receive(CONTROL_SECONDS)[0]
+                    return
+                except ConnectionLost:
+                    continue
+                except (ProtocolError, TimeoutError):
+                    return  # it hangs, so it has no answer
+                finally:
+                    connection.close()
 
         threads = [threading.Thread(target=ask, args=(name,)) for name in names]
         for thread in threads:

@@ -215,7 +215,10 @@ class Switchboard:
         self._thread.start()
 
     def hand_on(self) -> int:
-        """The listening socket, for the next program of this process: whoever calls meanwhile waits."""
+        """The listening socket, for the next program of this process. From now on callers wait for that. Idempotent."""
+        self._closing.set()
+        self._waker.close()
+        self._thread.join()
         self._socket.set_inheritable(True)
         return self._socket.fileno()
 

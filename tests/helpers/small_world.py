@@ -386,6 +386,7 @@ class SmallWorld:
     def _new_model(self) -> WorldModelServer:
         model = WorldModelServer(self.settings, cast(Any, Runtime()), cast(Any, Life()), clock=self.clock)
         model._board.port = 5000
+        model._board.hand_on = lambda: 0  # type: ignore[method-assign]
         model._loader.state = ServerState(state="ready")
         model._loader._wanted = True
         model._loader.packs = dict.fromkeys(VOICES)  # type: ignore[assignment]
