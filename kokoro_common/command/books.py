@@ -55,7 +55,7 @@ def text_of(options: Namespace, settings: Settings) -> tuple[Document | None, Te
 
         SIGNALS.catch()  # the process that reads a PDF must not outlive this one
     document, source = _read(options)
-    for line in document.notes if document is not None else ():
+    for line in document.notes if document is not None and options.output is not None else ():
         note(line, quiet=options.quiet)
     if document is None:
         return None, source, None

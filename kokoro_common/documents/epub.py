@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 from lxml import etree
 
+from kokoro_common.documents.cover import MAX_BYTES, NoCover, picture
 from kokoro_common.documents.document import (
     DROPPED,
     MAX_CONTENTS,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from kokoro_common.documents.document import Border
+    from kokoro_common.documents.document import Border, Picture
 
 MAX_ENTRIES = 65_535  # files; the zip module takes a kilobyte for each
 MAX_ENTRY_BYTES = 64 << 20  # of one file, unpacked
@@ -84,6 +85,7 @@ def read_epub(data: bytes, path: str) -> Document:
     borders = without_empty(whole, [(place, title) for place, _, title in sorted(placed)])
     if len(borders) < 2 and len(by_file) > 1:
         borders = by_file
+    cover, notes = _cover(archive, package.cover)
     return Document(
         text=whole,
         chapters=chapters_at(whole, borders) if borders else by_headings(whole, headings)[1],
@@ -92,7 +94,21 @@ def read_epub(data: bytes, path: str) -> Document:
         language=package.language,
         extracted=True,
         replaced=replaced,
+        cover=cover,
+        notes=notes,
     )
+
+
+def _cover(archive: _Archive, name: str) -> tuple[Picture | None, tuple[str, ...]]:
+    """The picture, or a line about one that is of no use. A book need not have any."""
+    if not name:
+        return None, ()
+    try:
+        return picture(archive.read(name, MAX_BYTES)), ()
+    except NoCover as error:
+        return None, (f"the cover of {archive.path} is left out: {error}",)
+    except UsageError:  # the text of the book can be read all the same
+        return None, (f"the cover of {archive.path} is left out: it cannot be unpacked",)
 
 
 def _refuse_encrypted(archive: _Archive, spine: list[str]) -> None:
@@ -180,10 +196,25 @@ class _Package:
             for key, item in manifest.items()
             if not _is_nav(item) and not item.get("media-type", "").startswith("image/")
         }
+        self.cover = archive.resolve(self.name, _cover_reference(root, manifest))
+        if self.cover == self.name:
+            self.cover = ""
         references = [each for each in root.iter("{*}itemref") if each.get("idref", "") in pages]
         read = [each for each in references if each.get("linear", "").lower() != "no"] or references
         names = dict.fromkeys(pages[each.get("idref", "")] for each in read)
         self.spine = [name for name in names if name not in ("", self.name)]
+
+
+def _cover_reference(root: Any, manifest: Mapping[str, Any]) -> str:
+    """Where the package says that its cover is: as EPUB 3 has it, as EPUB 2, or a picture that is called so."""
+    named = next((each.get("content", "") for each in root.iter("{*}meta") if each.get("name") == "cover"), "")
+    pictures = [(key, each) for key, each in manifest.items() if each.get("media-type", "").startswith("image/")]
+    candidates = [
+        *(each for _, each in pictures if "cover-image" in each.get("properties", "").split()),
+        *(each for key, each in pictures if named and key == named),
+        *(each for key, each in pictures if "cover" in f"{key} {each.get('href', '')}".lower()),
+    ]
+    return str(candidates[0].get("href", "")) if candidates else ""
 
 
 def _package_name(archive: _Archive) -> str:

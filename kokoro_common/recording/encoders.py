@@ -10,7 +10,7 @@ import contextlib
 import struct
 
 from kokoro_common.errors import UsageError
-from kokoro_common.recording.formats import LIBAV, MP4, Form, Label, LibavFormat, format_of
+from kokoro_common.recording.formats import LIBAV, MP4, Cover, Form, Label, LibavFormat, format_of
 from kokoro_common.recording.ogg import OggComments
 from kokoro_common.recording.outfile import OutputFile
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler, to_pcm16, to_pcm24
@@ -189,6 +189,7 @@ class _Libav:
         import av
 
         self._form = form
+        self._kind = kind
         self._gain = kind.gain
         self._samples = "s32" if kind.samples == "s16" and form.bits == 24 else kind.samples
         self._frames = 0
@@ -207,6 +208,9 @@ class _Libav:
         if kind is MP4:
             tags["media_type"] = "2" if label.chapters else "1"  # iTunes: an audiobook; music
         self._container.metadata.update(tags)
+        self._file, self._cover = output, label.cover
+        if label.cover is not None and kind is not MP4:
+            self._add_picture(label.cover)
 
     def write(self, samples: Samples) -> None:
         import av
@@ -226,12 +230,29 @@ class _Libav:
     def end(self) -> None:
         self._mux(None)  # flushes the encoder
         self._container.close()
+        if self._cover is not None and self._kind is MP4:
+            from kokoro_common.recording.mp4_cover import add_cover
+
+            add_cover(self._file, self._cover.mime, self._cover.data)
 
     def close(self) -> None:
         import av
 
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):  # the file is discarded anyway
             self._container.close()
+
+    def _add_picture(self, cover: Cover) -> None:
+        """As a stream of one packet, the picture as it is. Before any audio, which goes after it in the file."""
+        from fractions import Fraction
+
+        import av
+
+        codec = {"image/jpeg": "mjpeg", "image/png": "png"}[cover.mime]
+        shown: Any = self._container.add_mux_stream(codec, rate=1, width=cover.width, height=cover.height)
+        shown.disposition, shown.time_base = av.stream.Disposition.attached_pic, Fraction(1, 1000)
+        packet: Any = av.Packet(cover.data)
+        packet.stream, packet.pts, packet.dts, packet.is_keyframe = shown, 0, 0, True
+        self._container.mux(packet)
 
     def _mux(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):

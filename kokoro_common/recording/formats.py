@@ -23,11 +23,21 @@ class Mark(Record):
     last: int  # frame after its last one
 
 
+class Cover(Record):
+    """A picture that players show."""
+
+    data: bytes
+    mime: str  # image/jpeg or image/png
+    width: int  # pixels
+    height: int
+
+
 class Label(Record):
-    """Tags and chapters of a file."""
+    """Tags, chapters and cover of a file."""
 
     tags: tuple[tuple[str, str], ...] = ()  # names (title, artist, album, track) and values
     chapters: tuple[Mark, ...] = ()
+    cover: Cover | None = None  # for the formats of WITH_COVER
 
 
 class Form(Record):
@@ -82,6 +92,7 @@ LIBAV = {
     "m4a": MP4,
     "m4b": MP4,
 }
+WITH_COVER = ("flac", "mp3", "m4a", "m4b")
 FORMATS = ("wav", "raw", "flac", "ogg", "opus", "mp3", "m4a", "m4b")  # by extension
 MIN_RATE, MAX_RATE = 8_000, 192_000  # Hz
 _BITS = {"wav": (16, 24, 32), "raw": (16, 24, 32), "flac": (16, 24)}

@@ -22,7 +22,7 @@ from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.recording.captions import CaptionFile, words_of
 from kokoro_common.recording.encoders import AudioWriter
-from kokoro_common.recording.formats import Label, Mark
+from kokoro_common.recording.formats import WITH_COVER, Cover, Label, Mark, format_of
 from kokoro_common.recording.journal import WORTH_KEEPING, Journal, sweep_folders
 from kokoro_common.recording.loudness import PeakLimiter, gain_for
 from kokoro_common.recording.outfile import OutputFile, is_special, output_error
@@ -85,6 +85,8 @@ class Rendering:
         self._problem: Exception | None = None  # raised on the encoding thread
         self._stopped = threading.Event()
         self._encoder = threading.Thread(target=self._run, name="encoder", daemon=True)
+        picture = document.cover if format_of(plan.output) in WITH_COVER else None
+        self._cover = Cover(**picture.as_dict()) if picture else None
         try:
             place = 0
             for following, chunk in self._journal.chunks():
@@ -280,7 +282,8 @@ class Rendering:
             except OSError:
                 return ""
             there.append([status.st_ino, status.st_size, status.st_mtime_ns])
-        return _digest([repr(self._plan), repr(file), repr(label), there])
+        picture = hashlib.sha256(label.cover.data).hexdigest() if label.cover else ""
+        return _digest([repr(self._plan), repr(file), repr(label.replace(cover=None)), picture, there])
 
     def _path(self, path: str, file: _File) -> str:
         return _numbered(path, file.number, self._chapters)
@@ -314,7 +317,7 @@ class Rendering:
         if file.number:
             tags["title"] = file.chapter.title or f"{self._title} {file.number}".strip()
             tags["track"] = str(file.number)
-        return Label(tags=tags_of(**tags), chapters=file.marks)
+        return Label(tags=tags_of(**tags), chapters=file.marks, cover=self._cover)
 
     def _caption_file(self, kind: str, path: str, file: _File, label: Label) -> CaptionFile:
         tags = dict(label.tags)
