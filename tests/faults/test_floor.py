@@ -35,10 +35,12 @@ def pid_of(world: World, voice: str) -> int:
 
 
 def wait_for(world: World, voice: str, state: str) -> None:
-    """Returns when the voice's server says that an utterance of it is so; asks for some 30 s at the most."""
+    """Returns when the voice's server says that an utterance of it is so, and some of it was heard if it is spoken, or
+    its client would say it again; asks for some 30 s at the most."""
     for _ in range(3000):
-        if (voice, state) in [(each.voice, each.state) for each in client_of(world).status().utterances]:
-            return
+        for each in client_of(world).status().utterances:
+            if (each.voice, each.state) == (voice, state) and (each.seconds or state != "speaking"):
+                return
         time.sleep(0.01)  # the pace of the questions
     raise AssertionError(f"{voice} was never {state}")
 

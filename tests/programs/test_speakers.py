@@ -106,6 +106,18 @@ def test_the_devices_are_listed_and_one_can_be_named(world: World, silent_card: 
     assert "no such device" in wrong.stderr
 
 
+def test_an_interrupt_of_breaks_alone_leaves_the_card_to_the_next_voice(world: World, silent_card: SilentCard) -> None:
+    world.environment |= silent_card.environment
+    world.say("-o", "two.wav", "-v", "am_adam", "Two is spoken.")
+    expected = np.trim_zeros(soundfile.read(world.path / "two.wav", dtype="int16")[0])
+    for silent in ('<speak><break time="300ms"/></speak>', "- ", "[pause:100ms] ***"):
+        assert world.say("One is spoken.").returncode == 0
+        assert world.say("-i", silent).returncode == 0
+        with silent_card.capture() as captured:
+            assert world.say("-v", "am_adam", "Two is spoken.", timeout=60).returncode == 0
+        assert np.array_equal(np.trim_zeros(captured.samples), expected)
+
+
 def test_volume_is_a_factor(world: World, silent_card: SilentCard) -> None:
     world.environment |= silent_card.environment
     peaks = []
