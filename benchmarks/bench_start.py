@@ -51,7 +51,8 @@ EVENTS: dict[tuple[object, ...], str] = {  # (component, event, state) of the lo
     ("model_server", "phonemes", None): "the first phonemes",
 }
 PLAIN_PHASES = [f"{PLAIN}: {word}" for word in ("imported", "loaded", "pipeline", "audio")]
-LOADING, AGAIN = "cold start, from the server's listening", "start of an unloaded server"
+# Without the starts of processes, say.py's own among them:
+LOADING, AGAIN = "cold start, from the server's listening", "unloaded server, from the text's arrival"
 NAMES = [*EVENTS.values(), START, LOADING, AGAIN, *PLAIN_PHASES, TORCH]
 MEMORY = ("resident", "peak")  # of a process, in MB: now, and the most it has had
 SERVER_MB, PLAIN_MB = ([f"{who}: {kind}" for kind in MEMORY] for who in ("model server", PLAIN))
@@ -77,7 +78,10 @@ def cold_start(model: Model | None) -> Round:
         figures = ends | {START: heard_at, LOADING: heard_at - ends["the model server listens"]} | server_memory(world)
         world.say("--unload", "-q", timeout=100)
         figures |= zip(UNLOADED_MB, server_memory(world).values(), strict=False)
-        return figures | {AGAIN: first_audio(world)}
+        clock = time.time()
+        heard_at = first_audio(world)
+        spoken = [entry["time"] for entry in world.log() if entry["event"] == "speak"]
+        return figures | {AGAIN: clock + heard_at - datetime.datetime.fromisoformat(str(spoken[-1])).timestamp()}
 
 
 def first_audio(world: World) -> float:
