@@ -251,7 +251,7 @@ class ModelServer:
     def _unload(self, reason: str) -> NoReturn:
         """Gives all memory of the model back, that of torch and of the G2P too: by beginning again without them."""
         size = rss_bytes(os.getpid())
-        self._board.hand_on()  # before the answer: who gets it may call at once
+        self._board.hand_on()  # before the answer: a client that gets it may call at once
         for peer in self._unload_asked:
             peer.post(Unloaded(rss_bytes=size))
             peer.close()

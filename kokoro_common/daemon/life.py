@@ -168,7 +168,7 @@ class Life:
 
 def reap(children: str) -> None:
     """Takes the exit status of children that an earlier program of this process has started, each on a thread of its
-    own, lest they stay as zombies. Does not block. `children`: their pids with commas, as `renew` gives them."""
+    own: they would stay as zombies. Does not block. `children`: their pids with commas, as `renew` gives them."""
     import threading
 
     def wait(pid: int) -> None:

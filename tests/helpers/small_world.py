@@ -427,11 +427,11 @@ class SmallWorld:
         self.model.dispatch(Delivery(cast(Any, end), Unload()))
 
     def no_longer_unload(self) -> None:
-        """Who asked first has lost patience."""
+        """The client that asked first has lost patience."""
         self.model.dispatch(Delivery(cast(Any, self.unloading.pop(0)), PeerGone()))
 
     def _renewed(self) -> None:
-        """The model server has begun again, which it may only with nothing at work; who asked for it was told."""
+        """The model server has begun again, which it may only with nothing at work; those that asked for it know."""
         assert self.model.ledger.in_flight == 0, "an utterance is under way"
         for end in self.unloading:
             assert [type(message) for message, _ in end.sent] == [Unloaded]

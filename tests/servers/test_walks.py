@@ -296,7 +296,7 @@ class Walk(RuleBasedStateMachine):
             assert all(speakers.idle for speakers in server.devices), "the speakers wait"
             assert server.turns.counts["accepted"] == sum(server.turns.ended.values())
         assert world.model.ledger.in_flight == 0
-        assert not world.unloading, "who asked to unload has no answer"
+        assert not world.unloading, "a client that asked to unload has no answer"
         assert world.unloaded, "an idle model server never unloads"
         assert not world.model.synthesis.waiting
         self.holds()
