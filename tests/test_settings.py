@@ -139,8 +139,8 @@ def test_every_variable_that_the_project_names_is_a_setting(tmp_path: Path) -> N
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     sources = [*files, *ROOT.glob("*.py"), *(ROOT / "docs").glob("*.service"), ROOT / "README.md", ROOT / ".ci" / "run"]
     found = {name for path in sources for name in re.findall(r"\bKOKORO_[A-Z_]*[A-Z]\b", path.read_text())}
-    assert len(found) > 20
-    assert found - {variable(name) for name in NAMES} == {"KOKORO_TAG"}, "the last is a pattern of the reader"
+    assert len(found) > 10
+    assert found - {variable(name) for name in NAMES} == set()
 
 
 def test_what_does_not_fit_is_left_at_its_default_for_what_must_work(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ class StagedLife(life.Life):
 
 
 class StagedSwitchboard(Switchboard):
-    def start(self, token: bytes) -> None:
-        super().start(token)
+    def start(self, token: bytes, listening: int | None = None) -> None:
+        super().start(token, listening)
         reached("M3")
 
 
