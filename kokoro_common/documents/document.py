@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_TITLE = 200  # characters
 MAX_CONTENTS = 100_000  # entries read of a table of contents
+MAX_HEADINGS = 20_000  # that may begin chapters; what follows them belongs to the last one
+MAX_CHARACTERS = 32 << 20  # of a document: some 600 hours of speech
 OWN_TEXT = 200  # characters without blanks; so much text before or between headings is a chapter of its own
 DROPPED = dict.fromkeys((*range(9), 0x0B, *range(0x0E, 0x20), 0x7F, 0xAD, 0xFEFF))  # 0xAD is a soft hyphen
 

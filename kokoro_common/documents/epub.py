@@ -26,7 +26,9 @@ from lxml import etree
 from kokoro_common.documents.cover import MAX_BYTES, NoCover, picture
 from kokoro_common.documents.document import (
     DROPPED,
+    MAX_CHARACTERS,
     MAX_CONTENTS,
+    MAX_HEADINGS,
     MAX_TITLE,
     Document,
     by_headings,
@@ -35,7 +37,7 @@ from kokoro_common.documents.document import (
     one_line,
     without_empty,
 )
-from kokoro_common.documents.html import Page, Reader
+from kokoro_common.documents.html import MAX_PAGE_BYTES, Page, Reader
 from kokoro_common.errors import UsageError
 
 TYPE_CHECKING = False
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from kokoro_common.documents.document import Border, Picture
 
 MAX_ENTRIES = 65_535  # files; the zip module takes a kilobyte for each
-MAX_ENTRY_BYTES = 64 << 20  # of one file, unpacked
 MAX_UNPACKED_BYTES = 512 << 20  # of all that is read
 MAX_CONTROL_BYTES = 4 << 20  # of an XML file that is held as a tree, which takes thirty times as much
 BROKEN = "get it anew, or make it anew with an EPUB editor"
@@ -69,7 +70,7 @@ def read_epub(data: bytes, path: str) -> Document:
     by_file: list[Border] = []
     headings: list[tuple[int, int, str]] = []
     for name in package.spine:
-        page = Page(path)
+        page = Page(path, {fragment for _, fragment, _ in wanted.get(name, ())})
         page.read(archive.read(name))
         if page.is_contents and len(package.spine) > 1:
             continue
@@ -78,9 +79,12 @@ def read_epub(data: bytes, path: str) -> Document:
         if not text:
             continue
         by_file.append((begin, page.headings[0][2] if page.headings else ""))
-        headings += [(level, begin + place, title) for level, place, title in page.headings]
+        of_page = page.headings[: MAX_HEADINGS - len(headings)]
+        headings += [(level, begin + place, title) for level, place, title in of_page]
         pieces.append(text)
         length, replaced = begin + len(text), replaced or page.replaced
+        if length > MAX_CHARACTERS:
+            raise UsageError(f"{path} holds more than {MAX_CHARACTERS >> 20} million characters", "split it")
     whole = "\n\n".join(pieces)
     borders = without_empty(whole, [(place, title) for place, _, title in sorted(placed)])
     if len(borders) < 2 and len(by_file) > 1:
@@ -149,7 +153,7 @@ class _Archive:
                 return found
         return ""
 
-    def read(self, name: str, limit: int = MAX_ENTRY_BYTES) -> bytes:
+    def read(self, name: str, limit: int = MAX_PAGE_BYTES) -> bytes:
         entry = self._entries[name]
         self._unpacked += entry.file_size
         if entry.file_size > limit or self._unpacked > MAX_UNPACKED_BYTES:

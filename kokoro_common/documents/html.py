@@ -7,24 +7,31 @@
 Left out is what is for the eye alone: scripts, navigation, forms, what is hidden, page numbers, the marks of notes.
 
 Pages may be anybody's. lxml tells about their elements while it parses them, and no tree is ever held; nothing that
-they name is fetched. A room without threads: reading blocks.
+they name is fetched. What is held of a page grows with its text, whatever its elements are: some ten times its bytes
+at the worst. A room without threads: reading blocks.
 """
 
 from __future__ import annotations
 
 import codecs
+import io
 import re
 
 from lxml import etree
 
-from kokoro_common.documents.document import DROPPED, MAX_TITLE, Document, by_headings, decoded, one_line
+from kokoro_common.documents.document import DROPPED, MAX_HEADINGS, MAX_TITLE, Document, by_headings, one_line
+from kokoro_common.documents.kind import encoding_of
 from kokoro_common.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 MAX_DEPTH = 500  # of elements in elements; the parser looks through all that are open when one is closed
+MAX_PAGE_BYTES = 16 << 20  # of a page; the longest novels have a tenth of it in all
+MAX_PARTS = 20_000  # pieces of a paragraph that are gathered, and
+MAX_PARAGRAPH = 1 << 20  # its characters, before what there is becomes a paragraph
+MAX_CELLS = 1_000  # in a row; one with more is a page's layout
 CHUNK = 1 << 16  # bytes that the parser is fed at a time; a text given as a whole loses what is above 10 MB in a row
 
 
@@ -67,6 +74,24 @@ def _declared(data: bytes) -> str:
     return _WEB_NAMES.get(name, name)
 
 
+def _decoded(data: bytes, encoding: str, errors: str) -> Iterator[str]:
+    """The text, a chunk at a time."""
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    for place in range(0, len(data), CHUNK):
+        yield decoder.decode(data[place : place + CHUNK])
+    yield decoder.decode(b"", True)
+
+
+def _is_broken(data: bytes, encoding: str) -> bool:
+    """Whether some bytes are no text in this encoding."""
+    try:
+        for _ in _decoded(data, encoding, "strict"):
+            pass
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
 # --- Elements --------------------------------------------------------------------------------------------------------
 
 
@@ -80,12 +105,14 @@ class Reader:
 
     def read(self, data: bytes) -> None:
         """What is no HTML is text to this parser. Raises UsageError for what is too deep in each other, or broken."""
-        text, self.replaced = decoded(data, _declared(data))
+        if len(data) > MAX_PAGE_BYTES:
+            raise UsageError(f"{self._path} has a page of more than {MAX_PAGE_BYTES >> 20} MiB", "split it")
+        encoding = encoding_of(data[:4]) or _declared(data)
+        self.replaced = _is_broken(data, encoding)
         parser = etree.HTMLParser(target=self, encoding="utf-8")
-        data = text.replace("\0", "\ufffd").encode("utf-8", "replace")
         try:
-            for place in range(0, len(data), CHUNK):
-                parser.feed(data[place : place + CHUNK])
+            for text in _decoded(data, encoding, "replace"):
+                parser.feed(text.replace("\0", "\ufffd").encode("utf-8", "replace"))
             parser.close()
         except etree.XMLSyntaxError:
             pass  # there is no element in it
@@ -129,13 +156,16 @@ LINKS_OF_CONTENTS = 5  # that a page needs to be nothing but a table of contents
 class Page(Reader):
     """What is read of a page: its text, and what stands where in it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wanted: Collection[str] = ()) -> None:
+        """`wanted`: the ids of elements whose places are asked for."""
         super().__init__(path)
-        self.ids: dict[str, int] = {}  # where in the text the paragraph begins that an element is in
+        self._wanted = wanted
+        self.ids: dict[str, int] = {}  # where in the text the paragraph begins that a wanted element is in
         self.headings: list[tuple[int, int, str]] = []  # level, place, title
         self.title, self.author, self.language = "", "", ""
-        self._paragraphs: list[str] = []
+        self._paragraphs = io.StringIO()
         self._length = 0
+        self._gathered = 0  # characters of the paragraph that is open
         self._last_kind = ""
         self._parts: list[str] = []  # of the paragraph that is open
         self._anchors: list[tuple[str, int]] = []  # ids in it, and before which part
@@ -154,7 +184,7 @@ class Page(Reader):
 
     @property
     def text(self) -> str:
-        return "".join(self._paragraphs)
+        return self._paragraphs.getvalue()
 
     @property
     def is_contents(self) -> bool:
@@ -205,9 +235,18 @@ class Page(Reader):
             self.title += data if len(self.title) < 10 * MAX_TITLE else ""
             return
         data = data.translate(DROPPED)
-        self._parts.append(data.replace("\n", _LINE_END) if self._verbatim else data)
+        self._gathered += len(data)
+        if self._gathered > MAX_PARAGRAPH or len(self._parts) > MAX_PARTS:
+            cut = max(data.rfind("\n"), data.rfind(" ")) + 1
+            self._gather(data[:cut])
+            self._flush()
+            data = data[cut:]
+        self._gather(data)
         self._linked[2] += len(data.strip())
         self._linked[1] += len(data.strip()) if self._links else 0
+
+    def _gather(self, data: str) -> None:
+        self._parts.append(data.replace("\n", _LINE_END) if self._verbatim else data)
 
     def close(self) -> None:
         self._flush()
@@ -219,7 +258,7 @@ class Page(Reader):
 
     def _anchor(self, name: str, attributes: Mapping[str, str]) -> None:
         for key in ("id", "name") if name == "a" else ("id",):
-            if anchor := attributes.get(key):
+            if (anchor := attributes.get(key)) in self._wanted and anchor:
                 self._anchors.append((anchor, len(self._parts)))
 
     def _begin_heading(self, level: int) -> None:
@@ -242,6 +281,9 @@ class Page(Reader):
             self._spill()
             self._row = [] if name == "tr" else None
         elif name in ("td", "th") and self._row is not None:
+            if len(self._row) >= MAX_CELLS:
+                self._spill()
+                self._row = []
             self._row.append(("", []))
 
     def _begin_item(self, attributes: Mapping[str, str]) -> None:
@@ -267,6 +309,8 @@ class Page(Reader):
     def _begin_inline(self, name: str, attributes: Mapping[str, str]) -> None:
         if name == "br":
             self._parts.append(_LINE_END)
+            if len(self._parts) > MAX_PARTS:
+                self._flush()
         elif name == "title":
             self._in_title = not self.title
         elif name == "a":
@@ -306,7 +350,7 @@ class Page(Reader):
 
     def _flush(self) -> None:
         """Ends the paragraph that is open."""
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._gathered = self._parts, [], 0
         anchors, self._anchors = self._anchors, []
         self._raised = []
         lines = [re.sub(r"[ \t\n\r\f]+", " ", line).strip() for line in "".join(parts).split(_LINE_END)]
@@ -330,7 +374,9 @@ class Page(Reader):
             return
         self._spill()
         if self._heading:
-            self.headings.append((self._heading, self._put(f"{'#' * self._heading} {text}", "heading", ids), text))
+            place = self._put(f"{'#' * self._heading} {text}", "heading", ids)
+            if len(self.headings) < MAX_HEADINGS:
+                self.headings.append((self._heading, place, text[: 10 * MAX_TITLE]))
         elif self._bullet:
             self._put(self._bullet + text, "item", ids)
             self._bullet = ""
@@ -339,14 +385,14 @@ class Page(Reader):
 
     def _put(self, text: str, kind: str, ids: Iterable[str]) -> int:
         """Where it begins."""
-        if self._paragraphs:
+        if self._length:
             between = "\n" if kind == self._last_kind and kind in ("item", "row") else "\n\n"
-            self._paragraphs.append(between)
+            self._paragraphs.write(between)
             self._length += len(between)
         place = self._length
         for name in ids:
             self.ids.setdefault(name, place)
-        self._paragraphs.append(text)
+        self._paragraphs.write(text)
         self._length += len(text)
         self._last_kind = kind
         return place

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-from kokoro_common.documents.document import Document, decoded
+from kokoro_common.documents.document import MAX_CHARACTERS, Document, decoded
 from kokoro_common.documents.kind import BINARY, EPUB, HTML, MAX_HEAD, PDF, TEXT, encoding_of, kind_of
 from kokoro_common.documents.markdown import read_markdown
 from kokoro_common.documents.plain import read_plain
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 EXTRACTED = {".html": HTML, ".htm": HTML, ".xhtml": HTML, ".epub": EPUB, ".pdf": PDF}
 MARKDOWN = (".md", ".markdown")
-MAX_FILE_BYTES = 256 << 20
+MAX_FILE_BYTES = 256 << 20  # of an EPUB or PDF, which are mostly pictures
+MAX_TEXT_BYTES = MAX_CHARACTERS  # of a text
 
 
 def load(path: str) -> Document:
@@ -48,10 +49,13 @@ def read_stream(file: BinaryIO, name: str, extension: str = "", head: bytes = b"
 
     Blocks until the end of the file. Raises UsageError as `load` does, OSError.
     """
-    data = b"".join((head, file.read(MAX_FILE_BYTES + 1 - len(head))))
-    if len(data) > MAX_FILE_BYTES:
-        raise UsageError(f"{name} has more than {MAX_FILE_BYTES >> 20} MiB", "split it")
+    data = b"".join((head, file.read(MAX_TEXT_BYTES + 1 - len(head))))
     kind = EXTRACTED.get(extension) or kind_of(data[:MAX_HEAD], ended=len(data) <= MAX_HEAD) or TEXT
+    most = MAX_FILE_BYTES if kind in (PDF, EPUB) else MAX_TEXT_BYTES
+    if len(data) > MAX_TEXT_BYTES and most > MAX_TEXT_BYTES:
+        data = b"".join((data, file.read(most + 1 - len(data))))
+    if len(data) > most:
+        raise UsageError(f"{name} has more than {most >> 20} MiB", "split it")
     if kind == PDF:
         from kokoro_common.documents.pdf import read_pdf
 

@@ -6,8 +6,17 @@ The text is not changed: chapters are places in it.
 from __future__ import annotations
 
 import re
+from itertools import islice
 
-from kokoro_common.documents.document import MAX_TITLE, Document, by_headings, line_at, next_line, one_line
+from kokoro_common.documents.document import (
+    MAX_HEADINGS,
+    MAX_TITLE,
+    Document,
+    by_headings,
+    line_at,
+    next_line,
+    one_line,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +37,7 @@ NONE, NO_HEADING = -1, -2  # no paragraph is open; one is that cannot be a headi
 
 def read_markdown(text: str, replaced: bool) -> Document:
     matter, begin = _front_matter(text)
-    title, chapters = by_headings(text, list(_markdown_headings(text, begin)))
+    title, chapters = by_headings(text, list(islice(_markdown_headings(text, begin), MAX_HEADINGS)))
     return Document(
         text=text,
         chapters=chapters,

@@ -11,6 +11,7 @@ book. No threads.
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from contextlib import closing
 
 from kokoro_common.documents.document import (
     DROPPED,
+    MAX_CHARACTERS,
     MAX_CONTENTS,
     Chapter,
     Document,
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 MAX_MEMORY_BYTES = 2 << 30  # address space of the reading process; 32 million characters on 10,000 pages take 300 MB
 CPU_SECONDS = 60  # 20 million characters on our machine, 3 microseconds each
 CPU_SECONDS_PER_MIB = 20  # in addition, by the size of the file; books take 8
-MAX_CHARACTERS = 32 << 20  # in all pages, which may hold far more text than the file has bytes
 LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _LINE_CODES = (0x0A, 0x0D)
 _HYPHEN_CODES = (0x02, 0xFFFE)  # PDFium's code for a hyphen at the end of a line, which no line end follows
@@ -88,12 +89,14 @@ def serve(path: str, memory: str, seconds: str) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, int(memory))
     _limit(resource.RLIMIT_CPU, int(seconds))
+    sys.stdout = io.TextIOWrapper(sys.stdout.buffer, "utf-8", "surrogatepass")
     try:
-        json.dump(_read(sys.stdin.buffer.read(), path), sys.stdout, default=Record.as_dict)
+        json.dump(_read(sys.stdin.buffer.read(), path), sys.stdout, ensure_ascii=False, default=Record.as_dict)
     except UsageError as error:
         json.dump({"problem": error.problem, "remedy": error.remedy}, sys.stdout)
     except MemoryError:
         os.abort()  # as PDFium does
+    sys.stdout.flush()
 
 
 def _limit(which: int, most: int) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from itertools import pairwise
+from itertools import islice, pairwise
 
-from kokoro_common.documents.document import Document, chapters_at, has_own_text, line_at, merged
+from kokoro_common.documents.document import MAX_HEADINGS, Document, chapters_at, has_own_text, line_at, merged
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ def read_plain(text: str, replaced: bool) -> Document:
 
 def written_borders(text: str) -> list[Border]:
     """Chapters of a text without markup: lines that stand alone and read like headings."""
-    headings = list(_headings(text))
+    headings = list(islice(_headings(text), MAX_HEADINGS))
     empty = [not has_own_text(text, one.end, following.start) for one, following in pairwise(headings)]
     first = _behind_contents(headings, empty)
     return merged([(heading.start, heading.title) for heading in headings[first:]], empty[first:])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _SAME_BYTES = {"fflags": "+bitexact"}  # no random serial numbers, no dates
+_HEADER_BYTES = 44
 _UNKNOWN_LENGTH = 0xFFFF_FFFF  # bytes, in the WAV header of a stream; also the greatest length it can hold
 
 
@@ -137,7 +138,11 @@ class _Pcm:
         self._output.write(pcm)
 
     def end(self) -> None:
-        if self._label is None or not self._output.regular:
+        if self._label is None:
+            return
+        if not self._output.regular:
+            if self._bytes % 2 == 0:  # else a byte more would have to follow, and the next one may be another's
+                self._output.mend(_wav_header(self._form, self._bytes), _HEADER_BYTES + self._bytes)
             return
         info = _wav_info(self._label)
         if 36 + self._bytes + len(info) >= _UNKNOWN_LENGTH:

@@ -33,8 +33,11 @@ class OutputFile:
         """`scratch`: a folder beside the final file, for the temporary one; a killed process leaves it there."""
         self.path = path
         self._error: OSError | None = None
+        self._begin = -1  # offset in a file on the standard output at which ours begins; -1: one cannot go back
         try:
             self._descriptor, self._temporary, self._final = _open(path, scratch)
+            if path in STANDARD_OUTPUT:
+                self._begin = _offset(self._descriptor)
         except OSError as error:
             raise output_error(path, error) from error
 
@@ -42,6 +45,25 @@ class OutputFile:
     def regular(self) -> bool:
         """Whether one can seek in it."""
         return bool(self._temporary)
+
+    def mend(self, data: bytes, behind: int) -> bool:
+        """Replaces the first bytes of what was written through the standard output, if that is a file in which one can
+        go back, and nothing but our `behind` bytes stands between them and the place of writing. Whether it was done.
+
+        Not so in a pipe, after >> (where the kernel writes at the end whatever the place), and when another process
+        wrote through the same descriptor.
+        """
+        if self._begin < 0:
+            return False
+        try:
+            if os.lseek(self._descriptor, 0, os.SEEK_CUR) != self._begin + behind:
+                return False
+            if os.fstat(self._descriptor).st_size < self._begin + behind:
+                return False  # it was made shorter meanwhile
+            os.pwrite(self._descriptor, data, self._begin)
+        except OSError as error:
+            self._error = error
+        return True
 
     @contextlib.contextmanager
     def checked(self) -> Iterator[None]:
@@ -125,6 +147,15 @@ def output_error(path: str, error: OSError) -> OutputError:
     }
     remedy = remedies.get(error.errno or 0, "choose another file or folder")
     return OutputError(f"{name} cannot be written: {reason}", remedy)
+
+
+def _offset(descriptor: int) -> int:
+    """Where the next byte goes in a regular file; -1 for anything else, and for one that is only appended to."""
+    import fcntl
+
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
+        return -1
+    return os.lseek(descriptor, 0, os.SEEK_CUR)
 
 
 def _open(path: str, scratch: str) -> tuple[int, str, str]:

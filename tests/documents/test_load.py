@@ -36,8 +36,10 @@ def test_a_file_that_we_may_not_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(documents, "MAX_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr(documents, "MAX_FILE_BYTES", 2 << 20)
     assert problem(tmp_path / "a.txt", b"x" * ((1 << 20) + 1)).problem.endswith("has more than 1 MiB")
+    assert problem(tmp_path / "a.pdf", b"x" * ((2 << 20) + 1)).problem.endswith("has more than 2 MiB")
     loaded(tmp_path / "a.txt", b"x" * (1 << 20))
 
 
