@@ -15,18 +15,26 @@ import voice_server
 from tests.helpers.recorder_voice_server import RecordedVoiceServer
 
 if TYPE_CHECKING:
+    from kokoro_common.speaking.speaker_thread import Sounding
     from kokoro_common.wire.messages import TextPart
     from kokoro_common.wire.server import Peer
 
 
 class FailingVoiceServer(RecordedVoiceServer):
+    _sticking = ""
+
     def handle_text_part(self, peer: Peer, message: TextPart) -> None:
         if "fails in the voice server" in message.text:
             raise RuntimeError(message.text)
         if "the device sticks" in message.text:
+            self._sticking = message.utterance
+        super().handle_text_part(peer, message)
+
+    def handle_sounding(self, peer: None, message: Sounding) -> None:
+        if message.utterance == self._sticking:
             for recorder in self.recorders:
                 recorder.may_stop.clear()
-        super().handle_text_part(peer, message)
+        super().handle_sounding(peer, message)
 
 
 if __name__ == "__main__":
