@@ -127,6 +127,25 @@ def ends_without_a_word_after_a_skip(shell: Shell) -> None:
     assert shell.end(silent)[0] in (0, 7)
 
 
+def holds_emoji_alone(shell: Shell) -> None:
+    assert shell.world.say("-i", "--emoji", "drop", "\U0001f389 \U0001f389").returncode == 0
+
+
+def holds_code_alone(shell: Shell) -> None:
+    assert shell.world.say("-i", stdin=b"```sh\nrm -r build\n```\n").returncode == 0
+
+
+def is_ssml_of_nothing(shell: Shell) -> None:
+    assert shell.world.say("-i", "-v", OTHER, "<speak> <p></p> <!-- nothing --> </speak>").returncode == 0
+
+
+def is_an_empty_line_at_a_time(shell: Shell) -> None:
+    silent = shell.pipe("-i", "-v", OTHER, text="\n \n")
+    shell.wait_for_requests(1)
+    shell.write(silent, "---\n")
+    assert shell.end(silent)[0] == 0
+
+
 def is_cancelled_before_its_first_word(shell: Shell) -> None:
     silent = shell.pipe("-i")
     shell.wait_for_requests(1)
@@ -166,6 +185,10 @@ def turns_out_to_be_no_ssml(shell: Shell) -> None:
         ends_in_breaks,
         ends_in_breaks_after_an_overlap,
         ends_without_a_word_after_a_skip,
+        holds_emoji_alone,
+        holds_code_alone,
+        is_ssml_of_nothing,
+        is_an_empty_line_at_a_time,
         is_cancelled_before_its_first_word,
         is_killed_before_its_first_word,
         is_interrupted_by_another_that_says_nothing_either,
@@ -202,6 +225,26 @@ def test_ssml_that_turns_out_to_be_none_while_its_writer_rests_ends_that_utteran
     assert shell.end(bystander) == (0, "")
     assert sorted(each.pid for each in shell.world.servers()) == pids
     assert shell.world.say("Here we are.").returncode == 0
+
+
+def test_a_fault_in_what_a_render_has_behind_it_is_named_again_and_again(shell: Shell) -> None:
+    """Going on, the server passes over what the journal has: the fault is then found by the clock, not by a message."""
+    bystander = shell.pipe("-o", "whole.wav", text="The first of two sentences. ")
+    shell.wait_for(lambda states: states == {VOICE: "writing"})
+    pids = sorted(each.pid for each in shell.world.servers())
+    said = set()
+    for fault in ("</q>", "<p", '<break time="1s'):
+        document = shell.world.path / "document.txt"
+        text = "".join(f"<p>Number {number} is spoken here, and then the next.</p>" for number in range(300))
+        document.write_text(f"<speak>{text}{fault} Behind it.</speak>")
+        for _ in range(3):
+            done = shell.world.say("-o", "book.wav", "-f", str(document))
+            said.add(done.returncode)
+            assert done.returncode in (0, 2) and "server" not in done.stderr, done.stderr
+    assert said - {0}, "no fault was found"
+    shell.write(bystander, "And the second.")
+    assert shell.end(bystander) == (0, "")
+    assert sorted(each.pid for each in shell.world.servers()) == pids
 
 
 # --- A client that can give no credit --------------------------------------------------------------------------------
