@@ -56,7 +56,7 @@ from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.speaking.link import Link, Linked, LinkFailed
 from kokoro_common.speaking.ports import Model, Waits
 from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Sounding, SpeakersFailed, SpeakerThread, Starting
-from kokoro_common.speaking.turn import HANG_SECONDS
+from kokoro_common.speaking.turn import HANG_SECONDS, Hang
 from kokoro_common.speaking.turns import Turns
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.connection import Connection
@@ -132,6 +132,7 @@ class VoiceServer:
         self._model = Model(self._link.post)
         waits = Waits(settings.clause_wait, settings.word_wait)
         self.turns = Turns(self._model, self._speakers_for, waits, clock)
+        self._hang = Hang()  # of the speakers, whoever they spoke for
         self._next_progress = 0.0
         self._next_tick = 0.0
         self._next_record = clock() + RECORD_SECONDS
@@ -227,7 +228,7 @@ class VoiceServer:
         """When something is due though nobody says anything."""
         deadlines = [self._next_record]
         if (since := self._speakers.busy_since) is not None and not self.turns.device_lost:
-            deadlines.append(since + HANG_SECONDS)
+            deadlines.append(max(since + HANG_SECONDS, self._next_progress))
         if self.turns:
             deadlines += [self._next_progress, self._cancel_by, self.turns.deadline(now)]
         elif self._outdated:
@@ -260,8 +261,7 @@ class VoiceServer:
 
     def _watch_speakers(self, now: float) -> None:
         """A call of the device that does not return, though all speech here has ended, keeps no other voice waiting."""
-        since = self._speakers.busy_since
-        if since is not None and now > since + HANG_SECONDS:
+        if self._hang.lasts(self._speakers.busy_since, now):
             self._speakers.let_go()
             self.turns.device_lost = True
 

@@ -45,9 +45,28 @@ if TYPE_CHECKING:
     from kokoro_common.speaking.ports import Client, Model, Speakers, Waits
 
 HANG_SECONDS = 4.0  # in one call of PortAudio: the sound server will not answer any more
+AWAKE_SECONDS = 0.4  # in which a call returns that has lasted so long because this process was suspended
 HUNGRY_FRAMES = SAMPLE_RATE  # so little audio ahead of the ear that a half sentence is better than none
 REST_SECONDS = 2.0  # with the speakers and nothing to say, until it gives them back
 MIN_FOLLOW_SECONDS = 0.02  # least interval between two Progress messages to a client that follows the words
+
+
+class Hang:
+    """Tells whether a call of the device does not return. A process that was suspended looks so too, but not twice."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None  # of the call that was too long at the last look
+        self._seen = 0.0  # seconds, when it first was
+
+    def lasts(self, since: float | None, now: float) -> bool:
+        """`since`: when the call began, or None. To be called about twice a second."""
+        if since is None or now <= since + HANG_SECONDS:
+            self._since = None
+        elif since != self._since:
+            self._since, self._seen = since, now
+        else:
+            return now >= self._seen + AWAKE_SECONDS
+        return False
 
 
 class Turn:
@@ -81,6 +100,7 @@ class Turn:
         self._heard = self._underflowed = 0  # before it gave the floor back, if it did: frames, and times
         self._nothing_to_say_since: float | None = None  # seconds, while it has the speakers
         self._progress: Progress | None = None  # told last
+        self._hang = Hang()
         self._credit = 0  # bytes of audio that the client will take
 
     def begin(self, now: float, interrupt: Callable[[], None]) -> None:
@@ -316,7 +336,7 @@ class Turn:
     def _watch_device(self, now: float) -> None:
         has_device = self.speakers is not None and self.floor in ("granted", "held")
         since = self.speakers.busy_since if self.speakers is not None and has_device else None
-        if since is not None and now > since + HANG_SECONDS:
+        if self._hang.lasts(since, now):
             self.fail(NoAudioDevice(DEVICE_HANGS, HANGS_REMEDY))
 
     def _give_back_floor(self, now: float) -> None:

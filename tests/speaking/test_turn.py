@@ -356,9 +356,19 @@ def test_a_device_that_hangs_fails_the_utterance_once() -> None:
     course.speakers.busy_since = NOW
     course.turn.tick(NOW + HANG_SECONDS, progress=False)
     assert not course.client.last
-    for seconds in (0.1, 0.2):
+    for seconds in (0.1, 0.6, 1.1):
         course.turn.tick(NOW + HANG_SECONDS + seconds, progress=False)
     assert [failed.code for failed in course.client.got(Failed)] == [NoAudioDevice.exit_code]
+
+
+def test_a_server_that_was_suspended_within_a_call_of_the_device_waits_for_its_return() -> None:
+    course = speaking()
+    for hour in range(3):  # as with a closed lid, three times
+        course.speakers.busy_since = NOW + 3600 * hour
+        course.turn.tick(NOW + 3600 * hour + 3000, progress=False)
+        course.speakers.busy_since = None if hour else NOW + 3600 + 3000  # it has returned; and is in the next one
+        course.turn.tick(NOW + 3600 * hour + 3001, progress=False)
+    assert not course.client.last
 
 
 def test_a_device_that_hangs_under_another_utterance_is_no_fault_of_one_that_waits() -> None:
