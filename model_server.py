@@ -94,7 +94,7 @@ from kokoro_common.wire.messages import (
     VoiceServerFor,
     handler_name,
 )
-from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard
+from kokoro_common.wire.server import LINGER_SECONDS, Delivery, Inbox, Peer, PeerGone, Switchboard
 from kokoro_common.worker import ROOT
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class ModelServer:
         self.ledger: Ledger[str] = Ledger()  # by the voice server's instance
         self._figures = Figures(clock())
         self._last_used = clock()
-        self._shutdown_asked: list[Peer] = []
+        self._clients: set[Peer] = set()
         self._unload_asked: list[Peer] = []
         self._downloads = 0  # under way
         self._leave_by = 0.0  # seconds; 0: not leaving
@@ -197,9 +197,11 @@ class ModelServer:
             return False
         if self.roster.registered and self._clock() < self._leave_by:
             return False
-        for peer in self._shutdown_asked:
+        for peer in self._clients:
             peer.close()
-            peer.ended.wait(0.5)
+        until = time.monotonic() + LINGER_SECONDS
+        for peer in self._clients:
+            peer.ended.wait(max(0.0, until - time.monotonic()))
         return True
 
     def _begin_leaving(self, drain: float = 0.0) -> None:
@@ -232,9 +234,8 @@ class ModelServer:
             self._voice_unavailable(name, ServersUnreachable(f"voice server {name} did not register", "try again"))
         unused = now - self._last_used
         if idle and self._outdated:
-            self._log.info("a newer program has called: leaving")
-            self._begin_leaving(DRAIN_SECONDS)
-        elif not self.roster and 0 <= self._settings.keep_alive < unused:
+            self._leave_to_a_newer_one()
+        elif idle and not self.roster and 0 <= self._settings.keep_alive < unused:
             self._log.info("idle: leaving")
             self._begin_leaving()
         elif idle and self._loader.has_memory and 0 <= self._settings.unload_after < unused:
@@ -246,7 +247,8 @@ class ModelServer:
     def _idle(self) -> bool:
         """Whether nobody would miss this program, if it began again."""
         waiting = any(voice.waiting for voice in self.roster)
-        return not (self.ledger.in_flight or waiting or self._downloads or self._loader.has_work)
+        at_work = self.ledger.in_flight or waiting or self._downloads or self._loader.has_work
+        return not at_work and all(client.delivered for client in self._clients)
 
     def _unload(self, reason: str) -> NoReturn:
         """Gives all memory of the model back, that of torch and of the G2P too: by beginning again without them."""
@@ -258,6 +260,15 @@ class ModelServer:
         for peer in self._unload_asked:
             peer.ended.wait(0.5)
         self._renew("unloaded", warm=False, unloaded=reason)
+
+    def _leave_to_a_newer_one(self) -> None:
+        """After the voice servers, which know whether their clients have taken all."""
+        if not self.roster:
+            self._log.info("a newer program has called: leaving")
+            self._begin_leaving(DRAIN_SECONDS)
+        for voice in self.roster.registered:
+            assert voice.peer is not None
+            voice.peer.post(Outdated())
 
     def _watch_floor(self) -> None:
         """A voice server that others wait for has to show that it lives; else it is ended, and its lock is free."""
@@ -302,6 +313,8 @@ class ModelServer:
             assert peer is not None
             self._peer_gone(peer)
             return
+        if peer is not None and peer.role == "client":
+            self._clients.add(peer)
         allowed = EVENTS if peer is None else FROM_VOICE if peer.role == "voice" else FROM_CLIENT
         try:
             if not isinstance(message, allowed):
@@ -322,6 +335,7 @@ class ModelServer:
                 peer.post(failed(getattr(message, "utterance", ""), error, log="model server"))
 
     def _peer_gone(self, peer: Peer) -> None:
+        self._clients.discard(peer)
         for voice in self.roster.leave(peer):
             self._log.info(
                 "voice server gone", extra={"voice": voice.name, "open": self.ledger.open_of(voice.instance)}
@@ -390,7 +404,6 @@ class ModelServer:
     def handle_shutdown(self, peer: Peer | None, message: Shutdown) -> None:
         if peer is not None:
             peer.post(ShuttingDown(pid=os.getpid()))
-            self._shutdown_asked.append(peer)
         if not self._leave_by:
             self._begin_leaving(min(max(0.0, message.drain), DRAIN_SECONDS))
 

@@ -92,7 +92,7 @@ from kokoro_common.wire.messages import (
     TextPart,
     handler_name,
 )
-from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard
+from kokoro_common.wire.server import LINGER_SECONDS, Delivery, Inbox, Peer, PeerGone, Switchboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +100,8 @@ if TYPE_CHECKING:
     from kokoro_common.speaking.ports import Speakers
 
 PROGRESS_SECONDS = 0.5  # between two Progress messages
+LOOK_SECONDS = 0.5  # between two looks whether a client has taken all: its kernel does not tell ours
+DELIVER_SECONDS = 3.0  # for clients to take all they were sent, when the server was told to end
 RECORD_SECONDS = 10.0  # between two looks whether the record is still there
 
 
@@ -136,10 +138,12 @@ class VoiceServer:
         self._next_progress = 0.0
         self._next_tick = 0.0
         self._next_record = clock() + RECORD_SECONDS
+        self._next_look = 0.0  # whether the clients have taken all
         self._clients: set[Peer] = set()
         self._instance = os.urandom(16).hex()
         self._leaving = False  # no longer accepts: ends when the last utterance has
         self._cancel_by = math.inf  # when they have to
+        self._deliver_by = math.inf  # when clients have to have taken all
         self._outdated = False  # a newer program has called: leaves when idle
 
     def make_link(self) -> Link:
@@ -186,7 +190,10 @@ class VoiceServer:
 
     @property
     def done(self) -> bool:
-        return self.leaving and not self.turns
+        if not self.leaving or self.turns:
+            return False
+        self._deliver_by = min(self._deliver_by, self._clock() + DELIVER_SECONDS)
+        return self._clock() >= self._deliver_by or all(client.delivered for client in self._clients)
 
     def _connect(self, connection: Connection) -> None:
         self._link.adopt(connection)
@@ -216,8 +223,9 @@ class VoiceServer:
         peers = [*self._clients, *([self._link.peer] if self._link.peer else [])]
         for peer in peers:
             peer.close()
-        for peer in peers:
-            peer.ended.wait(0.5)  # its last message, the counts above all, is on its way
+        until = time.monotonic() + LINGER_SECONDS
+        for peer in peers:  # its last message, the counts above all, is on its way
+            peer.ended.wait(max(0.0, until - time.monotonic()))
         self._speakers.join(1.0)  # a device that hangs does not hold us
 
     def shut_down(self, drain: float) -> None:
@@ -231,10 +239,12 @@ class VoiceServer:
             deadlines.append(max(since + HANG_SECONDS, self._next_progress))
         if self.turns:
             deadlines += [self._next_progress, self._cancel_by, self.turns.deadline(now)]
+        elif self.leaving:
+            deadlines.append(now + LOOK_SECONDS / 5)
         elif self._outdated:
-            deadlines.append(now)
+            deadlines.append(self._next_look)
         elif self._settings.idle_timeout >= 0:
-            deadlines.append(self.turns.last_used + self._settings.idle_timeout)
+            deadlines.append(max(self._next_look, self.turns.last_used + self._settings.idle_timeout))
         return min(deadlines)
 
     def tick(self, now: float) -> None:
@@ -252,12 +262,17 @@ class VoiceServer:
         self._watch_speakers(now)
         if now >= self._next_progress:
             self._next_progress = now + PROGRESS_SECONDS
-        if not self.turns and 0 <= self._settings.idle_timeout <= now - self.turns.last_used:
-            self._log.info("idle: leaving")
-            self._leaving = True
-        if self._outdated and not self.turns:
-            self._log.info("a newer program has called: leaving")
-            self._leaving = True
+        unused = not self.turns and 0 <= self._settings.idle_timeout <= now - self.turns.last_used
+        if unused or (self._outdated and not self.turns):
+            self._leave_when_delivered(now, "idle" if unused else "a newer program has called")
+
+    def _leave_when_delivered(self, now: float, reason: str) -> None:
+        """A client that has not taken all it was sent still uses the server, though its utterance has ended here."""
+        if not all(client.delivered for client in self._clients):
+            self._next_look = now + LOOK_SECONDS
+            return
+        self._log.info("leaving", extra={"reason": reason})
+        self._leaving = True
 
     def _watch_speakers(self, now: float) -> None:
         """A call of the device that does not return, though all speech here has ended, keeps no other voice waiting."""
@@ -400,6 +415,10 @@ class VoiceServer:
     def handle_pong(self, _: Peer, __: Pong) -> None:
         """It lives, which is all that the link wants to know."""
 
+    def handle_outdated(self, _: Peer, __: Outdated) -> None:
+        """Said every second until we have left."""
+        self._outdated = True
+
     def handle_server_state(self, _: Peer, message: ServerState) -> None:
         self.turns.model_changed(message)
 
@@ -472,6 +491,7 @@ FROM_CLIENT = (
     Shutdown,
 )
 FROM_MODEL = (
+    Outdated,
     ServerState,
     Ping,
     Pong,

@@ -98,7 +98,10 @@ class Watched:
         if self._pulse.hangs():
             self._connection.close()  # the next client that asks for the server will end it
             raise ConnectionLost("it hangs")
-        self.send(Ping())
+        try:
+            self.send(Ping())
+        except ConnectionLost:
+            pass  # it may have said its last before: receive() tells
 
     def wait_for_either(self, fd: int) -> bool:
         """Blocks until the connection or the descriptor can be read. Whether the connection can."""

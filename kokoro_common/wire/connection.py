@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import time
 
 from kokoro_common import __version__
@@ -179,6 +180,26 @@ class Connection:
         except (OSError, ValueError):
             return False  # closed here
         return bool(poller.poll(0))
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes of what was sent that the peer's kernel does not have yet; 0 where ours cannot tell."""
+        import fcntl  # servers only
+        import termios
+
+        size = bytearray(4)
+        try:
+            fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, size)
+        except (OSError, ValueError):
+            return 0  # closed here, or not Linux
+        return int.from_bytes(size, sys.byteorder)
+
+    def end_sending(self) -> None:
+        """Nothing more will be sent: the peer hears that when it has read all. What it says can still be received."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # not connected any more
 
     def close(self) -> None:
         """Idempotent, from any thread: a blocked receive() or send() ends with ConnectionLost."""

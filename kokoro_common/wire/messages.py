@@ -338,7 +338,7 @@ class Synthesized(Message):
 
 
 class Outdated(Message):
-    """A newer program has called the voice server: whoever is older leaves when idle."""
+    """A newer program has called the sender, either server: whoever is older leaves when idle."""
 
 
 class ModelWanted(Message):

@@ -37,6 +37,7 @@ MAX_CONNECTIONS = 1024  # that have proved themselves
 BACKLOG = 2048  # connections that the kernel takes before accept() does; it allows 4096 by default
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 1.0  # before accept() is tried again when it fails
 NOTE_SECONDS = 60.0  # between two log lines about callers turned away: strangers must not fill the log
+LINGER_SECONDS = 3.0  # for a peer to take what was sent before its connection was closed, and to close it itself
 PORTS_TRIED = 100  # from the preferred one up, then any free one
 
 
@@ -96,6 +97,8 @@ class Peer:
         self._outbox: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
         self._share = threading.Semaphore(INBOX_SHARE)
         self.unsent = 0  # bytes in the outbox
+        self._closing = False  # what it says is not heard any more
+        self._read = threading.Event()  # it has said its last
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write, name=f"{role}-writer", daemon=True)
         self.ended = threading.Event()
@@ -131,8 +134,18 @@ class Peer:
         """The inbox has given out one of this peer's messages."""
         self._share.release()
 
+    @property
+    def delivered(self) -> bool:
+        """Whether all that was posted is with the peer, as far as its kernel, or never will be."""
+        return self.ended.is_set() or not (self.unsent or self._connection.unacknowledged)
+
     def close(self) -> None:
-        """Ends the connection when what was posted before has been sent. Does not block; `ended` tells when."""
+        """Ends the connection when what was posted before has arrived. Does not block; `ended` tells when.
+
+        The peer is heard out for LINGER_SECONDS: if it has sent what we have not read, closing is a reset, which takes
+        what is on its way to it.
+        """
+        self._closing = True
         self._outbox.put(None)
 
     def drop(self) -> None:
@@ -145,11 +158,14 @@ class Peer:
             self._start_writer()
             while True:
                 message, payload = self._connection.receive()
+                if self._closing:
+                    continue
                 self._share.acquire()
                 self._inbox.put(Delivery(self, message, payload))
         except (ConnectionLost, ProtocolError, TimeoutError) as error:
             self._log.info("connection ended", extra={"role": self.role, "reason": str(error)})
         finally:
+            self._read.set()
             self._connection.close()
             self.close()
             if self._writer.is_alive():
@@ -172,6 +188,8 @@ class Peer:
                 self._connection.send_frame(item)
                 with self._lock:
                     self.unsent -= len(item)
+            self._connection.end_sending()
+            self._read.wait(LINGER_SECONDS)
         except ConnectionLost as error:
             self._log.info("cannot write", extra={"role": self.role, "reason": str(error)})
         finally:

@@ -89,6 +89,10 @@ class End:
     def drop(self) -> None:
         self.open = False
 
+    @property
+    def delivered(self) -> bool:
+        return not self.sent
+
     def taken(self) -> None:
         pass
 
