@@ -72,6 +72,7 @@ from kokoro_common.wire.messages import (
     Downloaded,
     FloorGranted,
     FloorNext,
+    FloorPaused,
     FloorReleased,
     FloorRequest,
     LogLine,
@@ -147,6 +148,7 @@ class ModelServer:
         )
         self._starter = VoiceStarter(settings, runtime, self.voice_program, self._inbox.report)
         self._floor: Floor[tuple[Peer, str]] = Floor(self._floor_granted, self._floor_next)
+        self._paused: set[tuple[Peer, str]] = set()  # of those that have the floor
         self._pulses: dict[Peer, Pulse] = {}  # of voice servers that hold up the floor
         self.roster: Roster[Peer] = Roster()
         self.ledger: Ledger[str] = Ledger()  # by the voice server's instance
@@ -344,7 +346,7 @@ class ModelServer:
         self._unload_asked = [other for other in self._unload_asked if other is not peer]
         for key in self._floor.keys:
             if key[0] is peer:
-                self._floor.release(key)
+                self._release_floor(key)
         self._synthesis.forget(peer)
 
     # --- from clients ------------------------------------------------------------------------------------------------
@@ -471,12 +473,30 @@ class ModelServer:
         since = self._clock() - max(0.0, message.age)
         if not message.interrupt:
             self._floor.request((peer, message.utterance), since)
+            if self._paused:
+                peer.post(FloorPaused(utterance=message.utterance, paused=True))
             return
         for other, utterance in self._floor.interrupt((peer, message.utterance), since):
             other.post(Cancel(utterance=utterance))
 
+    def handle_floor_paused(self, peer: Peer, message: FloorPaused) -> None:
+        if (peer, message.utterance) in self._floor.keys:
+            self._set_paused((peer, message.utterance), message.paused)
+
     def handle_floor_released(self, peer: Peer, message: FloorReleased) -> None:
-        self._floor.release((peer, message.utterance))
+        self._release_floor((peer, message.utterance))
+
+    def _release_floor(self, key: tuple[Peer, str]) -> None:
+        self._set_paused(key, False)
+        self._floor.release(key)
+
+    def _set_paused(self, key: tuple[Peer, str], paused: bool) -> None:
+        """Those that wait hear of it."""
+        if paused == (key in self._paused):
+            return
+        self._paused ^= {key}
+        for peer, utterance in self._floor.line[1:]:
+            peer.post(FloorPaused(utterance=utterance, paused=bool(self._paused)))
 
     def handle_log_line(self, _: Peer, message: LogLine) -> None:
         if not is_line(message.line):
@@ -534,6 +554,7 @@ FROM_VOICE = (
     Synthesize,
     Cancel,
     FloorRequest,
+    FloorPaused,
     FloorReleased,
     LogLine,
 )

@@ -23,7 +23,7 @@ Cancel silences the device first and tells the others afterwards; what still arr
 When the model server dies, what has been synthesized is played on; the next one gets Register with all counters, then
 what it must know of each utterance, and what was not answered is asked again.
 
-Over 400 lines: a handler of one to five lines for each of 32 messages and events, to be found by its name. What they do
+Over 400 lines: a handler of one to five lines for each of 34 messages and events, to be found by its name. What they do
 stands in kokoro_common/speaking/.
 """
 
@@ -73,6 +73,7 @@ from kokoro_common.wire.messages import (
     Failed,
     FloorGranted,
     FloorNext,
+    FloorPaused,
     Message,
     Outdated,
     Pause,
@@ -446,6 +447,10 @@ class VoiceServer:
         if turn := self.turns.get(message.utterance):
             turn.floor_next(self._clock())
 
+    def handle_floor_paused(self, _: Peer, message: FloorPaused) -> None:
+        if turn := self.turns.get(message.utterance):
+            turn.floor_paused(message.paused, self._clock())
+
     def handle_floor_granted(self, _: Peer, message: FloorGranted) -> None:
         if turn := self.turns.get(message.utterance):
             turn.floor_granted(self._clock())
@@ -501,6 +506,7 @@ FROM_MODEL = (
     Synthesized,
     Failed,
     FloorNext,
+    FloorPaused,
     FloorGranted,
     Cancel,
     Shutdown,

@@ -6,7 +6,7 @@ from kokoro_common.errors import SAY, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kokoro_common.wire.reports import StatusReport
+    from kokoro_common.wire.reports import StatusReport, UtteranceReport
 
 
 NOT_RUNNING = f"no servers are running; they start with the first {SAY}"
@@ -19,11 +19,12 @@ def readable(report: StatusReport) -> str:
         lines = [*_silent(report), *_utterances(report)]
         return "\n".join(map(shown, lines or [NOT_RUNNING]))
     ledger = model.ledger
+    state = "not loaded" if model.state == "starting" else model.state
     lines = [
         f"model server   pid {model.pid}, port {model.port}, up {_span(model.uptime_s)}, {_megabytes(model.rss_bytes)}",
         f"model          {model.state}, {model.engine_reason}"
         if model.state == "unloaded"
-        else f"model          {model.state}: {model.engine} ({model.engine_reason})",
+        else f"model          {state}: {model.engine} ({model.engine_reason})",
         f"device         {model.device}{_reason(model.device_reason)}",
         f"precision      {model.precision}{_reason(model.precision_reason)}",
         *([f"decoder        {model.decoder}"] if model.decoder else []),
@@ -54,11 +55,21 @@ def _silent(report: StatusReport) -> list[str]:
 
 
 def _utterances(report: StatusReport) -> list[str]:
-    return [
-        f"{each.state:<15}{each.voice}, {_span(each.seconds)} so far, for {each.client}"
+    lines = [
+        f"{each.state:<15}{each.voice}, {_course(each)}, for {each.client or 'somebody'}"
         for key in ("speaking", "waiting", "writing")
         for each in getattr(report, key)
     ]
+    return [*lines, f"and {report.more} more"] if report.more else lines
+
+
+def _course(each: UtteranceReport) -> str:
+    """How far it is, or how long it has been waiting for that."""
+    if each.state == "waiting":
+        return f"for {_span(each.state_s)}" + (f", {_span(each.seconds)} heard before" if each.seconds else "")
+    if each.state == "paused":
+        return f"for {_span(each.state_s)}, {_span(each.seconds)} heard; say.py --resume goes on"
+    return f"{_span(each.seconds)} {'written' if each.state == 'writing' else 'heard'}"
 
 
 def _reason(text: str) -> str:

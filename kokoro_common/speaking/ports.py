@@ -50,6 +50,13 @@ class Model:
         self.post = post
         self.connected = False
         self.state = ServerState(state="starting")
+        self._reasons: set[str] = set()  # for which there is no model, as clients have been told
+
+    def has_new_reason(self) -> bool:
+        """Whether it is to be told why there is no model: for each reason once in the life of the voice server."""
+        new = self.state.detail not in self._reasons
+        self._reasons.add(self.state.detail)
+        return new
 
 
 class Waits:

@@ -6,11 +6,12 @@ ports.py. One thread. Over 400 lines, as its states are told best in one place.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kokoro_common.errors import MAX_LINE, NoAudioDevice, shown
+from kokoro_common.errors import MAX_LINE, SAY, NoAudioDevice, shown
 from kokoro_common.sound.player import DEVICE_HANGS, HANGS_REMEDY
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.speaking.utterance import Utterance
@@ -24,6 +25,7 @@ from kokoro_common.wire.messages import (
     Explained,
     Failed,
     Finished,
+    FloorPaused,
     FloorReleased,
     FloorRequest,
     Message,
@@ -48,6 +50,9 @@ HANG_SECONDS = 4.0  # in one call of PortAudio: the sound server will not answer
 AWAKE_SECONDS = 0.4  # in which a call returns that has lasted so long because this process was suspended
 HUNGRY_FRAMES = SAMPLE_RATE  # so little audio ahead of the ear that a half sentence is better than none
 REST_SECONDS = 2.0  # with the speakers and nothing to say, until it gives them back
+PAUSED_SECONDS = 2.0  # that it waits for one that is paused, until its client is told
+DEFAULT_SPEAKS = f"espeak-ng speaks, for want of the model: {SAY} --download fetches it"
+SPEECH_IS_PAUSED = f"speech is paused, and this waits for it: {SAY} --resume"
 MIN_FOLLOW_SECONDS = 0.02  # least interval between two Progress messages to a client that follows the words
 
 
@@ -91,6 +96,8 @@ class Turn:
         self.over = False
         self.floor = ""  # "", asked, next, granted (the speakers are being taken) or held (they take its audio)
         self._floor_asked = 0.0  # seconds, when it was asked for
+        self._in_state = utterance.began  # seconds, since when it waits, is spoken, is paused
+        self._paused_before = math.inf  # seconds, since when it waits for one that is paused; -inf: its client knows
         self._interrupts = utterance.route.floor == "interrupt"  # as it asks for the first time
         self._model = model
         self._waits = waits
@@ -147,6 +154,7 @@ class Turn:
             seconds=round(self.taken / SAMPLE_RATE, 1),
             client=self.utterance.route.client,
             age_s=round(now - self.utterance.began, 3),
+            state_s=round(now - self._in_state, 1),
         )
 
     def tell(self, message: Message, payload: bytes = b"") -> None:
@@ -180,18 +188,27 @@ class Turn:
         else:
             self.cancel()
 
-    def pause(self) -> None:
+    def pause(self, now: float) -> None:
         assert self.speakers is not None
+        self._in_state = now
         if self.floor == "held":
             self.speakers.pause()
+            self._tell_paused(True)
         else:
             self._paused_early = True
 
-    def resume(self) -> None:
+    def resume(self, now: float) -> None:
         assert self.speakers is not None
+        self._in_state = now
         self._paused_early = False
         if self.floor == "held":
             self.speakers.resume()
+            self._tell_paused(False)
+
+    def _tell_paused(self, paused: bool) -> None:
+        """Others may wait for its floor."""
+        if self.utterance.route.floor != "overlap":
+            self._model.post(FloorPaused(utterance=self.utterance.id, paused=paused))
 
     def silence(self) -> None:
         if self.speakers is not None:
@@ -226,7 +243,8 @@ class Turn:
             self._end("failed", Failed(utterance=utterance.id, code=state.exit_code, text=state.detail))
         elif state.state == "default" and not utterance.engine:
             utterance.engine = "espeak"
-            self.tell(Notice(utterance=utterance.id, text=f"the embedded default voice speaks: {state.detail}"))
+            if self.client is not None and self._model.has_new_reason():
+                self.tell(Notice(utterance=utterance.id, text=DEFAULT_SPEAKS))
         self._pump(now)
 
     def model_lost(self) -> None:
@@ -242,6 +260,8 @@ class Turn:
         if self.floor and self.utterance.route.floor != "overlap":
             age, interrupt = now - self._floor_asked, self._interrupts and self.floor in ("asked", "next")
             self._model.post(FloorRequest(utterance=self.utterance.id, age=age, interrupt=interrupt))
+            if self.paused:
+                self._tell_paused(True)
 
     def resume_requests(self, now: float) -> None:
         self._pump(now)
@@ -262,6 +282,11 @@ class Turn:
         self.floor = "next" if self.floor == "asked" else self.floor
         self._pump(now)
 
+    def floor_paused(self, paused: bool, now: float) -> None:
+        """Whether what has the floor, for which it waits, is paused."""
+        if self._paused_before != -math.inf:
+            self._paused_before = min(self._paused_before, max(now, self._floor_asked)) if paused else math.inf
+
     def floor_granted(self, now: float) -> None:
         if self.floor in ("asked", "next"):  # not again, when another model server grants it too
             self._take_floor()
@@ -271,9 +296,10 @@ class Turn:
 
     def floor_taken(self, now: float) -> None:
         self.floor = "held"
+        self._in_state = now
         if self._paused_early:
             self._paused_early = False
-            self.pause()
+            self.pause(now)
         self._pump(now)
 
     def starting(self, told: threading.Event) -> None:
@@ -301,6 +327,10 @@ class Turn:
         self._hear_silence(now)
         self._watch_device(now)
         self._give_back_floor(now)
+        if self.floor in ("asked", "next") and now >= self._paused_before + PAUSED_SECONDS:
+            if self._paused_before != -math.inf:
+                self.tell(Notice(utterance=self.utterance.id, text=SPEECH_IS_PAUSED))
+            self._paused_before = -math.inf
         self._pump(now)
 
     def deadline(self, now: float) -> float:
@@ -317,6 +347,8 @@ class Turn:
             deadlines += [due for wait in waits if (due := utterance.intake.last_text + wait) > now]
         if self._nothing_to_say_since is not None:
             deadlines.append(self._nothing_to_say_since + REST_SECONDS)
+        if self.floor in ("asked", "next") and self._paused_before != -math.inf:
+            deadlines.append(self._paused_before + PAUSED_SECONDS)
         return min(deadlines)
 
     def _tell_progress(self) -> None:
@@ -351,6 +383,7 @@ class Turn:
             self._nothing_to_say_since = None
             self._fed = self._interrupts = False
             self.floor = ""
+            self._in_state = now
             self.speakers.silence(self.utterance.id)
             self._model.post(FloorReleased(utterance=self.utterance.id))
 

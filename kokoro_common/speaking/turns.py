@@ -157,14 +157,14 @@ class Turns:
         loud = [turn for turn in self.aloud if not turn.paused]
         chosen = [turn for turn in loud if (turn.utterance.id == utterance if utterance else turn.speaking)]
         for turn in chosen:
-            turn.pause()
+            turn.pause(self._clock())
         return len(chosen)
 
     def resume(self, utterance: str = "") -> int:
         """One utterance, or all that are paused."""
         paused = [turn for turn in self.aloud if turn.paused and utterance in ("", turn.utterance.id)]
         for turn in paused:
-            turn.resume()
+            turn.resume(self._clock())
         return len(paused)
 
     def _each(self, action: Callable[[Turn], None]) -> None:

@@ -47,14 +47,14 @@ def model_server_report(
     """All that concerns the model. Port and restarts are the caller's to fill in."""
     engine, state = loader.engine, loader.state
     loaded = engine is not None
+    reason = "the model is loaded" if loaded else loader.unloaded or "speech that needs the model loads it"
     return ModelServerReport(
         pid=os.getpid(),
         port=0,
         state=UNLOADED if loader.unloaded and not loader.has_memory else state.state,
         uptime_s=round(now - figures.started, 1),
         engine="kokoro" if loaded else "espeak",
-        engine_reason=state.detail[:MAX_REASON]
-        or ("the model is loaded" if loaded else loader.unloaded or "nobody asked for it yet"),
+        engine_reason=state.detail[:MAX_REASON] or reason,
         device=loader.device or loader.wanted_device,
         device_reason=loader.device_reason[:MAX_REASON],
         precision=loader.precision or loader.wanted_precision,

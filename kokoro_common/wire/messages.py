@@ -363,6 +363,14 @@ class FloorGranted(Message):
     utterance: str
 
 
+class FloorPaused(Message):
+    """From a voice server: the utterance, which has the floor, is paused, or goes on. From the model server: the
+    utterance waits for one that is."""
+
+    utterance: str
+    paused: bool
+
+
 class FloorReleased(Message):
     utterance: str
 

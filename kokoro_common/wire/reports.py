@@ -65,6 +65,7 @@ class UtteranceReport(Record):
     seconds: float  # of audio heard, or sent, so far
     client: str  # who asked
     age_s: float
+    state_s: float = 0.0  # seconds since it is in this state
 
 
 class StatusReport(Record):

@@ -13,7 +13,16 @@ from kokoro_common.errors import KokoroError, NoAudioDevice, ServersUnreachable
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.speaking.pace import Pace
 from kokoro_common.speaking.ports import Model, Waits
-from kokoro_common.speaking.turn import HANG_SECONDS, HUNGRY_FRAMES, MIN_FOLLOW_SECONDS, REST_SECONDS, Turn
+from kokoro_common.speaking.turn import (
+    DEFAULT_SPEAKS,
+    HANG_SECONDS,
+    HUNGRY_FRAMES,
+    MIN_FOLLOW_SECONDS,
+    PAUSED_SECONDS,
+    REST_SECONDS,
+    SPEECH_IS_PAUSED,
+    Turn,
+)
 from kokoro_common.speaking.utterance import Utterance
 from kokoro_common.text.speech import Speech, TimedWord
 from kokoro_common.wire.messages import (
@@ -237,7 +246,7 @@ def test_the_client_is_told_what_the_speech_waits_for() -> None:
 def test_the_embedded_default_speaks_for_who_leaves_the_choice_and_goes_on_to_the_end() -> None:
     course = Course(state="default", engine="auto", sink="client")
     turn = course.begin(SENTENCE)
-    assert [notice.text for notice in course.client.got(Notice)] == ["the embedded default voice speaks: no network"]
+    assert [notice.text for notice in course.client.got(Notice)] == [DEFAULT_SPEAKS]
     course.model.state = ServerState(state="ready")
     turn.model_changed(NOW)
     turn.add_text(SENTENCE, NOW)
@@ -323,9 +332,9 @@ def test_no_room_is_no_utterance() -> None:
 def test_pause_and_resume_reach_the_speakers_and_are_seen() -> None:
     course = speaking()
     turn = course.turn
-    turn.pause()
+    turn.pause(NOW)
     assert course.speakers.paused and turn.paused and turn.report(NOW).state == "paused"
-    turn.resume()
+    turn.resume(NOW)
     assert not course.speakers.paused and turn.report(NOW).state == "speaking"
 
 
@@ -338,7 +347,7 @@ def test_one_that_has_not_the_floor_is_not_paused_by_anothers_pause() -> None:
 
 def test_a_paused_utterance_keeps_the_floor() -> None:
     course = speaking()
-    course.turn.pause()
+    course.turn.pause(NOW)
     rest(course)
     assert course.turn.floor == "held" and not course.got(FloorReleased)
 
@@ -617,3 +626,57 @@ def test_text_that_is_passed_over_gives_its_credit_back_and_a_turn_to_others() -
     assert slices > 1 and sum(credit.bytes for credit in course.client.got(Credit)) == 1_000 * len(SENTENCE)
     turn.end_text(NOW)
     assert not course.got(Synthesize)
+
+
+# --- waiting for speech that is paused -------------------------------------------------------------------------------
+
+
+def test_who_waits_for_paused_speech_is_told_so_once_after_two_seconds() -> None:
+    course = Course()
+    course.begin(SENTENCE)
+    course.turn.floor_paused(True, NOW + 1)
+    due = course.turn.deadline(NOW + 1)
+    assert due == NOW + 1 + PAUSED_SECONDS
+    course.turn.tick(due - 0.1, progress=True)
+    assert course.client.got(Notice) == []
+    for later in (0.0, 5.0, 50.0):
+        course.turn.floor_paused(True, due + later)
+        course.turn.tick(due + later, progress=True)
+    assert [notice.text for notice in course.client.got(Notice)] == [SPEECH_IS_PAUSED]
+    assert course.turn.deadline(due + 50) == math.inf
+
+
+def test_speech_that_goes_on_in_time_is_no_reason_to_say_anything() -> None:
+    course = Course()
+    course.begin(SENTENCE)
+    course.turn.floor_paused(True, NOW)
+    course.turn.floor_paused(False, NOW + 1)
+    course.turn.tick(NOW + 60, progress=True)
+    course.turn.floor_paused(True, NOW + 60)
+    course.take_floor()
+    course.turn.tick(NOW + 90, progress=True)
+    assert course.client.got(Notice) == []
+
+
+def test_a_report_says_for_how_long_it_has_been_in_its_state() -> None:
+    course = Course()
+    turn = course.begin(SENTENCE)
+    assert (turn.report(NOW + 25).state, turn.report(NOW + 25).state_s) == ("waiting", 25.0)
+    turn.floor_granted(NOW + 25)
+    turn.floor_taken(NOW + 26)
+    assert (turn.report(NOW + 28).state, turn.report(NOW + 28).state_s) == ("speaking", 2.0)
+    turn.pause(NOW + 30)
+    assert (turn.report(NOW + 90).state, turn.report(NOW + 90).state_s) == ("paused", 60.0)
+
+
+def test_that_there_is_no_model_is_said_once_for_each_reason() -> None:
+    course = Course(state="default", engine="auto")
+    course.begin()
+    for detail in ("no network", "no network", "a full disk", "no network"):
+        other = Course(state="default", engine="auto")
+        course.model.state = ServerState(state="default", detail=detail)
+        other.turn = Turn(other.turn.utterance, other.client, other.speakers, course.model, WAITS, lambda *_: None)
+        other.begin()
+        course.client.told += other.client.got(Notice)
+    assert len(course.client.got(Notice)) == 2
+    assert len(f"say.py: {DEFAULT_SPEAKS}") <= 80

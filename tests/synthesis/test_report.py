@@ -43,7 +43,7 @@ class Server:
 
 def test_before_anybody_has_asked_it_says_what_is_wanted_and_that_espeak_speaks() -> None:
     report = Server().report(LedgerReport(accepted=3, finished=3), NOW + 12.34)
-    assert (report.engine, report.engine_reason) == ("espeak", "nobody asked for it yet")
+    assert (report.engine, report.engine_reason) == ("espeak", "speech that needs the model loads it")
     assert (report.device, report.precision, report.decoder, report.batch_limit) == ("cuda", "bf16", "", 1)
     assert (report.pid, report.uptime_s, report.ledger.accepted) == (os.getpid(), 12.3, 3)
     assert report.rss_bytes > 0 and report.queue == 0 and report.busy_s == 0.0
