@@ -55,6 +55,7 @@ from kokoro_common.sound.player import Player
 from kokoro_common.sound.portaudio import PortAudioStream
 from kokoro_common.speaking.link import Link, Linked, LinkFailed
 from kokoro_common.speaking.ports import Model, Waits
+from kokoro_common.speaking.sound_environment import adopt
 from kokoro_common.speaking.speaker_thread import FloorTaken, Heard, Sounding, SpeakersFailed, SpeakerThread, Starting
 from kokoro_common.speaking.turn import HANG_SECONDS, Hang
 from kokoro_common.speaking.turns import Turns
@@ -152,7 +153,7 @@ class VoiceServer:
 
     def make_player(self) -> Player:
         """With the two beside it the seams at which tests put a recorder, or a world without I/O."""
-        return Player(PortAudioStream, lead_in=self._settings.lead_in)
+        return Player(PortAudioStream, self._settings.lead_in, adopt)
 
     def make_speakers(self, *, needs_floor: bool) -> Speakers:
         """What plays one utterance after the other; one that overlaps the others has its own."""

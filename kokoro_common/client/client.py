@@ -103,10 +103,11 @@ class Client:
         if server and route.sink != "client":
             raise UsageError("only audio that comes to the client can come from any server", "leave the server out")
         speech = speech.replace(lang=speech.lang or speech.voice[:1])
+        sound = _sound_environment()
+        if route.sink == "speakers":
+            route = route.replace(environment=tuple(f"{key}={value}" for key, value in sound.items()))
         name = server_name(parse_voice(server or speech.voice, own_voices(self._settings.config_dir)))
-        wanted = VoiceServerFor(
-            voice=name, engine=speech.engine, environment=_sound_environment(), device=device, precision=precision
-        )
+        wanted = VoiceServerFor(voice=name, engine=speech.engine, environment=sound, device=device, precision=precision)
 
         def connect(attempt: int) -> Generator[ServerState, None, Connection]:
             if not attempt and route.floor == "interrupt":

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     # (fill, finished, device) -> Stream; raises NoAudioDevice. `device` is part of a name; empty: the default device.
     # `finished` is called when a started stream ends, by `stop` or by itself.
     OpenStream = Callable[[Fill, Callable[[], None], str], Stream]
+    Adopt = Callable[[tuple[str, ...] | None], bool]  # of an environment; whether it was another
 
 STALL_SECONDS = 1.0  # without a callback while playing, after which the sound server counts as hung
 REOPEN_SECONDS = 5.0  # during which a lost device is tried again
@@ -70,8 +71,17 @@ class Player:
     after `close`, a pause or a loss, and on another device than before.
     """
 
-    def __init__(self, open_stream: OpenStream, lead_in: float = 0.0) -> None:
-        """Opens nothing: `play` opens the device and closes it before it returns."""
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        lead_in: float = 0.0,
+        adopt: Callable[[tuple[str, ...] | None], bool] | None = None,
+    ) -> None:
+        """Opens nothing: `play` opens the device and closes it before it returns.
+
+        `adopt` is given the environment of a run whose device cannot be opened; if it returns True that is tried again.
+        """
+        self._adopt = adopt
         self.busy_since: float | None = None  # time.monotonic() at which `play` called PortAudio, until that returns
         self._open_stream = open_stream
         self._lead_in = round(lead_in * SAMPLE_RATE)  # frames
@@ -85,14 +95,14 @@ class Player:
 
     # From any thread; none of these blocks.
 
-    def begin(self, device: str = "") -> None:
+    def begin(self, device: str = "", environment: tuple[str, ...] | None = None) -> None:
         """Opens a new run, on the device of that name or part of it, else the default one. Aborts an unfinished run.
 
         Call `play` once for it; what is fed before that waits.
         """
         with self._state:
             self._run.abort()
-            self._run = _Run(device)
+            self._run = _Run(device, environment)
             self._state.notify_all()
 
     def feed(self, samples: Samples) -> None:
@@ -185,8 +195,14 @@ class Player:
     def _open(self, run: _Run) -> Stream:
         if self._stalled:
             raise NoAudioDevice(DEVICE_HANGS, HANGS_REMEDY)
+        open_stream = functools.partial(self._open_stream, functools.partial(self._fill, run), self._finished)
         with self._calling():
-            stream = self._open_stream(functools.partial(self._fill, run), self._finished, run.found or run.device)
+            try:
+                stream = open_stream(run.found or run.device)
+            except NoAudioDevice:
+                if self._adopt is None or not self._adopt(run.environment):
+                    raise
+                stream = open_stream(run.found or run.device)
             if run.found and stream.device != run.found:  # part of another one's name, too
                 stream.stop()
                 raise NoAudioDevice(DEVICE_LOST, NO_DEVICE_REMEDY)
@@ -297,8 +313,9 @@ class Player:
 class _Run:
     """The audio of one run on its way to the ear, in frames at SAMPLE_RATE. The player's `_state` guards it."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, environment: tuple[str, ...] | None = None) -> None:
         self.device = device  # asked for
+        self.environment = environment  # of who asked
         self.heard = 0
         self.underflows = 0
         self.begun = False  # samples have been handed over

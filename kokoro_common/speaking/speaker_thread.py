@@ -82,18 +82,21 @@ class SpeakerThread:
         self._report = report
         self._floor_for = floor_for
         self._floor: int | None = None  # descriptor that holds floor.lock
-        self._commands: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[str, str, tuple[str, ...] | None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: set[str] = set()  # utterances that were asked for and not silenced
         self._speaking = ""
         self._thread = threading.Thread(target=self._run, name="speakers", daemon=True)
         self._started = False
 
-    def speak(self, utterance: str, device: str) -> None:
-        """Reports FloorTaken, Starting, Sounding, Heard; or SpeakersFailed; or nothing more once it was silenced."""
+    def speak(self, utterance: str, device: str, environment: tuple[str, ...] | None = None) -> None:
+        """Reports FloorTaken, Starting, Sounding, Heard; or SpeakersFailed; or nothing more once it was silenced.
+
+        `environment`: as in Route.
+        """
         with self._lock:
             self._waiting.add(utterance)
-        self._commands.put((utterance, device))
+        self._commands.put((utterance, device, environment))
         if not self._started:
             self._started = True
             self._thread.start()
@@ -153,11 +156,11 @@ class SpeakerThread:
 
     def _run(self) -> None:
         while (command := self._commands.get()) is not None:
-            utterance, device = command
+            utterance, device, environment = command
             try:
                 if self._floor_for:
                     self._take_floor()
-                self._speak(utterance, device)
+                self._speak(utterance, device, environment)
             except KokoroError as error:  # no device; or floor.lock cannot be opened, for want of descriptors
                 self._report(SpeakersFailed(utterance=utterance, error=error))
             except Exception as error:  # of one utterance: without the thread every later one would wait for ever
@@ -221,13 +224,13 @@ class SpeakerThread:
         if lock is not None:
             os.close(lock)
 
-    def _speak(self, utterance: str, device: str) -> None:
+    def _speak(self, utterance: str, device: str, environment: tuple[str, ...] | None) -> None:
         with self._lock:
             if utterance not in self._waiting:
                 return
             self._waiting.discard(utterance)
             self._speaking = utterance
-            self._player.begin(device)
+            self._player.begin(device, environment)
         self._report(FloorTaken(utterance=utterance))
 
         def starting() -> None:

@@ -434,7 +434,8 @@ class Turn:
     def _take_floor(self) -> None:
         assert self.speakers is not None
         self.floor = "granted"
-        self.speakers.speak(self.utterance.id, self.utterance.route.audio_device)
+        route = self.utterance.route
+        self.speakers.speak(self.utterance.id, route.audio_device, route.environment)
 
     def _request(self, now: float) -> bool:
         """Asks for the next text chunks, as far as the window is open. Whether there were pauses between them."""

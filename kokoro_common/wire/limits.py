@@ -19,6 +19,7 @@ OTHERS = {
     "ChunkRequest.edits": 100_000,
     "LogLine.line": 65_536,
     "VoiceServerFor.environment": 4_096,
+    "Route.environment": 8_200,  # name and value
     "Downloaded.path": 4_096,  # the longest that Linux has
     "Route.client": 100,  # it stands in the status, as often as there are utterances
 }

@@ -148,6 +148,7 @@ class Route(Record):
     sink: str = "speakers"  # one of SINKS; client: the audio comes back as AudioChunk
     floor: str = "queue"  # one of FLOORS; interrupt: cancels all speech before it; overlap: does without the floor
     audio_device: str = ""  # part of a device's name; empty: the default device
+    environment: tuple[str, ...] | None = None  # NAME=value of SOUND_VARIABLES of the asking shell; None: unknown
     wait: bool = True  # False: the utterance outlives this connection; only for the speakers
     follow: bool = False  # Progress with every word
     client: str = ""  # who asks, for --status

@@ -66,7 +66,7 @@ class FakeSpeakers:
         self.commands.append(command)
         self._order.append(command)
 
-    def speak(self, utterance: str, device: str) -> None:
+    def speak(self, utterance: str, device: str, environment: tuple[str, ...] | None = None) -> None:
         self._note(f"speak on {device!r}" if device else "speak")
 
     def silence(self, utterance: str) -> None:

@@ -211,7 +211,7 @@ class WorldSpeakers:
         self._fed = 0
         self._aborted = self._finished = self._sounding = False
 
-    def speak(self, utterance: str, device: str) -> None:
+    def speak(self, utterance: str, device: str, environment: tuple[str, ...] | None = None) -> None:
         self._waiting.add(utterance)
         self._commands.append((utterance, device))
 

@@ -158,3 +158,26 @@ def test_speech_goes_on_when_the_sound_server_is_killed_and_started_again(
     assert np.array_equal(first[:12_000], expected[:12_000])
     assert np.array_equal(second[-12_000:], expected[-12_000:])
     assert len(first) + len(second) > len(expected) - 12_000  # at most half a second is lost
+
+
+def test_a_server_that_was_started_elsewhere_speaks_where_the_caller_is(world: World, silent_card: SilentCard) -> None:
+    """By the first call, whether it waits or not; a caller without a device hears that there is none, as before."""
+    assert world.say("-o", "x.wav", "Hello.").returncode == 0  # starts the server, in a shell without sound
+    assert world.say("-o", "one.wav", "One is spoken.").returncode == 0
+    (server,) = [each.pid for each in world.servers() if "voice" in " ".join(each.cmdline())]
+    nowhere = dict(world.environment)
+    world.environment |= silent_card.environment
+    with silent_card.capture() as captured:
+        done = world.say("-n", "One is spoken.")
+        assert (done.returncode, done.stderr) == (0, "")
+        captured.wait_for_sound(1)
+        done = world.say("One is spoken.")
+        assert (done.returncode, done.stderr) == (0, "")
+    expected = np.trim_zeros(soundfile.read(world.path / "one.wav", dtype="int16")[0])
+    heard = np.trim_zeros(captured.samples)
+    assert np.array_equal(heard[: len(expected)], expected)
+    assert np.array_equal(heard[-len(expected) :], expected)
+    assert world.status()["voice_servers"][0]["pid"] == server
+    world.environment = nowhere | {"PULSE_SERVER": "unix:/nowhere", "ALSA_CONFIG_PATH": "/dev/null"}
+    with silent_card.capture() as captured:
+        assert world.say("One is spoken.").returncode == 0  # it needs no device of its own while another's is there

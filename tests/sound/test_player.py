@@ -649,3 +649,30 @@ def test_importing_the_room_imports_nothing_heavy() -> None:
     code = "import sys, kokoro_common.sound.player, kokoro_common.sound.portaudio\n"
     code += "print({'numpy', 'sounddevice', 'soundfile', 'soxr'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_device_that_only_the_caller_knows_is_opened_where_the_caller_is() -> None:
+    """Without a word to anybody, whenever the audio comes; the process's own environment is left only when it fails."""
+    recorder = Recorder()
+    asked: list[tuple[str, ...] | None] = []
+
+    def adopt(environment: tuple[str, ...] | None) -> bool:
+        asked.append(environment)
+        recorder.present = environment == ("PULSE_SERVER=here",)
+        return recorder.present
+
+    player = Player(recorder, adopt=adopt)
+    recorder.present = False
+    player.begin("", ("PULSE_SERVER=here",))
+    player.feed(ramp(2_400))
+    player.finish()
+    assert player.play()
+    feed_all(player, ramp(2_400))
+    assert player.play()
+    assert asked == [("PULSE_SERVER=here",)]
+    recorder.present = False
+    for environment in (("PULSE_SERVER=elsewhere",), None):
+        player.begin("", environment)
+        with no_device():
+            player.play()
+    assert [len(run) for run in recorder.heard()] == [2_400, 2_400]
