@@ -7,9 +7,12 @@ that directory can tell that it is abandoned.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
+
+MAX_LINKS = 40  # on the way to a path, as the kernel has it
 
 
 def private_directory(path: str) -> str:
@@ -25,12 +28,95 @@ def private_directory(path: str) -> str:
     return path
 
 
+def problem_above(path: str) -> str:
+    """Why another user could put something else in the place of an absolute path; "" if only root and we can.
+
+    Whoever owns a directory on the way may rename what is in it, and so may those who can write in it, unless it is
+    sticky. What does not exist yet has no problem: ask once more when it has been made.
+    """
+    place, parts = "/", [part for part in reversed(path.split("/")[:-1]) if part not in ("", ".")]
+    links = 0
+    while True:
+        try:
+            found = os.lstat(place)
+        except OSError:
+            return ""
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            if links > MAX_LINKS:
+                return f"lies below too many links at {place}"
+            target = os.readlink(place)
+            parts += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        if not is_trusted(found.st_uid):
+            return f"lies below {place}, which belongs to user {found.st_uid}"
+        if stat.S_ISLNK(found.st_mode):
+            place = "/" if target.startswith("/") else os.path.dirname(place)
+        elif _is_open_to_others(found):
+            return f"lies below {place}, where others may rename it"
+        if not parts:
+            return ""
+        part = parts.pop()
+        place = os.path.dirname(place) if part == ".." else os.path.join(place, part)
+
+
+def is_trusted(uid: int) -> bool:
+    """Whether a file of that user may decide what we do: our own, and root's, who can do everything anyway.
+
+    In a user namespace without root the machine's files are seen as those of "nobody", who owns / as well.
+    """
+    return uid in (os.getuid(), 0) or uid == os.lstat("/").st_uid
+
+
+def _is_open_to_others(found: os.stat_result) -> bool:
+    """Whether users other than the owner may rename what is in a directory."""
+    writers = found.st_mode & 0o022
+    if found.st_gid == found.st_uid == os.getuid():
+        writers &= 0o002  # the user's private group, as many systems make one for each user
+    return bool(writers) and not found.st_mode & stat.S_ISVTX
+
+
 def private_opener(path: str, flags: int) -> int:
     """For `open(..., opener=private_opener)`: the file is the owner's alone, whatever the umask. Raises OSError."""
-    fd = os.open(path, flags, 0o600)
+    fd = os.open(path, flags | os.O_NONBLOCK, 0o600)  # opening a FIFO must not block
     if path != os.devnull:
         os.fchmod(fd, 0o600)  # the umask may have taken away the owner's own bits
     return fd
+
+
+def open_for_lines(path: str) -> int:
+    """A descriptor that appends to a file of ours, 0600, which is made, with its directory, if it is missing.
+
+    Raises OSError for anything else under that name: a link, a FIFO, another user's file, one with a second name.
+    """
+    private_directory(os.path.dirname(path))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, flags, 0o600)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+            raise OSError(errno.EINVAL, "not a regular file of ours")
+        os.fchmod(fd, 0o600)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_regular(path: str, most: int, *, trusted: bool = False) -> bytes:
+    """All of a regular file, which with `trusted` has to be ours or root's.
+
+    Raises OSError, also for a FIFO or a device, which could block, and over `most` bytes.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if trusted and not is_trusted(found.st_uid):
+            raise PermissionError(errno.EPERM, f"it belongs to user {found.st_uid}")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return data
 
 
 def write_private(path: str, data: bytes) -> None:
@@ -106,11 +192,6 @@ def _is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
-
-
-def belongs_to_us(status: os.stat_result) -> bool:
-    """Whether a file's owner is this user, or root, who could read and change all of ours anyway."""
-    return status.st_uid in (0, os.geteuid())
 
 
 def working_directory() -> str:

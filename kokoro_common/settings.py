@@ -12,6 +12,7 @@ import math
 import os
 
 from kokoro_common.errors import SAY, UsageError, choice_remedy, near
+from kokoro_common.files import read_regular
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ ENGINES = ("auto", "kokoro", "espeak")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 LOOPBACK = "127.0.0.1"  # the only address that servers listen on; literally, for "localhost" may resolve to another
+MAX_FILE_BYTES = 1 << 20  # of config.toml
 NEVER = -1.0  # seconds, for things that would happen after a time
 FILE, ENVIRONMENT, FLAG = range(3)  # where a value may stand, the nearest to the call last
 CALL_DEFAULTS = ("voice", "speed", "volume", "lang", "audio_device", "lufs", "emoji", "plain")
@@ -34,7 +36,7 @@ _LEAST = {  # smallest value of each setting in seconds
     "keep_alive": NEVER,
     "unload_after": NEVER,
     "stuck_timeout": 1.0,
-    "hub_retry": 0.0,
+    "hub_retry": 0.5,  # less is a flood of requests
     "clause_wait": 0.0,
     "word_wait": 0.0,
     "lead_in": 0.0,
@@ -218,9 +220,8 @@ def _read(path: str) -> dict[str, object]:
     import tomllib
 
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except (OSError, ValueError) as error:
+        return tomllib.loads(read_regular(path, MAX_FILE_BYTES, trusted=True).decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}", "mend or remove it") from error
 
 

@@ -17,7 +17,7 @@ import time
 from kokoro_common.engine.device import bf16_problem, versions
 from kokoro_common.engine.engine import KokoroEngine, Phrase
 from kokoro_common.errors import SAY, KokoroError, ModelUnavailable
-from kokoro_common.files import write_private
+from kokoro_common.files import read_regular, write_private
 from kokoro_common.record import Record
 from kokoro_common.voices.pack import style_row
 
@@ -33,6 +33,7 @@ LEAST_SPEEDUP = 1.3  # by which bf16 must be faster than fp32
 LEAST_DECIBELS = 35.0  # signal to noise that bf16 must keep against fp32
 LEAST_GAIN = 1.1  # factor in phrases a second that a batch twice as large must bring
 LARGEST_BATCH = 8
+MAX_NOTES_BYTES = 1 << 20  # of measured.json
 ROUNDS = 3  # measured after one that warms up
 PROBES = ("ðə kwˈɪk bɹˈWn fˈɑks ʤˈʌmps.", "ˌO vəɹ ðə lˈAzi dˈɔɡ, ænd ðˈɛn ɪt slˈips ɪn ðə sˈʌn.")
 
@@ -167,8 +168,7 @@ def _processor() -> str:
 
 def _read(path: str) -> dict[str, Choice]:
     try:
-        with open(path, encoding="utf-8") as file:
-            known = {key: Choice(**value) for key, value in json.load(file).items()}
+        known = {key: Choice(**value) for key, value in json.loads(read_regular(path, MAX_NOTES_BYTES)).items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -7,6 +7,7 @@ import os
 import re
 
 from kokoro_common.errors import UsageError
+from kokoro_common.files import read_regular
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 MOST_BYTES = 1 << 30  # of a file whose size is not told: three times the model
+MAX_BYTES = 16 << 20  # of the manifest
 
 
 class SpacyWheel(Record):
@@ -44,8 +46,7 @@ def load_manifest(path: str = "") -> Manifest:
     """Reads and checks a manifest; "" is the built-in one of Kokoro-82M. Raises UsageError that names the problem."""
     path = path or os.path.join(os.path.dirname(__file__), "manifest.json")
     try:
-        with open(path, encoding="utf-8") as file:
-            return _checked(json.load(file))
+        return _checked(json.loads(read_regular(path, MAX_BYTES)))
     except (OSError, ValueError, RecursionError) as error:  # ValueError: JSON, UTF-8 and _checked
         raise UsageError(f"the manifest {path} cannot be used: {error}", "mend it or unset KOKORO_MANIFEST") from error
 

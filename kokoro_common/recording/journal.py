@@ -22,7 +22,9 @@ import time
 import zlib
 
 from kokoro_common.errors import OutputError, UsageError, shell_word
+from kokoro_common.files import read_regular
 from kokoro_common.recording.outfile import output_error
+from kokoro_common.settings import ENGINES
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.wire.codec import built, form_of
 from kokoro_common.wire.messages import ChunkSpoken
@@ -68,6 +70,22 @@ def sweep_folders(parent: str) -> None:
                 os.rmdir(folder)  # its maker was killed before it made the lock, or makes the folder once more
         except OSError:
             pass  # a process is at work in it
+
+
+def _chunk_of(line: bytes) -> tuple[ChunkSpoken, int]:
+    """A text chunk and the CRC-32 of its audio. Raises ValueError for a line that is damaged."""
+    try:
+        fields = json.loads(line)
+        checksum = fields.pop("checksum")
+        chunk: ChunkSpoken = built(ChunkSpoken, {"utterance": "", **fields})
+        numbers = [checksum, chunk.index, chunk.start, chunk.frames, *chunk.places]
+        for word in chunk.words:
+            numbers += [word.start, word.end, word.first_frame, word.last_frame]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("no text chunk") from error
+    if type(chunk.text) is not str or not all(type(number) is int and 0 <= number < 1 << 53 for number in numbers):
+        raise ValueError("a field of another type")
+    return chunk, checksum
 
 
 class Journal:
@@ -156,14 +174,13 @@ class Journal:
     def _read_identity(self, identity: str) -> None:
         self._identity = identity
         path = os.path.join(self._folder, "render.json")
-        known: dict[str, str] = {}
+        known: object = None
         if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                try:
-                    known = json.load(file)
-                except ValueError:
-                    pass  # the power failed while it was written
-        if known.get("identity") == identity:
+            try:
+                known = json.loads(read_regular(path, _READ_BYTES))
+            except (ValueError, RecursionError):
+                pass  # the power failed while it was written
+        if isinstance(known, dict) and known.get("identity") == identity and known.get("engine") in ("", *ENGINES):
             self.engine = known["engine"]
             return
         seconds = os.fstat(self._audio).st_size / BYTES_PER_FRAME / SAMPLE_RATE
@@ -187,23 +204,28 @@ class Journal:
     def _restore(self) -> None:
         """Counts the text chunks that are complete, and cuts off what follows them."""
         with open(self._audio, "rb", closefd=False) as audio, open(self._lines, "rb", closefd=False) as lines:
+            left = os.fstat(self._audio).st_size
             for line in lines:
                 try:
-                    entry = json.loads(line)
-                    frames, checksum = int(entry["frames"]), int(entry["checksum"])
-                except (ValueError, KeyError, TypeError):
+                    chunk, checksum = _chunk_of(line)
+                except ValueError:
                     break
-                data = audio.read(frames * BYTES_PER_FRAME)
+                frames = chunk.frames
+                left -= frames * BYTES_PER_FRAME
+                data = audio.read(frames * BYTES_PER_FRAME) if left >= 0 else b""
                 if not line.endswith(b"\n") or len(data) < frames * BYTES_PER_FRAME or zlib.crc32(data) != checksum:
                     break
                 self.count += 1
                 self.frames += frames
                 self._size += len(line)
         self._cut_off()
-        with open(self._done, encoding="utf-8", closefd=False) as done:
+        with open(self._done, "rb", closefd=False) as done:
             for entry in done:
-                if entry.endswith("\n"):
-                    path, key = json.loads(entry)
+                try:
+                    path, key = json.loads(entry) if entry.endswith(b"\n") else ("", "")
+                except (ValueError, TypeError, RecursionError):
+                    continue  # that file is encoded once more
+                if isinstance(path, str) and isinstance(key, str):
                     self.done[path] = key
 
     def _cut_off(self) -> None:
@@ -272,9 +294,7 @@ class Journal:
                 continue
             buffer = rest
             place += len(line) + 1
-            fields = json.loads(line)
-            del fields["checksum"]
-            yield place, built(ChunkSpoken, {"utterance": "", **fields})
+            yield place, _chunk_of(line)[0]
 
     @property
     def place(self) -> int:

@@ -22,7 +22,7 @@ import os
 import stat
 
 from kokoro_common.errors import UsageError, shown
-from kokoro_common.files import belongs_to_us, private_directory, working_directory, write_private
+from kokoro_common.files import is_trusted, private_directory, working_directory, write_private
 from kokoro_common.text.lexicon import Entry, checked_entry, counting
 from kokoro_common.text.marks import columns
 from kokoro_common.text.speech import Pronunciation
@@ -140,12 +140,12 @@ def _foreign(path: str) -> str:
     if stat.S_ISLNK(status.st_mode):
         directory = os.stat(os.path.dirname(path))
         exchanged = directory.st_mode & 0o022 and not directory.st_mode & stat.S_ISVTX
-        if not (belongs_to_us(status) and belongs_to_us(directory)) or exchanged:
+        if not (is_trusted(status.st_uid) and is_trusted(directory.st_uid)) or exchanged:
             return "it is a link that another user may have made; remove it"
         status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         return "it is no regular file; remove or rename it"
-    if not belongs_to_us(status):
+    if not is_trusted(status.st_uid):
         return "it belongs to another user; copy it to a file of your own"
     if status.st_mode & 0o022:
         return f"others may write it; run chmod go-w {path}"
@@ -174,7 +174,7 @@ def _file_text(path: str, *, ours: bool = False) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: opening a FIFO must not block
         try:
             status = os.fstat(fd)
-            if ours and (not belongs_to_us(status) or status.st_mode & 0o022):  # exchanged since it was looked at
+            if ours and (not is_trusted(status.st_uid) or status.st_mode & 0o022):  # exchanged since it was looked at
                 raise UsageError(f"{path} belongs to another user", "remove it")
             if not stat.S_ISREG(status.st_mode):
                 raise UsageError(f"{path} is no regular file", "remove or rename it")

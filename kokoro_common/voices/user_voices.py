@@ -14,7 +14,7 @@ import re
 import stat
 
 from kokoro_common.errors import SAY, ModelUnavailable, UsageError
-from kokoro_common.files import private_directory, write_private
+from kokoro_common.files import private_directory, read_regular, write_private
 from kokoro_common.voices.catalogue import LANGUAGES, VOICES
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][fm]_[a-z0-9]{1,32}")
 _LONGEST_BLEND = 256  # characters
+_PACK_BYTES = 32 + 510 * 256 * 4
 
 
 def own_voices(config_dir: str) -> dict[str, str]:
@@ -109,13 +110,13 @@ def read_own_pack(config_dir: str, name: str) -> FloatArray | None:
         return None
     path = _path(config_dir, name, "pack")
     try:
-        with open(path, "rb") as file:
-            digest, numbers = file.read(32), file.read()
+        data = read_regular(path, _PACK_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ModelUnavailable(f"{path} cannot be read: {error.strerror}", "mend its mode") from error
-    if hashlib.sha256(numbers).digest() != digest:
+        raise ModelUnavailable(f"{path} cannot be read: {error.strerror}", "mend or remove it") from error
+    digest, numbers = data[:32], data[32:]
+    if len(data) < _PACK_BYTES or hashlib.sha256(numbers).digest() != digest:
         raise ModelUnavailable(f"{path} is damaged", f"{SAY} --add-voice {name} FILE imports it again")
     return np.frombuffer(numbers, "<f4").reshape(PACK_SHAPE)
 

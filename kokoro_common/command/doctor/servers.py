@@ -122,7 +122,7 @@ def _entry(line: bytes) -> dict[str, Any]:
     """A record of the log; empty if the line is cut or torn."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return entry if isinstance(entry, dict) else {}
 
