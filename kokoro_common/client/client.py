@@ -74,9 +74,16 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._runtime = RuntimeDirectory(settings.runtime_dir)
-        self.runtime_directory = self._runtime.path
-        self.note = self._runtime.note  # why the servers' directory is not the usual one, or nothing
+        self._directory = RuntimeDirectory(settings.runtime_dir)
+        self.runtime_directory = self._directory.path
+        self.note = self._directory.note  # why the servers' directory is not the usual one, or nothing
+
+    @property
+    def _runtime(self) -> RuntimeDirectory:
+        """The servers' directory; once more where it was moved or removed since."""
+        if not self._directory.is_found():
+            self._directory = RuntimeDirectory(self._settings.runtime_dir)
+        return self._directory
 
     # --- speech ------------------------------------------------------------------------------------------------------
 
@@ -309,7 +316,7 @@ class Client:
         """Whether the server was running. Blocks until it closes the connection, which it does as it ends."""
         connection = starter.connect(self._runtime, name)
         if connection is None:
-            return False
+            return starter.end_elsewhere(self._runtime, name)
         try:
             connection.send(Shutdown())
             while True:

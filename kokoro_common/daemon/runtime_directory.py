@@ -13,7 +13,7 @@ import os
 import stat
 
 from kokoro_common.errors import ServersUnreachable
-from kokoro_common.files import private_directory
+from kokoro_common.files import private_directory, problem_above
 
 SHARED_PARENT = "/tmp/kokoro_socket"  # sticky and open to all: each user makes a directory of their own in it
 SESSION_PARENT = "/run/user"  # where XDG_RUNTIME_DIR lies, for a process that was started without it
@@ -42,6 +42,11 @@ class RuntimeDirectory:
             raise ServersUnreachable(
                 f"the runtime directory {self.path} {problem}", "make it yours with mode 0700 or set KOKORO_RUNTIME_DIR"
             )
+        if problem := problem_above(self.path):
+            raise ServersUnreachable(
+                f"the runtime directory {self.path} {problem}",
+                "set KOKORO_RUNTIME_DIR to one that only you and root can move",
+            )
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -51,6 +56,14 @@ class RuntimeDirectory:
         if self._fd >= 0:
             os.close(self._fd)
 
+    def is_found(self) -> bool:
+        """Whether the path still leads here: another process that goes by it would find the same directory."""
+        try:
+            found = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._fd))
+
     def read(self, name: str) -> bytes | None:
         """The whole file, or None when it is absent, a link, another user's, or too long to be ours."""
         try:
@@ -58,7 +71,8 @@ class RuntimeDirectory:
         except OSError:
             return None
         try:
-            return os.read(fd, MAX_FILE_BYTES) if _is_own_file(os.fstat(fd)) else None
+            found = os.fstat(fd)
+            return os.read(fd, MAX_FILE_BYTES) if _is_own(found) and found.st_size <= MAX_FILE_BYTES else None
         finally:
             os.close(fd)
 
@@ -149,7 +163,10 @@ class RuntimeDirectory:
     def overwrite(self, fd: int, data: bytes) -> None:
         """Replaces the contents of a locked file in one padded write: a reader sees the old or the new ones, whole."""
         try:
-            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+            size = os.fstat(fd).st_size
+            os.pwrite(fd, data.ljust(min(size, MAX_FILE_BYTES)), 0)
+            if size > MAX_FILE_BYTES:  # not by us
+                os.ftruncate(fd, MAX_FILE_BYTES)
         except OSError as error:
             raise self._unusable(error, "make room there or set KOKORO_RUNTIME_DIR") from error
 
@@ -176,7 +193,7 @@ class RuntimeDirectory:
                     raise
             else:
                 found = os.fstat(fd)
-                if _is_own_file(found) and found.st_nlink <= 1:
+                if _is_own(found) and found.st_nlink <= 1:  # whatever its size: somebody may hold it
                     os.fchmod(fd, 0o600)
                     return fd
                 os.close(fd)
@@ -221,7 +238,7 @@ def _default_path() -> tuple[str, str]:
     others = [os.path.join(session, "kokoro")] if _problem_at(session) == "" else []
     others.append(f"{SHARED_PARENT}-{uid}")
     moved = next((path for path in others if _problem_at(path) == ""), "")
-    problem = _problem_of_parent() or _problem_at(usual) or ""
+    problem = _problem_of_parent() or problem_above(usual) or _problem_at(usual) or ""
     if not problem and not moved:
         return usual, ""
     path = moved or others[0]
@@ -229,7 +246,7 @@ def _default_path() -> tuple[str, str]:
 
 
 def _problem_of_parent() -> str:
-    """Makes SHARED_PARENT. Other users who may write in it must not be able to rename our directory."""
+    """Makes SHARED_PARENT, in which every user has to be able to make a directory, if nobody has so far."""
     try:
         os.mkdir(SHARED_PARENT, 0o1777)
         os.chmod(SHARED_PARENT, 0o1777)
@@ -237,10 +254,8 @@ def _problem_of_parent() -> str:
         pass
     except OSError as error:
         return f"cannot be made: {error.strerror}"
-    found = os.lstat(SHARED_PARENT)
-    sticky = found.st_mode & stat.S_ISVTX or not found.st_mode & 0o022
-    if not stat.S_ISDIR(found.st_mode) or not sticky:
-        return "lies where others may rename it"
+    if not stat.S_ISDIR(os.lstat(SHARED_PARENT).st_mode):
+        return f"lies below {SHARED_PARENT}, which is no directory"
     if not os.access(SHARED_PARENT, os.W_OK) and not os.path.lexists(os.path.join(SHARED_PARENT, str(os.getuid()))):
         return "cannot be made: its parent is not ours"
     return ""
@@ -249,7 +264,7 @@ def _problem_of_parent() -> str:
 def _problem_at(path: str) -> str | None:
     """Why a directory is not ours alone, "" if it is, None when there is nothing."""
     try:
-        return _problem_of(os.lstat(path))
+        return _problem_of(os.lstat(path)) or problem_above(path)
     except OSError:
         return None
 
@@ -262,5 +277,5 @@ def _problem_of(found: os.stat_result) -> str:
     return "is open to other users" if stat.S_IMODE(found.st_mode) & 0o077 else ""
 
 
-def _is_own_file(found: os.stat_result) -> bool:
-    return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() and found.st_size <= MAX_FILE_BYTES
+def _is_own(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid()

@@ -332,6 +332,8 @@ def test_c16_two_users_speak_beside_each_other(shown: Shown) -> None:
     with tempfile.TemporaryDirectory(prefix="kokoro-test-") as directory, contextlib.ExitStack() as stack:
         place = Path(directory)
         place.chmod(0o1777)
+        (place / "kokoro_socket").mkdir()  # by root: of a user who makes it, the other would keep away
+        (place / "kokoro_socket").chmod(0o1777)
         become = command_of_a_stranger(place)
         worlds = []
         for name, kind in (("ours", DefaultWorld), ("theirs", lambda path: OtherUsersWorld(path, become))):
