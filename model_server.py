@@ -104,6 +104,7 @@ if TYPE_CHECKING:
 
 
 END_SECONDS = 5.0  # for the voice servers to end, at a shutdown, after what they were given to drain
+FIRST_CALL_SECONDS = 10.0  # for the client that has started it
 TICK_SECONDS = 1.0
 RECORD_TICKS = 5  # between two looks at the record and at the memory
 URGENT = 1.25  # times the memory limit: fresh memory without waiting for a pause in the work
@@ -158,7 +159,8 @@ class ModelServer:
         self._unload_asked: list[Peer] = []
         self._downloads = 0  # under way
         self._leave_by = 0.0  # seconds; 0: not leaving
-        self._outdated = False  # a newer program has called: leaves when idle
+        self._outdated = False  # a newer program has called, or has taken this one's place: leaves when idle
+        self._called = False  # by anybody who wants something
         self._ticks = 0
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -228,8 +230,9 @@ class ModelServer:
         if self._ticks % RECORD_TICKS == 0:
             if not self._life.keep() and idle:
                 self._log.warning("the record cannot be kept: leaving")
-                self._begin_leaving()
+                self._begin_leaving(DRAIN_SECONDS)
                 return
+            self._watch_files()
             self._watch_memory(idle=idle)
         self._watch_floor()
         for name in self.roster.overdue(now):
@@ -237,7 +240,7 @@ class ModelServer:
         unused = now - self._last_used
         if idle and self._outdated:
             self._leave_to_a_newer_one()
-        elif idle and not self.roster and 0 <= self._settings.keep_alive < unused:
+        elif idle and not self.roster and 0 <= self._keep_alive < unused:
             self._log.info("idle: leaving")
             self._begin_leaving()
         elif idle and self._loader.has_memory and 0 <= self._settings.unload_after < unused:
@@ -252,8 +255,15 @@ class ModelServer:
         at_work = self.ledger.in_flight or waiting or self._downloads or self._loader.has_work
         return not at_work and all(client.delivered for client in self._clients)
 
-    def _unload(self, reason: str) -> NoReturn:
-        """Gives all memory of the model back, that of torch and of the G2P too: by beginning again without them."""
+    def _unload(self, reason: str) -> None:
+        """Gives all memory of the model back, that of torch and of the G2P too: by beginning again without them.
+
+        Returns only where the program is gone: then this server leaves, as it is idle.
+        """
+        if missing := self._life.files.missing():
+            self._log.warning("outdated: leaving", extra={"reason": f"{missing} is gone"})
+            self._begin_leaving()
+            return
         size = rss_bytes(os.getpid())
         self._board.hand_on()  # before the answer: a client that gets it may call at once
         for peer in self._unload_asked:
@@ -271,6 +281,17 @@ class ModelServer:
         for voice in self.roster.registered:
             assert voice.peer is not None
             voice.peer.post(Outdated())
+
+    @property
+    def _keep_alive(self) -> float:
+        """Seconds. Whoever has had this server started is given the time to call it first."""
+        seconds = self._settings.keep_alive
+        return seconds if self._called or seconds < 0 else max(seconds, FIRST_CALL_SECONDS)
+
+    def _watch_files(self) -> None:
+        if not self._outdated and (problem := self._life.files.problem()):
+            self._log.warning("the program is no longer the same", extra={"reason": problem})
+            self._outdated = True
 
     def _watch_floor(self) -> None:
         """A voice server that others wait for has to show that it lives; else it is ended, and its lock is free."""
@@ -291,8 +312,14 @@ class ModelServer:
         if size > (limit if idle else limit * URGENT):
             self._renew(f"{size / 1e6:.0f} MB of memory", warm=self._loader.engine is not None)
 
-    def _renew(self, reason: str, *, warm: bool, lost: str = "", unloaded: str = "") -> NoReturn:
-        """Begins again in fresh memory; a graphics card's is freed as well. Voice servers register by themselves."""
+    def _renew(self, reason: str, *, warm: bool, lost: str = "", unloaded: str = "") -> None:
+        """Begins again in fresh memory; a graphics card's is freed as well. Voice servers register by themselves.
+
+        Returns only where the program is gone, so that there is nothing to begin with.
+        """
+        if missing := self._life.files.missing():
+            self._log.warning("no fresh memory", extra={"reason": f"{missing} is gone"})
+            return
         self._log.info("going on in fresh memory", extra={"reason": reason, "unloaded": unloaded})
         self._sweep()
         known = {
@@ -323,6 +350,7 @@ class ModelServer:
                 raise ProtocolError(f"{type(message).__name__} is not for the model server")
             if not isinstance(message, (Ping, StatusRequest, LogLine)):
                 self._last_used = self._clock()
+                self._called = True
             self._outdated |= peer is not None and is_newer(peer.version)
             getattr(self, handler_name(message))(peer, message)
         except (KokoroError, ProtocolError) as error:
@@ -365,6 +393,10 @@ class ModelServer:
         voice = self.roster.get(message.voice)
         if voice is not None and voice.peer is not None:
             peer.post(VoiceServerAt(voice=message.voice, port=voice.port))
+        elif self._idle and (problem := self._life.files.problem()):
+            self._log.info("outdated: leaving", extra={"reason": problem})
+            self._begin_leaving(DRAIN_SECONDS)
+            peer.close()  # it asks the next server
         elif self.roster.expect(message.voice, peer, self._clock()):
             self._starter.start(message.voice, message.environment)
 
@@ -526,6 +558,7 @@ class ModelServer:
         """Voice servers ask the new process for what this one has not answered; it looks anew which device works."""
         if not self._leave_by:
             self._renew(message.reason, warm=True, lost=message.reason)
+            self._die(message.reason)
 
     def handle_download_step(self, _: None, message: DownloadStep) -> None:
         assert isinstance(message.asker, Peer)
@@ -535,6 +568,7 @@ class ModelServer:
         self._downloads -= 1
         peer = message.asker
         assert isinstance(peer, Peer)
+        self._last_used = self._clock()
         if message.error is not None:
             peer.post(failed("", message.error))
         else:

@@ -104,6 +104,7 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 0.5  # between two Progress messages
 LOOK_SECONDS = 0.5  # between two looks whether a client has taken all: its kernel does not tell ours
 DELIVER_SECONDS = 3.0  # for clients to take all they were sent, when the server was told to end
+FIRST_CALL_SECONDS = 10.0  # for the client on whose behalf it was started
 RECORD_SECONDS = 10.0  # between two looks whether the record is still there
 
 
@@ -146,7 +147,7 @@ class VoiceServer:
         self._leaving = False  # no longer accepts: ends when the last utterance has
         self._cancel_by = math.inf  # when they have to
         self._deliver_by = math.inf  # when clients have to have taken all
-        self._outdated = False  # a newer program has called: leaves when idle
+        self._outdated = False  # a newer program has called, or has taken this one's place: leaves when idle
 
     def make_link(self) -> Link:
         return Link(self._settings, self._runtime, self._inbox)
@@ -246,8 +247,14 @@ class VoiceServer:
         elif self._outdated:
             deadlines.append(self._next_look)
         elif self._settings.idle_timeout >= 0:
-            deadlines.append(max(self._next_look, self.turns.last_used + self._settings.idle_timeout))
+            deadlines.append(max(self._next_look, self._idle_by))
         return min(deadlines)
+
+    @property
+    def _idle_by(self) -> float:
+        """When it has been idle for long enough. Whoever has had it started is given the time to call it first."""
+        timeout = self._settings.idle_timeout
+        return self.turns.last_used + (timeout if self.turns.counts["accepted"] else max(timeout, FIRST_CALL_SECONDS))
 
     def tick(self, now: float) -> None:
         """What is due by the clock. To be called by `deadline`."""
@@ -256,6 +263,9 @@ class VoiceServer:
             if not self._life.keep():
                 self._log.warning("the record cannot be kept: leaving")
                 self._leaving = True
+            if not self._outdated and (problem := self._life.files.problem()):
+                self._log.warning("the program is no longer the same", extra={"reason": problem})
+                self._outdate()
         if self.turns:
             self._link.watch(now)
         if now >= self._cancel_by:
@@ -264,9 +274,9 @@ class VoiceServer:
         self._watch_speakers(now)
         if now >= self._next_progress:
             self._next_progress = now + PROGRESS_SECONDS
-        unused = not self.turns and 0 <= self._settings.idle_timeout <= now - self.turns.last_used
+        unused = not self.turns and self._settings.idle_timeout >= 0 and now >= self._idle_by
         if unused or (self._outdated and not self.turns):
-            self._leave_when_delivered(now, "idle" if unused else "a newer program has called")
+            self._leave_when_delivered(now, "idle" if unused else "outdated")
 
     def _leave_when_delivered(self, now: float, reason: str) -> None:
         """A client that has not taken all it was sent still uses the server, though its utterance has ended here."""
@@ -282,6 +292,11 @@ class VoiceServer:
             self._speakers.let_go()
             self.turns.device_lost = True
 
+    def _outdate(self) -> None:
+        """Serves on, and leaves when idle, as does the model server."""
+        self._outdated = True
+        self._link.post(Outdated())
+
     # --- what arrives ------------------------------------------------------------------------------------------------
 
     def dispatch(self, delivery: Delivery) -> None:
@@ -293,8 +308,8 @@ class VoiceServer:
         if peer is not None and peer.role == "client":
             self._clients.add(peer)
             if not self._outdated and is_newer(peer.version):
-                self._outdated = True
-                self._link.post(Outdated())
+                self._log.info("a newer program has called")
+                self._outdate()
         if peer is self._link.peer:
             self._link.heard()
         allowed = EVENTS if peer is None else FROM.get(peer.role, ())

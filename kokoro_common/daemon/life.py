@@ -12,6 +12,7 @@ import signal
 import sys
 
 from kokoro_common.daemon import process
+from kokoro_common.daemon.program import ProgramFiles
 from kokoro_common.daemon.record import ServerRecord, note_of, write_note
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import SAY, KokoroError, ServersUnreachable
@@ -20,6 +21,7 @@ from kokoro_common.settings import Settings, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
     from typing import NoReturn, Protocol
 
@@ -48,6 +50,7 @@ class Life:
         Raises ServersUnreachable when started by hand while another one runs.
         """
         self.name = name
+        self.files = ProgramFiles()
         self._runtime = runtime
         self._record = b""
         self._token = b""
@@ -66,7 +69,9 @@ class Life:
         if life_lock is None:
             raise ServersUnreachable(f"{name} is already running", f"use it, or run {SAY} --shutdown first")
         self._life_lock = life_lock
-        self._own = ServerRecord(pid=os.getpid(), port=0, started=process.start_of(os.getpid()))
+        self._own = ServerRecord(
+            pid=os.getpid(), port=0, started=process.start_of(os.getpid()), network=process.network()
+        )
         self._write_note(record=self._own, leaving=False)
 
     def announce(self, port: int) -> None:
@@ -78,21 +83,38 @@ class Life:
         self._runtime.write(f"{self.name}.json", self._record)
         self._tell({"port": port})
 
+    @property
+    def listens(self) -> bool:
+        """Whether it has announced itself."""
+        return self._own.port > 0
+
     def refuse(self, error: KokoroError) -> None:
         """Tells the starter why there will be no server."""
-        self._write_note(record=None)
+        self.forget()
         self._tell({"error": error.line, "code": error.exit_code})
+
+    def forget(self) -> None:
+        """Notes that this server ends as it should: its end is no death. For a signal handler too."""
+        try:
+            self._write_note(record=None, leaving=False)
+        except ServersUnreachable:
+            pass  # the disk is full: the next starter will take us for dead, and so we are
 
     def keep(self) -> bool:
         """Puts back the lock, the token and the record if somebody removed them.
 
-        False: they cannot be, so that no client will find us, or a successor has them.
+        False: they cannot be, or the directory was moved, so that no client will find us; or a successor has them.
         """
         try:
+            if not self._runtime.is_found():
+                _log().warning("the runtime directory was moved or removed", extra={"path": self._runtime.path})
+                return False
             if not self._keep_lock() or self._runtime.token() != self._token:
                 return False
             if self._runtime.read(f"{self.name}.json") != self._record:
                 self._runtime.write(f"{self.name}.json", self._record)
+            if note_of(self._runtime, self.name).record != self._own:  # somebody has damaged it
+                self._write_note(record=self._own, leaving=False)
         except OSError as error:  # the whole directory was removed, or the disk is full
             return error.errno in (errno.EMFILE, errno.ENFILE)  # a lack of descriptors passes
         except ServersUnreachable:
@@ -127,17 +149,16 @@ class Life:
         """Ends the process, whose work is done. Not by returning: PortAudio's and torch's exit handlers may hang."""
         import logging
 
-        try:
-            self._write_note(record=None, leaving=False)
-        except ServersUnreachable:
-            pass  # the disk is full: the next starter will take us for dead, and so we are
+        self.forget()
         logging.shutdown()
         os._exit(0)
 
     def renew(self, *flags: str) -> NoReturn:
         """Begins the program again in this process: fresh memory, the same lock, pid, children and record.
 
-        That closes all connections; their holders call again. The next program gets `--children`, for `reap`.
+        That closes all connections; their holders call again. A signal that comes while it begins waits until it has a
+        Life again. The next program gets `--children`, for `reap`. Only while the program is there: see
+        ProgramFiles.missing.
         """
         import logging
 
@@ -145,6 +166,7 @@ class Life:
 
         program = str(sys.modules["__main__"].__file__)
         children = ",".join(str(child.pid) for child in psutil.Process().children())
+        signal.pthread_sigmask(signal.SIG_BLOCK, process.HELD_BACK)
         os.set_inheritable(self._life_lock, True)
         logging.shutdown()
         inherited = ["--inherited", f",{self._life_lock},", "--children", children]
@@ -183,8 +205,6 @@ def reap(children: str) -> None:
 
 def run_server(name: str, inherited: str, make: Callable[[Settings, RuntimeDirectory, Life], Server]) -> int:
     """Main of a server program: makes the server and runs it to its end. Returns an exit code if it cannot be made."""
-    import logging
-
     from kokoro_common.daemon.isolation import harden  # ctypes: only when a server runs
 
     life: Life | None = None
@@ -193,28 +213,49 @@ def run_server(name: str, inherited: str, make: Callable[[Settings, RuntimeDirec
         isolation = harden()
         runtime = RuntimeDirectory(settings.runtime_dir)
         life = Life(runtime, name, inherited)
+        signals = EndingSignals(life)
         server = make(settings, runtime, life)
+        _log().info("isolation", extra=isolation.as_dict())
+        signals.tell(server)
+        server.run()
     except KokoroError as error:
         if life is not None:
+            if life.listens:
+                raise  # a fault, and a death
             life.refuse(error)
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
-    logging.getLogger("kokoro").info("isolation", extra=isolation.as_dict())
-    on_signals(server.shut_down)
-    server.run()
     return life.end()
 
 
-def on_signals(shut_down: Callable[[float], None]) -> None:
-    """SIGTERM gives current speech DRAIN_SECONDS to end, SIGINT and SIGQUIT none. A second signal ends the process."""
-    asked: list[int] = []
+def _log() -> logging.Logger:
+    import logging
 
-    def handle(number: int, _frame: object) -> None:
-        if asked:
-            os._exit(128 + number)
-        asked.append(number)
-        shut_down(DRAIN_SECONDS if number == signal.SIGTERM else 0.0)
+    return logging.getLogger("kokoro")
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, handle)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # speech goes on when the terminal closes
+
+class EndingSignals:
+    """Asks a server to end. SIGTERM gives current speech DRAIN_SECONDS to end, SIGINT and SIGQUIT none.
+
+    A second signal ends the process, and so does the first one before there is a server. None of that is a death.
+    """
+
+    def __init__(self, life: Life) -> None:
+        """From now on the process hears signals, also those that have come while it was being started."""
+        self._life = life
+        self._server: Server | None = None
+        self._asked = False
+        for number in process.ENDING:
+            signal.signal(number, self._handle)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # speech goes on when the terminal closes
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, process.HELD_BACK)
+
+    def tell(self, server: Server) -> None:
+        self._server = server
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self._server is None or self._asked:
+            self._life.forget()
+            os._exit(128 + number if self._asked else 0)
+        self._asked = True
+        self._server.shut_down(DRAIN_SECONDS if number == signal.SIGTERM else 0.0)

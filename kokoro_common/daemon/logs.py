@@ -18,7 +18,6 @@ import logging
 import logging.handlers
 import math
 import os
-import stat
 import sys
 import threading
 import time
@@ -26,7 +25,7 @@ import traceback
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kokoro_common.files import private_directory
+from kokoro_common.files import open_for_lines
 from kokoro_common.settings import look_up
 
 if TYPE_CHECKING:
@@ -46,8 +45,6 @@ INTERVAL = 1.0  # seconds between equal events after that
 MAX_KEPT = 1_000  # lines kept while there is no model server to forward them to
 MAX_CAUSES = 5  # exceptions in one traceback
 PLAIN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}  # what is in every LogRecord
-# O_NONBLOCK: opening a FIFO must not block.
-_OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def start_log(settings: Settings, component: str, also: Callable[[str], None]) -> logging.Logger:
@@ -290,13 +287,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
         return self.stream.fileno()
 
     def _open(self) -> Any:
-        private_directory(os.path.dirname(self.baseFilename))
-        fd = os.open(self.baseFilename, _OPEN_FLAGS, 0o600)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file")
-        os.fchmod(fd, 0o600)
-        return os.fdopen(fd, "ab", buffering=0)
+        return os.fdopen(open_for_lines(self.baseFilename), "ab", buffering=0)
 
 
 class Forwarding:

@@ -9,8 +9,6 @@ import os
 import sys
 
 from kokoro_common.daemon.starter import Program, ensure
-from kokoro_common.errors import ServersUnreachable
-from kokoro_common.files import private_directory
 from kokoro_common.installed import check_libraries
 from kokoro_common.settings import without_call_defaults
 from kokoro_common.worker import ROOT
@@ -49,12 +47,6 @@ ENVIRONMENT = {
 
 def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connection:
     """A connection to the model server, which is started if it does not run. Blocks and raises as starter.ensure."""
-    try:
-        private_directory(settings.log_dir)
-    except OSError as error:
-        raise ServersUnreachable(
-            f"{settings.log_dir} cannot be made: {error.strerror}", "set KOKORO_CACHE_DIR or KOKORO_LOG_DIR"
-        ) from error
     check_libraries()
     program = Program(
         name="model",

@@ -10,6 +10,8 @@ import os
 import signal
 
 MAX_MISSES = 3  # pings without an answer; counted, not timed: the machine may have been asleep
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # signals that ask a server to end
+HELD_BACK = (*ENDING, signal.SIGHUP)  # while a server starts: until it knows what to do
 TERMINATE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 
 
@@ -27,6 +29,17 @@ def start_of(pid: int) -> str:
     try:
         return str(psutil.Process(pid).create_time())
     except psutil.Error:
+        return ""
+
+
+def network() -> str:
+    """The network namespace of this process, to be compared for equality only; empty where there are none.
+
+    A port on 127.0.0.1 can be called within it alone.
+    """
+    try:
+        return os.readlink("/proc/self/ns/net")
+    except OSError:
         return ""
 
 
@@ -72,11 +85,16 @@ class Pulse:
         return False
 
 
-def terminate(pid: int, started: str) -> None:
-    """Sends SIGTERM to exactly that process. Does nothing if it is gone or its pid belongs to another by now."""
-    if started and start_of(pid) == started:
+def is_seen(pid: int, started: str) -> bool:
+    """Whether exactly that process runs here. One in a container of its own has another pid outside of it."""
+    return bool(started) and start_of(pid) == started
+
+
+def terminate(pid: int, started: str, by: signal.Signals = signal.SIGTERM) -> None:
+    """Sends the signal to exactly that process. Does nothing if it is gone or its pid belongs to another by now."""
+    if is_seen(pid, started):
         try:
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, by)
         except ProcessLookupError:
             pass
 
@@ -85,7 +103,7 @@ def end(pid: int, started: str) -> None:
     """Ends exactly that process, by SIGTERM, then SIGKILL. Blocks until it is gone. Does nothing as in terminate()."""
     import psutil
 
-    if not started or start_of(pid) != started:
+    if not is_seen(pid, started):
         return
     try:
         process = psutil.Process(pid)

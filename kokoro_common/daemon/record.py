@@ -9,6 +9,7 @@ import json
 import time
 
 from kokoro_common import __version__
+from kokoro_common.daemon import process
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.record import Record
 from kokoro_common.wire.messages import PROTOCOL
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_DEATHS = 5  # deaths kept in a note; as many within DEATH_SECONDS, and the next starter gives up
 DEATH_SECONDS = 60.0  # age at which a death no longer counts
+MAX_PID = 1 << 31
+_RECORD: dict[str, type] = {"pid": int, "port": int, "started": str, "version": str, "protocol": int, "network": str}
+_NOTE: dict[str, type] = {"leaving": bool, "stderr_bytes": int, "died": int}
 
 
 class ServerRecord(Record):
@@ -29,6 +33,13 @@ class ServerRecord(Record):
     started: str = ""  # process.start_of(pid)
     version: str = __version__
     protocol: int = PROTOCOL
+    network: str = ""  # process.network(): where the port can be called; empty: not known
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it runs in another network namespace, so that its port here is nobody's, or another program's."""
+        own = process.network()
+        return bool(own and self.network) and self.network != own
 
 
 class Note(Record):
@@ -55,10 +66,15 @@ def note_of(runtime: RuntimeDirectory, name: str) -> Note:
     """The note in NAME.lock; an empty Note when there is no readable one."""
     fields = _parsed_object(runtime.read(f"{name}.lock"))
     try:
-        deaths = tuple((float(when), str(reason)) for when, reason in fields.pop("deaths", ()))
-        return Note(**{**fields, "record": _checked_record(fields.get("record")), "deaths": deaths})
-    except (TypeError, ValueError):
+        deaths = tuple((float(when), printable(reason)) for when, reason in fields.get("deaths", ()))
+    except (TypeError, ValueError, OverflowError):
         return Note()
+    record = fields.get("record")
+    plain = _typed({name: fields.get(name, getattr(Note, name)) for name in ("leaving", "stderr_bytes", "died")}, _NOTE)
+    checked = _checked_record(record)
+    if plain is None or min(plain["stderr_bytes"], plain["died"]) < 0 or (record is not None and checked is None):
+        return Note()
+    return Note(record=checked, deaths=deaths[-MAX_DEATHS:], **plain)
 
 
 def write_note(runtime: RuntimeDirectory, life_lock: int, note: Note) -> None:
@@ -90,10 +106,28 @@ def _parsed_object(data: bytes | None) -> dict[str, Any]:
 
 
 def _checked_record(fields: object) -> ServerRecord | None:
-    try:
-        record = ServerRecord(**fields) if isinstance(fields, dict) and fields else None
-    except TypeError:
+    """None unless all fields have their types. Fields that we do not know are a newer program's, and passed over."""
+    if not isinstance(fields, dict):
         return None
-    if record is None or type(record.port) is not int or not 0 <= record.port < 65536 or type(record.pid) is not int:
+    known = _typed({name: fields[name] for name in _RECORD if name in fields}, _RECORD)
+    if known is None or not ServerRecord._required <= known.keys():
+        return None
+    record = ServerRecord(**known)
+    words = (record.started, record.version, record.network)
+    if not 0 <= record.port < 65536 or not 0 <= record.pid < MAX_PID or not all(map(_is_short_word, words)):
         return None
     return record
+
+
+def _typed(fields: dict[str, Any], kinds: dict[str, type]) -> dict[str, Any] | None:
+    return fields if all(type(value) is kinds[name] for name, value in fields.items()) else None
+
+
+def printable(words: str) -> str:
+    """The last words of a server, as they may be shown. Raises TypeError for what is no text."""
+    return "".join(filter(str.isprintable, words))[:300]
+
+
+def _is_short_word(text: str) -> bool:
+    """It may be shown: a damaged file must not reach a terminal."""
+    return len(text) <= 100 and text.isprintable()

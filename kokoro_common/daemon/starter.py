@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
 import time
 
@@ -23,12 +24,13 @@ from kokoro_common.daemon.record import (
     MAX_DEATHS,
     ServerRecord,
     note_of,
+    printable,
     record_of,
     write_note,
 )
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import SAY, ServersBusy, ServersUnreachable, error_for
-from kokoro_common.files import private_directory, private_opener
+from kokoro_common.files import open_for_lines
 from kokoro_common.record import Record
 from kokoro_common.wire.connection import (
     HANDSHAKE_SECONDS,
@@ -85,7 +87,7 @@ def connect(
     deadline = time.monotonic() + crowd_seconds
     tried = None
     for record in (record_of(runtime, name), note_of(runtime, name).record):
-        if record is None or not record.port or record.port == tried:
+        if record is None or not record.port or record.port == tried or record.is_elsewhere:
             continue
         tried = record.port
         before = (0.0, "")
@@ -158,9 +160,10 @@ def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
     """A connection to the server, which is started if it does not run. Many may call at once: one of them starts it.
 
     Blocks until it listens: one that hangs is ended first, one of an older protocol drains first, one that dies is
-    started again after a pause. Raises ServersUnreachable with the reason of the last death, ServersBusy, or the error
-    with which the server refused.
+    started again after a pause, and so is one that somebody tells to end. Raises ServersUnreachable with the reason of
+    the last death, ServersBusy, or the error with which the server refused.
     """
+    starts = 0
     start_lock = _lock_within(runtime, f"{program.name}.start.lock", READY_SECONDS + LEAVING_SECONDS)
     try:
         while True:
@@ -170,23 +173,25 @@ def ensure(runtime: RuntimeDirectory, program: Program) -> Connection:
             if life_lock is None:
                 continue
             try:
-                port = _start(runtime, program, start_lock, life_lock)
+                if starts > MAX_DEATHS:  # that many deaths have been met before
+                    raise ServersUnreachable(f"{program.name} is told to end whenever it is started", "try again later")
+                starts += 1
+                _start(runtime, program, start_lock, life_lock)
             finally:
                 os.close(life_lock)  # closed, never unlocked: an unlock would release the child's copy too
-            if port:
-                break
     finally:
         os.close(start_lock)
-    try:
-        return call_in_a_crowd(lambda: call(port, runtime.token(), "client"), time.monotonic() + CROWD_SECONDS)
-    except Busy as error:
-        raise ServersBusy(error.retry_after) from error
-    except (ConnectionLost, NotOurServer) as error:
-        raise ServersUnreachable(f"{program.name} ended as soon as it was started: {error}", "try again") from error
 
 
-def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lock: int) -> int:
-    """The port of a new server; 0 when it died at its start. Raises ServersUnreachable when too many have died."""
+def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lock: int) -> None:
+    """Starts a server and waits until it listens or has ended. Raises ServersUnreachable when too many have died."""
+    if not runtime.is_found():  # its servers would go by the path
+        raise ServersUnreachable(f"the runtime directory {runtime.path} was moved or removed", "try again")
+    for path in (program.path, sys.executable):
+        if not os.path.exists(path):
+            raise ServersUnreachable(
+                f"{path} is gone: Kokoro Say was moved or removed while it ran", f"run {SAY} --shutdown, then try again"
+            )
     note = note_of(runtime, program.name)
     had_listened = False
     if note.record is not None:
@@ -204,7 +209,7 @@ def _start(runtime: RuntimeDirectory, program: Program, start_lock: int, life_lo
         time.sleep(BACKOFF_SECONDS[recent])
     child = ServerRecord(pid=0, port=0)  # until the server writes its own record
     write_note(runtime, life_lock, note.replace(record=child, leaving=False, stderr_bytes=_size(program.stderr_path)))
-    return _spawn(program, start_lock, life_lock)
+    _spawn(program, start_lock, life_lock)
 
 
 def _life_lock(runtime: RuntimeDirectory, name: str) -> int | None:
@@ -218,6 +223,11 @@ def _life_lock(runtime: RuntimeDirectory, name: str) -> int | None:
     note = note_of(runtime, name)
     record = note.record
     if record is not None and not note.leaving:
+        if record.is_elsewhere:
+            raise ServersUnreachable(
+                f"{name} runs in another network namespace, where it cannot be called from here",
+                "call it there, set KOKORO_RUNTIME_DIR to another directory here, or end it by say.py --shutdown",
+            )
         if record.protocol > PROTOCOL:
             raise ServersUnreachable(
                 f"the servers are newer (version {record.version}) than this program", "use the newer program"
@@ -228,6 +238,8 @@ def _life_lock(runtime: RuntimeDirectory, name: str) -> int | None:
     try:
         return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
     except ServersUnreachable:
+        if record is None and note_of(runtime, name).record is not None:
+            return None  # what was written of it was damaged, and it has mended that
         if record is None:
             raise
     process.end(record.pid, record.started)
@@ -248,7 +260,7 @@ def _lock_of_the_hung(runtime: RuntimeDirectory, name: str, record: ServerRecord
         except NoAnswer:
             silent = True
         except (ConnectionLost, NotOurServer):
-            pass  # it may listen in another network namespace: not ours to end
+            pass  # it may listen where we do not see it: not ours to end
         try:
             return _lock_within(runtime, f"{name}.lock", max(0.0, looked + HANDSHAKE_SECONDS - time.monotonic()))
         except ServersUnreachable:
@@ -259,6 +271,24 @@ def _lock_of_the_hung(runtime: RuntimeDirectory, name: str, record: ServerRecord
                 return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
             if time.monotonic() > deadline:
                 raise
+
+
+def end_elsewhere(runtime: RuntimeDirectory, name: str) -> bool:
+    """Ends a server of another network namespace, which cannot be told to. Whether there was one. Blocks for seconds.
+
+    Raises ServersUnreachable when its process cannot be seen from here, or does not end.
+    """
+    record = note_of(runtime, name).record
+    if record is None or not record.is_elsewhere or not runs(runtime, name):
+        return False
+    if not process.is_seen(record.pid, record.started):
+        raise ServersUnreachable(f"{name} runs in another container, out of reach", f"run {SAY} --shutdown there")
+    process.terminate(record.pid, record.started, signal.SIGINT)
+    try:
+        os.close(_lock_within(runtime, f"{name}.lock", LEAVING_SECONDS))
+    except ServersUnreachable:
+        process.end(record.pid, record.started)
+    return True
 
 
 def clear_away(runtime: RuntimeDirectory, name: str) -> bool:
@@ -313,37 +343,36 @@ def _lock_within(runtime: RuntimeDirectory, name: str, seconds: float) -> int:
         ) from None
 
 
-def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
-    """Starts the server detached and returns its port when it listens."""
+def _spawn(program: Program, start_lock: int, life_lock: int) -> None:
+    """Starts the server detached. Blocks until it listens or has ended.
+
+    Signals that ask it to end reach it when it has a Life, which notes that it was asked.
+    """
     import subprocess
     import threading
 
-    stderr_path = program.stderr_path
-    try:
-        private_directory(os.path.dirname(stderr_path))  # the cache may have been emptied since
-    except OSError:
-        stderr_path = os.devnull
+    stderr = _opened_stderr(program.stderr_path)
     ready_read, ready_write = os.pipe()
     fds = (start_lock, life_lock, ready_write)
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, process.HELD_BACK)  # which a child inherits
     try:
-        with open(stderr_path, "ab", opener=private_opener) as stderr:
-            if stderr.tell() > MAX_STDERR_BYTES:
-                stderr.truncate(0)
-            child = subprocess.Popen(
-                [sys.executable, program.path, "--inherited", ",".join(map(str, fds)), *program.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                cwd="/",
-                env=program.environment,
-                pass_fds=fds,
-                start_new_session=True,  # a closed terminal or Ctrl-C in it does not reach the server
-            )
+        child = subprocess.Popen(
+            [sys.executable, program.path, "--inherited", ",".join(map(str, fds)), *program.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            cwd="/",
+            env=program.environment,
+            pass_fds=fds,
+            start_new_session=True,  # a closed terminal or Ctrl-C in it does not reach the server
+        )
     except OSError as error:
         os.close(ready_read)
         raise ServersUnreachable(f"cannot start {program.path}: {error}", f"see {SAY} --debug") from error
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         os.close(ready_write)
+        os.close(stderr)
 
     def reap() -> None:
         code = child.wait()
@@ -352,7 +381,7 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
 
     threading.Thread(target=reap, name=f"reap-{program.name}", daemon=True).start()
     try:
-        return _ready_port(program, ready_read)
+        _await_ready(program, ready_read)
     except ServersUnreachable:
         child.kill()  # it may be stopped: no other signal would reach it
         raise
@@ -360,8 +389,20 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> int:
         os.close(ready_read)
 
 
-def _ready_port(program: Program, ready: int) -> int:
-    """Waits for the ready signal; returns the port, or 0 if the server died first. Blocks for READY_SECONDS."""
+def _opened_stderr(path: str) -> int:
+    """A descriptor of the file for a server's own messages; of /dev/null where it cannot be written: logs are no reason
+    to fall silent."""
+    try:
+        fd = open_for_lines(path)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    if os.fstat(fd).st_size > MAX_STDERR_BYTES:
+        os.ftruncate(fd, 0)
+    return fd
+
+
+def _await_ready(program: Program, ready: int) -> None:
+    """Waits for the ready signal, or the server's end. Blocks for READY_SECONDS. Raises the error of a refusal."""
     answer = b""
     deadline = time.monotonic() + READY_SECONDS
     while not answer.endswith(b"\n"):
@@ -369,12 +410,11 @@ def _ready_port(program: Program, ready: int) -> int:
             raise ServersUnreachable(f"{program.name} was not ready within {READY_SECONDS:.0f} s", "try again")
         data = os.read(ready, 4096)
         if not data:
-            return 0
+            return
         answer += data
     report = json.loads(answer)
     if "error" in report:
         raise error_for(report["code"], report["error"])
-    return int(report["port"])
 
 
 def _size(path: str) -> int:
@@ -387,10 +427,10 @@ def _size(path: str) -> int:
 def _last_words(path: str, begin: int) -> str:
     """The last line that a dead server wrote to its stderr, which began at `begin`."""
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - 4096, begin if begin <= size else 0))
             lines = file.read().decode("utf-8", "replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1][:300] if lines else "it was killed, perhaps out of memory"
+    return (printable(lines[-1]) if lines else "") or "it was killed, perhaps out of memory"

@@ -15,13 +15,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
-from kokoro_common.settings import LOOPBACK
 from kokoro_common.wire.callers import Callers
 from kokoro_common.wire.codec import encode
 from kokoro_common.wire.connection import Caller, Connection, ConnectionLost, milliseconds_until
 from kokoro_common.wire.messages import Message, ProtocolError, Welcome
+from kokoro_common.wire.port import called, listening
 
 if TYPE_CHECKING:
     import logging
@@ -34,11 +33,9 @@ OUTBOX_BYTES = {  # by the peer's role: one that is so far behind is dropped
 OFFERED_BYTES = 64 << 10  # in the outbox; beyond it a peer is not told what it will be told again
 INBOX_SHARE = 16  # messages of one peer in the inbox; what is behind them waits in its socket
 MAX_CONNECTIONS = 1024  # that have proved themselves
-BACKLOG = 2048  # connections that the kernel takes before accept() does; it allows 4096 by default
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 1.0  # before accept() is tried again when it fails
 NOTE_SECONDS = 60.0  # between two log lines about callers turned away: strangers must not fill the log
 LINGER_SECONDS = 3.0  # for a peer to take what was sent before its connection was closed, and to close it itself
-PORTS_TRIED = 100  # from the preferred one up, then any free one
 
 
 class PeerGone(Record):
@@ -216,6 +213,7 @@ class Switchboard:
         self._inbox = inbox
         self._log = log
         self._preferred_port = preferred_port
+        self._own_call: tuple[str, int] | None = None  # the address of the one call that comes from start()
         self.port = 0  # until start()
         self._proven = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._closing = threading.Event()
@@ -223,12 +221,16 @@ class Switchboard:
         self._notes: dict[str, tuple[float, int]] = {}  # by event: when it was logged, and how many since
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
-    def start(self, token: bytes, listening: int | None = None) -> None:
-        """Binds, listens and answers callers that prove they hold the token. Raises ServersUnreachable if no port is
-        free. `listening`: a socket on which callers wait already, as an earlier program of this process left it."""
+    def start(self, token: bytes, inherited: int | None = None) -> None:
+        """Binds, listens and answers callers that prove they hold the token.
+
+        `inherited`: a socket on which callers wait already, as an earlier program of this process left it. Raises
+        ServersUnreachable if no port is free, or nobody can call it.
+        """
         self._token = token
-        self._socket = _listen(self._preferred_port) if listening is None else socket.socket(fileno=listening)
+        self._socket = listening(self._preferred_port) if inherited is None else socket.socket(fileno=inherited)
         self.port = self._socket.getsockname()[1]
+        self._own_call = called(self._socket)
         self._wake, self._waker = socket.socketpair()
         self._thread.start()
 
@@ -265,7 +267,7 @@ class Switchboard:
     def _take(self, callers: Callers) -> bool:
         """Accepts one caller. True: accept() fails, let it be for `_pause` seconds."""
         try:
-            sock, _ = self._socket.accept()
+            sock, caller = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return False  # it has gone again
         except OSError as error:  # out of descriptors: somebody has to close one first
@@ -274,6 +276,10 @@ class Switchboard:
                 self._note("cannot accept callers", str(error))
             return True
         self._pause = 0.0
+        if caller == self._own_call:
+            self._own_call = None  # from now on it is somebody else's
+            sock.close()
+            return False
         callers.add(sock)
         return False
 
@@ -318,21 +324,3 @@ class Switchboard:
             self._thread.join()
         self._wake.close()
         self._socket.close()
-
-
-def _listen(preferred_port: int) -> socket.socket:
-    """On the preferred port, else the next free one, else any. 0 means any."""
-    ports = range(preferred_port, min(preferred_port + PORTS_TRIED, 65536)) if preferred_port else ()
-    problem: OSError | None = None
-    for port in (*ports, 0):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
-            sock.bind((LOOPBACK, port))
-            sock.listen(BACKLOG)
-            sock.setblocking(False)  # who has gone again before accept() must not hold up the others
-            return sock
-        except OSError as error:
-            problem = error
-            sock.close()
-    raise ServersUnreachable(f"no port on {LOOPBACK} is free: {problem}", "close some programs and try again")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from kokoro_common.daemon import record
@@ -125,6 +128,130 @@ def test_a9_a_server_that_dies_at_its_start_is_given_up_with_its_last_words(worl
     assert world.say("--shutdown", "-q").returncode == 0  # forgets the deaths
     assert world.say("-o", "x.wav", "hello").returncode == 0
     shown("A9", "starts of a server that dies at its start", starts, of=5, seconds=round(took, 1))
+
+
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+# Asked to end as early as can be, before anything of ours is imported, so many times; then it is the real one.
+ASKED_TO_END = """\
+import os, sys
+path, number, most, program = sys.argv[0] + ".count", int(os.environ["SIGNAL"]), int(os.environ["TIMES"]), {program!r}
+count = int(open(path).read()) if os.path.exists(path) else 0
+if count < most:
+    open(path, "w").write(str(count + 1))
+    os.kill(os.getpid(), number)
+sys.path.insert(0, {root!r})
+import runpy
+sys.argv[0] = program
+runpy.run_path(program, run_name="__main__")
+"""
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["model", "voice"])
+@pytest.mark.parametrize("number", ASKED, ids=lambda number: number.name)
+def test_a9_a_server_that_is_told_to_end_while_it_starts_has_not_died(
+    world: World, shown: Shown, kind: str, number: signal.Signals
+) -> None:
+    """A shell's Ctrl-C, a session that ends, a --shutdown: whoever waits gets the next one, and no death is counted."""
+    early = {}
+    for name in ("model", "voice"):
+        early[name] = world.path / f"{name}.py"
+        early[name].write_text(ASKED_TO_END.format(root=str(ROOT), program=str(ROOT / f"{name}_server.py")))
+    models = world.path / "models.py"
+    models.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"import model_server; model_server.ModelServer.voice_program = {str(early['voice'])!r}\n"
+        "sys.exit(model_server.main())\n"
+    )
+    program = early["model"] if kind == "model" else models
+    starter = world.path / "starter.py"
+    starter.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from kokoro_common.daemon import model_server; model_server.MODEL_PROGRAM = {str(program)!r}\n"
+        "import say; say.command()\n"
+    )
+    world.program = starter
+    rounds, held = times(20), 0
+    for _ in range(rounds):
+        for path in early.values():
+            path.with_name(f"{path.name}.count").unlink(missing_ok=True)
+        world.environment |= {"SIGNAL": str(int(number)), "TIMES": "3"}
+        done = world.say("-o", "x.wav", "hello")
+        restarts = world.status()["model_server"]["restarts"]
+        held += (done.returncode, done.stderr, restarts) == (0, "", 0)
+        told = (world.path / f"{kind}.py.count").read_text()
+        assert told == ("1" if number == signal.SIGHUP else "3"), "a terminal that is closed is nothing to a server"
+        assert world.say("--shutdown", "-q").returncode == 0
+    shown("A9", f"{kind} server told to end by {number.name} at its start: no death, spoken", held, of=rounds)
+
+
+@pytest.mark.timeout(600)
+def test_a9_a_server_that_is_told_to_end_whenever_it_starts_is_given_up(world: World) -> None:
+    program = world.path / "model.py"
+    program.write_text(ASKED_TO_END.format(root=str(ROOT), program=str(ROOT / "model_server.py")))
+    starter = world.path / "starter.py"
+    starter.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from kokoro_common.daemon import model_server; model_server.MODEL_PROGRAM = {str(program)!r}\n"
+        "import say; say.command()\n"
+    )
+    world.environment |= {"SIGNAL": str(int(signal.SIGTERM)), "TIMES": "1000"}
+    world.program = starter
+    done = world.say("hello")
+    world.program = ROOT / "say.py"
+    assert done.returncode == 6
+    assert done.stderr == "say.py: model is told to end whenever it is started; try again later\n"
+
+
+@pytest.mark.timeout(600)
+def test_a9_a_second_signal_and_one_during_a_fresh_start_are_no_deaths(world: World, shown: Shown) -> None:
+    """A server that begins again in fresh memory is, for a moment, no server at all."""
+    rounds, held = times(20), 0
+    for number in range(rounds):
+        assert world.say("-o", "x.wav", "hello").returncode == 0
+        for server in world.servers():
+            for asked in (ASKED[number % 3], ASKED[(number + 1) % 3]):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    server.send_signal(asked)
+        psutil.wait_procs(world.servers(), timeout=30)
+        done = world.say("-o", "x.wav", "hello")
+        held += (done.returncode, done.stderr, world.status()["model_server"]["restarts"]) == (0, "", 0)
+    shown("A9", "two signals at once: no death", held, of=rounds)
+
+
+RENEWED = """\
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from kokoro_common.daemon import life
+from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.daemon.record import note_of
+
+class Server:
+    def __init__(self, settings, runtime, life):
+        self.runtime, self.life = runtime, life
+    def run(self):
+        assert "renewed" not in sys.argv, "it was told to end before"
+        self.life.announce(1)
+        kill = lambda: os.kill(os.getpid(), signal.{number})
+        real, os.execv = os.execv, lambda *arguments: (kill(), real(*arguments))
+        self.life.renew("renewed")
+    def shut_down(self, drain):
+        raise AssertionError("it has not come so far")
+
+inherited = sys.argv[sys.argv.index("--inherited") + 1] if "--inherited" in sys.argv else ""
+sys.exit(life.run_server("model", inherited, Server))
+"""
+
+
+@pytest.mark.parametrize("number", ASKED[:3], ids=lambda number: number.name)
+def test_a9_a_signal_between_two_lives_is_heard_in_the_second(world: World, number: signal.Signals) -> None:
+    program = world.path / "renewed.py"
+    program.write_text(RENEWED.format(root=str(ROOT), number=number.name))
+    done = subprocess.run(
+        [sys.executable, str(program)], env=world.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert record.note_of(RuntimeDirectory(str(world.runtime)), "model").record is None
 
 
 def test_a9_deaths_are_forgotten_after_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,17 @@ class End:
         pass
 
 
+class Files:
+    def missing(self) -> str:
+        return ""
+
+    def problem(self) -> str:
+        return ""
+
+
 class Life:
+    files = Files()
+
     def keep(self) -> bool:
         return True
 

@@ -28,9 +28,9 @@ class StagedConversation(conversation.Conversation):
         return super()._event(message, payload)
 
 
-def ready_port(program: starter.Program, ready: int) -> int:
+def await_ready(program: starter.Program, ready: int) -> None:
     reached("C1")
-    return ready_port_of_starter(program, ready)
+    await_ready_of_starter(program, ready)
 
 
 def send(connection: Connection, message: Message, payload: bytes = b"") -> None:
@@ -43,7 +43,7 @@ def send(connection: Connection, message: Message, payload: bytes = b"") -> None
 
 if __name__ == "__main__":
     conversation.Conversation = StagedConversation  # type: ignore[misc]
-    ready_port_of_starter, starter._ready_port = starter._ready_port, ready_port
+    await_ready_of_starter, starter._await_ready = starter._await_ready, await_ready
     send_of_connection, Connection.send = Connection.send, send  # type: ignore[method-assign]
     sys.argv[0] = say.__file__  # the name in its messages
     say.command()
