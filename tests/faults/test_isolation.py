@@ -202,16 +202,13 @@ def test_a22_no_home_is_a_clear_error_or_not_needed(world: World, shown: Shown) 
 
 @linux
 @pytest.mark.usefixtures("mounts")
-def test_a22_a_home_that_cannot_be_written_is_a_clear_error(world: World, shown: Shown) -> None:
+def test_a22_a_home_that_cannot_be_written_is_not_needed(world: World, shown: Shown) -> None:
+    """Neither for the logs nor for the cache, while the embedded default speaks."""
     home = world.environment["HOME"]
     read_only = [*NAMESPACE, "sh", "-c", f'mount -o bind,ro "{home}" "{home}" && exec "$@"', "sh"]
     unset = {"KOKORO_CACHE_DIR": None, "KOKORO_CONFIG_DIR": None}
-    code, errors, _ = say_in(world, read_only, "-o", "x.wav", "hello", **unset)
-    line = f"say.py: {home}/.cache/kokoro/logs cannot be made: Read-only file system; " \
-        "set KOKORO_CACHE_DIR or KOKORO_LOG_DIR\n"  # fmt: skip
-    held = [(code, errors) == (6, line)]
-    held.append(say_in(world, read_only, "-o", "x.wav", "hello")[0] == 0)  # as it says
-    shown("A22", "HOME read-only: says what to set, and that helps", sum(held), of=2)
+    held = [say_in(world, read_only, "-o", "x.wav", "hello", **each)[:2] == (0, "") for each in (unset, {})]
+    shown("A22", "HOME read-only: speaks", sum(held), of=2)
 
 
 @linux
