@@ -226,7 +226,7 @@ def _life_lock(runtime: RuntimeDirectory, name: str) -> int | None:
         if record.is_elsewhere:
             raise ServersUnreachable(
                 f"{name} runs in another network namespace, where it cannot be called from here",
-                "call it there, set KOKORO_RUNTIME_DIR to another directory here, or end it by say.py --shutdown",
+                f"call it there, set KOKORO_RUNTIME_DIR to another directory here, or end it by {SAY} --shutdown",
             )
         if record.protocol > PROTOCOL:
             raise ServersUnreachable(
