@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,18 +70,19 @@ PLANTED: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.fixture
-def shared(world: World) -> Path:
-    """A directory of the kind of /tmp that both users reach, and a secret of ours beside it."""
-    for directory in (world.path, *world.path.parents):
-        if directory.stat().st_mode & 0o001 == 0:
-            directory.chmod(directory.stat().st_mode | 0o011)
-        if directory.name == "tmp" or directory.parent == directory:
-            break
-    (world.path / "secret").write_text(SECRET)
-    shared = world.path / "shared"
+def shared() -> Iterator[Path]:
+    """A directory of the kind of /tmp that both users reach, and a secret of ours beside it.
+
+    Not below pytest's own, which every pytest that starts closes to others.
+    """
+    place = Path(tempfile.mkdtemp(prefix="kokoro-two-users-"))
+    place.chmod(0o711)
+    (place / "secret").write_text(SECRET)
+    shared = place / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
-    return shared
+    yield shared
+    shutil.rmtree(place)
 
 
 def explained(world: World, directory: Path) -> tuple[int, str, str]:
@@ -103,7 +106,7 @@ def test_c17_what_another_user_plants_above_our_work_has_no_effect(world: World,
         place.chmod(0o1777)
         work = place / "our" / "work" if number % 2 else place
         work.mkdir(parents=True, exist_ok=True)
-        as_other(lambda kind=kind, place=place: PLANTED[kind](place, world.path / "secret"))  # type: ignore[misc]
+        as_other(lambda kind=kind, place=place: PLANTED[kind](place, shared.parent / "secret"))  # type: ignore[misc]
         code, said, told = explained(world, work)
         ours = (code, said) == undisturbed[:2] and "PRIVATE" not in told
         if ours and len(told.splitlines()) == 1 and f"{place / NAME} is passed over" in told:
@@ -114,7 +117,7 @@ def test_c17_what_another_user_plants_above_our_work_has_no_effect(world: World,
 
 
 def test_c17_a_lexicon_of_ours_is_found_above_another_users(world: World, shared: Path, shown: Shown) -> None:
-    (world.path / NAME).write_text("Alice = Alison\n")
+    (shared.parent / NAME).write_text("Alice = Alison\n")
     as_other(lambda: (shared / NAME).write_text(LEXICON))
     code, said, told = explained(world, shared)
     assert (code, len(told.splitlines())) == (0, 1), told
