@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from kokoro_common.client.conversation import UtteranceEvents, Watched
+from kokoro_common.client.conversation import UtteranceEvents
+from kokoro_common.client.watched import Watched
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.model_server import ensure_model_server
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory

@@ -11,10 +11,10 @@ import os
 from _thread import allocate_lock  # threading would cost the command 2 ms
 
 from kokoro_common.client.text_source import PART_CHARACTERS
-from kokoro_common.daemon.process import Pulse
+from kokoro_common.client.watched import Watched
 from kokoro_common.errors import ServersUnreachable, UsageError, UtteranceCancelled
 from kokoro_common.record import Record
-from kokoro_common.wire.connection import ConnectionLost, NotOurServer, readable
+from kokoro_common.wire.connection import ConnectionLost, NotOurServer
 from kokoro_common.wire.failure import error_of
 from kokoro_common.wire.messages import (
     Accepted,
@@ -29,7 +29,6 @@ from kokoro_common.wire.messages import (
     Failed,
     Finished,
     Notice,
-    Ping,
     Progress,
     ProtocolError,
     ServerState,
@@ -47,12 +46,14 @@ if TYPE_CHECKING:
     from kokoro_common.wire.connection import Connection
     from kokoro_common.wire.messages import Message, Speak
 
-PING_SECONDS = 1.0  # without a message, until the server is asked whether it lives
 # Waits before another attempt while nothing was accepted. Accepted and not yet begun: one more attempt.
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 AUDIO_WINDOW = 192 << 10  # bytes of audio that may be under way: 2 s, two AudioChunks of the greatest length
 EXPLAINED_PART = 4_000  # characters in one TextPart to be explained: no credit bounds the answers, so the text does
 EXPLAINED_BYTES = 8_000  # of text under way to be explained, beyond which no part is sent
+
+
+FRAME_BYTES = 4  # float32, mono
 
 
 class Audio(Record):
@@ -69,79 +70,54 @@ if TYPE_CHECKING:
     )
 
 
-class Watched:
-    """A connection to a server that may hang: while it is waited for, it is pinged. One thread; any may `send`."""
+class Taken:
+    """What the program has of an utterance's audio, over all connections that it takes. Frames are samples."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._pulse = Pulse(connection.pid)
-        self._sending = allocate_lock()
+    def __init__(self) -> None:
+        self.index = 0  # of the text chunk that comes now, or next
+        self.frames = 0  # in all
+        self.engine = ""  # that speaks
+        self._of_chunk = 0  # frames of the text chunk that comes now
+        self._again = 0  # frames of it that come once more
 
-    def send(self, message: Message) -> None:
-        """Blocks until the kernel has it. Raises ConnectionLost, ValueError for a message that cannot be encoded."""
-        with self._sending:
-            self._connection.send(message)
+    def begin_again(self) -> None:
+        """Another server begins with the text chunk that comes now."""
+        self._again = self._of_chunk
 
-    def receive(self) -> tuple[Message, bytes]:
-        """The next message, Pong included. Blocks. Raises ConnectionLost, also when the server hangs; ProtocolError."""
-        while True:
-            try:
-                message, payload = self._connection.receive(PING_SECONDS)
-            except TimeoutError:
-                self.missed()
-                continue
-            self._pulse.answered()
-            return message, payload
+    def take(self, message: AudioChunk, pcm: bytes) -> Audio | None:
+        """What is new of it."""
+        if message.index != self.index:
+            self.index, self._of_chunk, self._again = message.index, 0, 0
+        skip = min(self._again, len(pcm) // FRAME_BYTES)
+        self._again -= skip
+        words = message.words
+        if skip:
+            words = tuple(
+                word.replace(first_frame=word.first_frame - skip, last_frame=word.last_frame - skip)
+                for word in words
+                if word.first_frame >= skip
+            )
+        new = pcm[FRAME_BYTES * skip :]
+        self._of_chunk += len(new) // FRAME_BYTES
+        self.frames += len(new) // FRAME_BYTES
+        return Audio(pcm=new, index=message.index, words=words) if new else None
 
-    def missed(self) -> None:
-        """Nothing was heard for PING_SECONDS: pings, or raises ConnectionLost if the server hangs."""
-        if self._pulse.hangs():
-            self._connection.close()  # the next client that asks for the server will end it
-            raise ConnectionLost("it hangs")
-        try:
-            self.send(Ping())
-        except ConnectionLost:
-            pass  # it may have said its last before: receive() tells
-
-    def wait_for_either(self, fd: int) -> bool:
-        """Blocks until the connection or the descriptor can be read. Whether the connection can."""
-        if self._connection.has_message:
-            return True
-        own = self._connection.fileno()
-        while not (ready := readable([own, fd], PING_SECONDS)):
-            self.missed()
-        return own in ready
-
-    @property
-    def sending(self) -> bool:
-        """Whether some thread is within `send`."""
-        return self._sending.locked()
-
-    @property
-    def port(self) -> int:
-        """Of the server; 0 once the connection has ended."""
-        return self._connection.port
-
-    @property
-    def has_message(self) -> bool:
-        """Whether receive() would not block, or not for long."""
-        return self._connection.has_message or bool(readable([self._connection.fileno()], 0))
-
-    def close(self) -> None:
-        """Idempotent, from any thread."""
-        self._connection.close()
+    def spoken(self, index: int) -> None:
+        """All of a text chunk has come."""
+        self.index, self._of_chunk, self._again = index + 1, 0, 0
 
 
 class Conversation:
     """One utterance on one connection. For one thread, except `cancel`."""
 
-    def __init__(self, connection: Connection, source: TextSource, speak: Speak) -> None:
+    def __init__(self, connection: Connection, source: TextSource, speak: Speak, taken: Taken) -> None:
         self.accepted = False  # by the server: it may have begun
         self.started = False  # it may have been heard
         self._watched = Watched(connection)
         self._source = source
         self._speak = speak
-        self._takes_audio = speak.route.sink == "client" and not speak.route.explain
+        self._taken = taken
+        self._takes_audio = takes_audio(speak)
         self._credit = 0  # UTF-8 bytes of text that may be sent
         self._under_way = 0  # UTF-8 bytes sent for which credit has not come back
         self._part_sizes = EXPLAINED_PART if speak.route.explain else PART_CHARACTERS
@@ -230,7 +206,7 @@ class Conversation:
     def _event(self, message: Message, payload: bytes) -> Event | None:
         """The event that a message is, if any. Raises the error that it stands for."""
         if isinstance(message, AudioChunk):
-            return Audio(pcm=payload, index=message.index, words=message.words)
+            return self._taken.take(message, payload)
         if isinstance(message, Credit):
             self._credit += message.bytes
             self._under_way -= message.bytes
@@ -240,12 +216,20 @@ class Conversation:
             return message
         elif isinstance(message, Started):
             self.started = True
-            self._source.forget()
-            return message
+            if not self._takes_audio:
+                self._source.forget()
+            known, self._taken.engine = self._taken.engine, message.engine
+            return None if known else message
+        elif isinstance(message, Finished) and self._takes_audio:
+            self._ended = True
+            return message.replace(seconds=max(message.seconds, self._taken.frames / 24_000))
         elif isinstance(message, Finished) or (isinstance(message, TextAccepted) and not self._speak.route.wait):
             self._ended = True
             return message
-        elif isinstance(message, (ServerState, Notice, Progress, ChunkSpoken, Explained)):
+        elif isinstance(message, ChunkSpoken):
+            self._taken.spoken(message.index)
+            return message
+        elif isinstance(message, (ServerState, Notice, Progress, Explained)):
             return message
         elif isinstance(message, Denied):
             raise ConnectionLost(message.text)
@@ -258,8 +242,15 @@ class Conversation:
         return None
 
 
+def takes_audio(speak: Speak) -> bool:
+    return speak.route.sink == "client" and not speak.route.explain
+
+
 class Attempts:
-    """One utterance on as many connections as it takes: on the next one while nothing of it was heard."""
+    """One utterance on as many connections as it takes: on the next one while nothing of it was heard.
+
+    Audio that comes to the client goes on at the very sample: a text chunk's audio depends on nothing else.
+    """
 
     def __init__(
         self, connect: Callable[[int], Generator[ServerState, None, Connection]], source: TextSource, speak: Speak
@@ -267,6 +258,7 @@ class Attempts:
         self._connect = connect
         self._source = source
         self._speak = speak
+        self._taken = Taken()
         self._conversation: Conversation | None = None  # the last one
         self._cancelled = False
         self._lock = allocate_lock()  # for the two above, which `cancel` uses from other threads
@@ -278,9 +270,10 @@ class Attempts:
         lost = False  # after it was accepted
         for attempt, wait in enumerate((*RETRY_SECONDS, None)):
             conversation: Conversation | None = None
+            before = self._taken.frames
             try:
                 connection = yield from self._connect(attempt)
-                conversation = Conversation(connection, self._source, self._speak)
+                conversation = Conversation(connection, self._source, self._speak, self._taken)
                 with self._lock:
                     self._conversation = conversation
                 self._refuse_cancelled()
@@ -289,11 +282,11 @@ class Attempts:
             except (ConnectionLost, NotOurServer, ProtocolError) as error:
                 self._refuse_cancelled()
                 accepted = conversation is not None and conversation.accepted
-                if wait is None or (accepted and lost) or (conversation is not None and conversation.started):
+                in_vain = accepted and self._taken.frames == before
+                if wait is None or (in_vain and lost) or not self._may_go_on(conversation):
                     raise ServersUnreachable(f"the voice server was lost: {error}", "say it again") from error
-                lost = lost or accepted
-                self._source.rewind()
-                self._speak = self._speak.replace(utterance=os.urandom(16).hex())
+                lost = lost or in_vain
+                self._begin_again()
                 # The successor of a server that was just leaving takes a moment; a random one, so that after a crash
                 # clients do not all come at once.
                 self._until_cancelled.acquire(timeout=wait * (1 + int.from_bytes(os.urandom(1)) / 256))
@@ -311,6 +304,22 @@ class Attempts:
         conversation = self._conversation
         port = conversation.port if conversation is not None else 0
         return (port, self._speak.utterance) if port else None
+
+    def _may_go_on(self, conversation: Conversation | None) -> bool:
+        """Whether nothing would be heard twice."""
+        return conversation is None or not conversation.started or (takes_audio(self._speak) and self._source.whole)
+
+    def _begin_again(self) -> None:
+        """The next attempt has all of the text once more; its audio begins with the text chunk that comes now."""
+        self._source.rewind()
+        self._taken.begin_again()
+        speak = self._speak.replace(utterance=os.urandom(16).hex())
+        if takes_audio(speak):
+            route = speak.route.replace(first_chunk=max(speak.route.first_chunk, self._taken.index))
+            speak = speak.replace(route=route)
+        if self._taken.engine and takes_audio(speak):
+            speak = speak.replace(speech=speak.speech.replace(engine=self._taken.engine))
+        self._speak = speak
 
     def cancel(self) -> None:
         """From any thread. Does not wait for the server."""
@@ -339,7 +348,7 @@ class UtteranceEvents:
     the last event cancels the utterance; so does dropping the iterator, as a `for` loop over `client.speak(...)` does.
 
     `next()` blocks and raises KokoroErrors. If the server is lost before anything was heard, the text is sent again to
-    another one: then Accepted comes twice.
+    another one: then Accepted comes twice. Audio that comes to the program goes on where it was, in any case.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kokoro_common.documents.document import Document
 
+KEPT_CHARACTERS = 8_000_000  # of a text from a descriptor, for another attempt; beyond them there is none
 PART_CHARACTERS = 16_000  # in one TextPart: at most 64 kB of UTF-8, below MAX_TEXT_PART_BYTES
 
 
@@ -37,6 +38,7 @@ class TextSource:
         self.replaced = self._text.count("\ufffd") > text.count("\ufffd")  # with LANG=C that is everything but ASCII
         self._position = 0
         self._follow = False
+        self.whole = True  # all of the text can be read again from the beginning
         self._keep = True  # whether text from the descriptor is kept, for another attempt
         self._decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -73,6 +75,9 @@ class TextSource:
         if self._keep:
             self._text += part
             self._position = len(self._text)
+            if self._position > KEPT_CHARACTERS:
+                self.forget()
+        self.whole &= self._keep or not part
         return part
 
     def look(self) -> None:
@@ -137,6 +142,7 @@ class TextSource:
         """Drops the text that has been read: there will be no other attempt."""
         if not self._follow:
             self._keep = False
+            self.whole &= not self._position
             self._text = self._text[self._position :]
             self._position = 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kokoro_common.client import conversation
-from kokoro_common.client.conversation import AUDIO_WINDOW, Audio, Conversation, UtteranceEvents
+from kokoro_common.client.conversation import AUDIO_WINDOW, Audio, Conversation, Taken, UtteranceEvents
 from kokoro_common.client.text_source import TextSource
 from kokoro_common.errors import ServersBusy, ServersUnreachable, UnknownVoice, UtteranceCancelled
 from kokoro_common.text.speech import Speech
@@ -300,7 +300,7 @@ def test_a_cancel_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyP
 def test_text_to_be_explained_goes_out_no_faster_than_it_is_answered(server: Server) -> None:
     """Explanations are not bounded by credit, and a program that rests must not find them piled up."""
     speak = Speak(utterance=ID, speech=Speech(lang="a"), route=Route(sink="client", explain=True))
-    asked = iter(Conversation(server.client, TextSource("A sentence. " * 10_000), speak).events())
+    asked = iter(Conversation(server.client, TextSource("A sentence. " * 10_000), speak, Taken()).events())
     server.say(Accepted(utterance=ID, text_credit=1 << 20), Notice(utterance=ID, text="1"))
     next(asked), next(asked)
     thread = threading.Thread(target=next, args=(asked,))
