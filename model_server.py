@@ -157,7 +157,7 @@ class ModelServer:
         self._last_used = clock()
         self._clients: set[Peer] = set()
         self._unload_asked: list[Peer] = []
-        self._downloads = 0  # under way
+        self._downloading: set[Peer] = set()  # clients that wait for a download
         self._leave_by = 0.0  # seconds; 0: not leaving
         self._outdated = False  # a newer program has called, or has taken this one's place: leaves when idle
         self._called = False  # by anybody who wants something
@@ -252,7 +252,7 @@ class ModelServer:
     def _idle(self) -> bool:
         """Whether nobody would miss this program, if it began again."""
         waiting = any(voice.waiting for voice in self.roster)
-        at_work = self.ledger.in_flight or waiting or self._downloads or self._loader.has_work
+        at_work = self.ledger.in_flight or waiting or self._downloading or self._loader.has_work
         return not at_work and all(client.delivered for client in self._clients)
 
     def _unload(self, reason: str) -> None:
@@ -366,6 +366,7 @@ class ModelServer:
 
     def _peer_gone(self, peer: Peer) -> None:
         self._clients.discard(peer)
+        self._downloading.discard(peer)
         for voice in self.roster.leave(peer):
             self._log.info(
                 "voice server gone", extra={"voice": voice.name, "open": self.ledger.open_of(voice.instance)}
@@ -413,7 +414,7 @@ class ModelServer:
         for name in message.voices:
             if name not in VOICES:
                 raise UnknownVoice(f"there is no voice {name[:40]!r}", f"see {SAY} --list-voices")
-        self._downloads += 1
+        self._downloading.add(peer)
         self._loader.download(peer, list(message.voices))
 
     def handle_unload(self, peer: Peer, _: Unload) -> None:
@@ -565,9 +566,9 @@ class ModelServer:
         message.asker.post(downloading(message.file, message.done, message.total))
 
     def handle_download_ended(self, _: None, message: DownloadEnded) -> None:
-        self._downloads -= 1
         peer = message.asker
         assert isinstance(peer, Peer)
+        self._downloading.discard(peer)
         self._last_used = self._clock()
         if message.error is not None:
             peer.post(failed("", message.error))

@@ -113,11 +113,11 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str) -> None:
     [
         ('voise = "af_heart"', 'config.toml: "voise" is not a setting; did you mean "voice"?'),
         ("audio-device = 'USB'", 'config.toml: "audio-device" is not a setting; did you mean "audio_device"?'),
-        ("[voice_servers]\nport = 1", 'config.toml: "voice_servers" is not a setting; say.py --config lists all'),
+        ("[voice_servers]\nport = 1", 'config.toml: "voice_servers" is not a setting; {say} --config lists all'),
         ("idel_timeout = 'x'\nqqq = 1", 'config.toml: "idel_timeout" is not a setting; did you mean "idle_timeout"?; '
-                                        "1 more: see say.py --config"),
-        ('"\\u001b[31m\\n" = 1', 'config.toml: "?[31m?" is not a setting; say.py --config lists all'),
-        (f"{'x' * 3000} = 1", f'config.toml: "{"x" * 40}..." is not a setting; say.py --config lists all'),
+                                        "1 more: see {say} --config"),
+        ('"\\u001b[31m\\n" = 1', 'config.toml: "?[31m?" is not a setting; {say} --config lists all'),
+        (f"{'x' * 3000} = 1", f'config.toml: "{"x" * 40}..." is not a setting; {{say}} --config lists all'),
     ],
 )  # fmt: skip
 def test_a_key_that_is_no_setting_is_one_line_and_stops_nothing(tmp_path: Path, content: str, note: str) -> None:

@@ -68,7 +68,7 @@ def _course(each: UtteranceReport) -> str:
     if each.state == "waiting":
         return f"for {_span(each.state_s)}" + (f", {_span(each.seconds)} heard before" if each.seconds else "")
     if each.state == "paused":
-        return f"for {_span(each.state_s)}, {_span(each.seconds)} heard; say.py --resume goes on"
+        return f"for {_span(each.state_s)}, {_span(each.seconds)} heard; {SAY} --resume goes on"
     return f"{_span(each.seconds)} {'written' if each.state == 'writing' else 'heard'}"
 
 

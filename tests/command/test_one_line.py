@@ -140,7 +140,7 @@ def test_a_followed_word_does_not_move_the_cursor(text: str) -> None:
     follower = Follower(source)
     while source.read() is not None:
         pass
-    shown_text = on_stdout(lambda: (follower.show(0, len(text)), follower.end()))
+    shown_text = on_stdout(lambda: (follower.show(0, len(text)), follower.end(complete=True)))
     assert dirt(shown_text.replace("\n", "")) == []
 
 

@@ -235,7 +235,7 @@ def test_a_language_without_its_extra_names_the_extra(
     g2p: G2P, lang: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModelUnavailable, match=rf"needs the extra {extra}; run pip install 'kokoro-say\[{extra}\]'"):
+    with pytest.raises(ModelUnavailable, match=f"needs the extra {extra}; run .*install"):
         g2p.spoken("你好", lang)
 
 

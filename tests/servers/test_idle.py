@@ -18,6 +18,8 @@ SETTINGS = Settings(
 class Asker(Peer):
     """A client's connection, as the model server sees it."""
 
+    delivered = True
+
     def __init__(self) -> None:
         self.role, self.version = "client", "0.1.0"
         self.told: list[object] = []

@@ -218,11 +218,11 @@ def test_one_utterance_is_paused_and_resumed_and_no_other() -> None:
     speech, waiting = room.sounding(), room.open(SENTENCE)
     assert room.turns.pause(room.new_id()) == 0
     assert (room.turns.pause(waiting.utterance.id), room.turns.pause(waiting.utterance.id)) == (1, 0)
-    assert [report.state for report in room.turns.reports()] == ["speaking", "waiting"]
+    assert [report.state for report in room.turns.status().utterances] == ["speaking", "waiting"]
     assert room.turns.resume(speech.utterance.id) == 0
     assert room.turns.pause(speech.utterance.id) == 1
     assert room.turns.resume(waiting.utterance.id) == 1
-    assert [report.state for report in room.turns.reports()] == ["paused", "waiting"]
+    assert [report.state for report in room.turns.status().utterances] == ["paused", "waiting"]
     assert room.turns.resume() == 1
 
 

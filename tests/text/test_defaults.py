@@ -65,7 +65,7 @@ def test_the_file_may_have_numbers_and_booleans(tmp_path: Path) -> None:
         ("lufs", "0", " is '0'; choose -70 to -5, or off"),
         ("emoji", "some", " is 'some'; choose one of names, drop"),
         ("plain", "perhaps", " is 'perhaps'; give 0 or 1"),
-        ("audio_device", "?", " is '?'; give a part of a device's name; say.py -a '?' lists them"),
+        ("audio_device", "?", " is '?'; give a part of a device's name; {say} -a '?' lists them"),
         ("voice", "af_hart", ": unknown voice 'af_hart'; did you mean af_heart, af_sarah?"),
         ("lang", "klingon", ": unknown language 'klingon'; choose one of"),
     ],
@@ -74,10 +74,10 @@ def test_what_does_not_fit_is_named_where_it_stands(tmp_path: Path, name: str, w
     kind = UnknownVoice if name == "voice" else UsageError
     with pytest.raises(kind) as wrong:
         defaults(tmp_path, **{name: written})
-    assert str(wrong.value).startswith(f"KOKORO_{name.upper()}{complaint}")
+    assert wrong.value.line.startswith(f"KOKORO_{name.upper()}{complaint}")
     with pytest.raises(kind) as wrong:
         defaults(tmp_path, f"{name} = '{written}'")
-    assert str(wrong.value).startswith(f"{tmp_path}/config.toml: {name}{complaint}")
+    assert wrong.value.line.startswith(f"{tmp_path}/config.toml: {name}{complaint}")
     right = {"voice": "af_heart", "lang": "fr", "speed": "1", "volume": "1", "lufs": "-16", "emoji": "names"}.get(
         name, "0"
     )
