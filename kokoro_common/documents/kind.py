@@ -20,7 +20,7 @@ _PDF = rb"%PDF-\d\.\d[ \t]*[\r\n]\s*(?:%|\d+\s+\d+\s+obj)"
 _PDF_BEGIN = rb"%PDF-\d\.\d[ \t]*(?:[\r\n]\s*(?:\d+\s*){0,2}o?b?)?"  # what may become _PDF
 _ROOTS = ("<!doctype html", "<html", "<head", "<body")
 _LONGEST_DOCTYPE = 200  # characters of white space in one included
-_ODD = bytes({*range(32)} - {*b"\0\a\b\t\n\v\f\r\x1a\x1b"})  # controls that texts do not have; NUL is looked for first
+_ODD = bytes({*range(32)} - {*b"\0\a\b\t\n\v\f\r\x1a\x1b"})  # controls that texts do not have; NUL is counted apart
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # begins like UTF-16's, so it is looked for first
@@ -84,9 +84,11 @@ def _is_html(text: str) -> bool | None:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether it has what no text has: a NUL, or control characters among what is no UTF-8 either, or a lot of them."""
-    if b"\0" in head:
+    """Whether it has what no text has: NULs, or control characters among what is no UTF-8 either, or a lot of them. A
+    single NUL in a text may be a slip, or what `find -print0` puts between names."""
+    nuls = head.count(0)
+    if nuls > 1 and 6 * nuls > len(head):
         return True
     odd = len(head) - len(head.translate(None, _ODD))
     broken = head[: len(head) - 3].decode("utf-8", "replace").count("\ufffd")  # its end may lie within a character
-    return (odd > 0 and 10 * broken > len(head)) or 4 * odd > max(len(head), MIN_HEAD)
+    return (odd + nuls > 0 and 10 * broken > len(head)) or 4 * odd > max(len(head), MIN_HEAD)

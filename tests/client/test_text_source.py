@@ -88,7 +88,11 @@ def test_what_is_no_text_is_refused_before_any_of_it(data: bytes) -> None:
 
 
 def test_echo_passes_on_every_byte_of_a_text_and_none_of_what_is_none() -> None:
-    for data, expected in ((b"\xff\xfeh\0i\0", b"\xff\xfeh\0i\0"), (b"<html> is", b"<html> is"), (b"\x7fELF\0", b"")):
+    for data, expected in (
+        (b"\xff\xfeh\0i\0", b"\xff\xfeh\0i\0"),
+        (b"<html> is", b"<html> is"),
+        (b"\x7fELF\0\0\0", b""),
+    ):
         reading, writing = os.pipe()
         try:
             through_a_pipe(data, 50_000, echo=writing)

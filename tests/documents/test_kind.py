@@ -31,6 +31,8 @@ TEXTS = [
     "\x1b[31mred\x1b[0m",
     "",
     "   \n",
+    "before\0after",
+    "one.txt\0two.txt\0",
 ]
 DOCUMENTS = {
     b"PK\x03\x04\x14\0": EPUB,
@@ -42,7 +44,7 @@ DOCUMENTS = {
     b"<!-- saved from --><body class=x><div>": HTML,
     "<!doctype html><p>ü".encode("utf-16"): HTML,
     b"\xef\xbb\xbf<html><body>": HTML,
-    b"\x7fELF\x02\x01\x01\0": BINARY,
+    b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0": BINARY,
     b"\x89PNG\r\n\x1a\n\0\0": BINARY,
     "no mark".encode("utf-16-le"): BINARY,
 }
