@@ -45,7 +45,7 @@ DOCUMENTS = {
     "<!doctype html><p>ü".encode("utf-16"): HTML,
     b"\xef\xbb\xbf<html><body>": HTML,
     b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0": BINARY,
-    b"\x89PNG\r\n\x1a\n\0\0": BINARY,
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\2\0\0\0\2\0\x08\x06\0\0\0": BINARY,
     "no mark".encode("utf-16-le"): BINARY,
 }
 
