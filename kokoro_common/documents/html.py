@@ -13,26 +13,24 @@ at the worst. A room without threads: reading blocks.
 
 from __future__ import annotations
 
-import codecs
 import io
 import re
 
 from lxml import etree
 
 from kokoro_common.documents.document import DROPPED, MAX_HEADINGS, MAX_TITLE, Document, by_headings, one_line
-from kokoro_common.documents.kind import encoding_of
+from kokoro_common.documents.encoding import decoded_by_chunks, encoding_for, is_broken
 from kokoro_common.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 MAX_DEPTH = 500  # of elements in elements; the parser looks through all that are open when one is closed
 MAX_PAGE_BYTES = 16 << 20  # of a page; the longest novels have a tenth of it in all
 MAX_PARTS = 20_000  # pieces of a paragraph that are gathered, and
 MAX_PARAGRAPH = 1 << 20  # its characters, before what there is becomes a paragraph
 MAX_CELLS = 1_000  # in a row; one with more is a page's layout
-CHUNK = 1 << 16  # bytes that the parser is fed at a time; a text given as a whole loses what is above 10 MB in a row
 
 
 def read_html(data: bytes, path: str) -> Document:
@@ -51,47 +49,6 @@ def read_html(data: bytes, path: str) -> Document:
     )
 
 
-# --- The encoding ----------------------------------------------------------------------------------------------------
-
-_DECLARED = rb"""(?i)(?:charset|encoding)\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{1,40})"""
-_FOR_TEXT = (
-    r"(?i)utf-?8|us-ascii|ascii|iso[-_]?8859.*|latin-?\d|(?:windows|cp|ibm)[-_]?\d{3,4}|koi8.*|mac.*|x-mac.*"
-    r"|gb.*|big5.*|euc.*|shift.*|sjis|x-sjis|iso-2022-(?:jp|kr)|tis-?620"
-)
-_WEB_NAMES = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}
-
-
-def _declared(data: bytes) -> str:
-    """The encoding that a page declares, which for some names is another one, as in browsers."""
-    declared = re.search(_DECLARED, data[:4096])
-    name = declared[1].decode("latin-1") if declared else ""
-    if not re.fullmatch(_FOR_TEXT, name):
-        return "utf-8"  # also for UTF-16, which would show otherwise
-    try:
-        name = codecs.lookup(name).name
-    except LookupError:
-        return "utf-8"
-    return _WEB_NAMES.get(name, name)
-
-
-def _decoded(data: bytes, encoding: str, errors: str) -> Iterator[str]:
-    """The text, a chunk at a time."""
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
-    for place in range(0, len(data), CHUNK):
-        yield decoder.decode(data[place : place + CHUNK])
-    yield decoder.decode(b"", True)
-
-
-def _is_broken(data: bytes, encoding: str) -> bool:
-    """Whether some bytes are no text in this encoding."""
-    try:
-        for _ in _decoded(data, encoding, "strict"):
-            pass
-    except UnicodeDecodeError:
-        return True
-    return False
-
-
 # --- Elements --------------------------------------------------------------------------------------------------------
 
 
@@ -107,11 +64,11 @@ class Reader:
         """What is no HTML is text to this parser. Raises UsageError for what is too deep in each other, or broken."""
         if len(data) > MAX_PAGE_BYTES:
             raise UsageError(f"{self._path} has a page of more than {MAX_PAGE_BYTES >> 20} MiB", "split it")
-        encoding = encoding_of(data[:4]) or _declared(data)
-        self.replaced = _is_broken(data, encoding)
+        encoding = encoding_for(data)
+        self.replaced = is_broken(data, encoding)
         parser = etree.HTMLParser(target=self, encoding="utf-8")
         try:
-            for text in _decoded(data, encoding, "replace"):
+            for text in decoded_by_chunks(data, encoding, "replace"):
                 parser.feed(text.replace("\0", "\ufffd").encode("utf-8", "replace"))
             parser.close()
         except etree.XMLSyntaxError:

@@ -73,7 +73,8 @@ def test_a_text_is_held_back_only_while_it_may_become_a_document(text: str) -> N
     head = text.encode("utf-8", "replace")
     kind = kind_of(head, ended=False)
     if kind == UNDECIDED:
-        assert head.decode("latin-1").strip()[:1] in ("", "<", "%", "P", "\xef", "\xfe", "\xff", "\0")
+        shown = head.decode("latin-1").strip()
+        assert not shown or shown[0] in "<%P\xef\xfe\xff\0"
         assert len(head) < MAX_HEAD
     assert kind_of(head, ended=True) != UNDECIDED
 
