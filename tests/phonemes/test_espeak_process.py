@@ -105,9 +105,8 @@ def test_a_start_ahead_that_fails_is_told_to_who_asks(process: EspeakProcess, mo
 
 def test_a_worker_that_cannot_start_is_one_line(process: EspeakProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(
-        KokoroError, match="espeak-ng cannot be used: its process: it ended, or spoke unasked; see the log"
-    ):
+    # The pipe may tell that it ended, or only that nobody reads any more.
+    with pytest.raises(KokoroError, match="espeak-ng cannot be used: its process: it ended.*; see the log"):
         process.backend(**SPANISH).phonemize(["uno"])
 
 
