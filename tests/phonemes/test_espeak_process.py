@@ -106,7 +106,7 @@ def test_a_start_ahead_that_fails_is_told_to_who_asks(process: EspeakProcess, mo
 def test_a_worker_that_cannot_start_is_one_line(process: EspeakProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     # The pipe may tell that it ended, or only that nobody reads any more.
-    with pytest.raises(KokoroError, match="espeak-ng cannot be used: its process: it ended.*; see the log"):
+    with pytest.raises(KokoroError, match=r"espeak-ng cannot be used: its process: it ended.*; see the log"):
         process.backend(**SPANISH).phonemize(["uno"])
 
 
