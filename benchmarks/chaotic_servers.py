@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FRAMES_PER_CHARACTER = 600  # 25 ms
 REAL_TIME_FACTOR = 0.01  # seconds of work for a second of audio
+BEGIN = 4_000  # samples that tell whether a run is the stub's: to look through espeak-ng's for seconds would be a hang
 RECORDER_SPEED = 50.0  # times faster than real
 
 daemon.MODEL_PROGRAM = __file__
@@ -89,9 +90,10 @@ class TellingRecorder(Recorder):
 
     def tell(self) -> None:
         with self._told.open("a") as file:
-            for heard in self.runs:
-                runs = [run for run in decode_samples(heard) if run.chunk >= 0]
-                file.writelines(json.dumps(list(run)) + "\n" for run in runs)
+            for heard in self.heard():
+                if any(run.chunk >= 0 for run in decode_samples(heard[:BEGIN])):
+                    runs = [run for run in decode_samples(heard) if run.chunk >= 0]
+                    file.writelines(json.dumps(list(run)) + "\n" for run in runs)
         for past in (self.runs, self.blocks, self.streams, self.spans):
             past.clear()
 

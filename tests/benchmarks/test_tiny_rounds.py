@@ -30,6 +30,7 @@ ROUNDS = {  # by script: arguments of the tiny round, and what only a round that
     "bench_start": (("--rounds", "1"), "resident / plain kokoro: resident"),
     "bench_throughput": (("--sentences", "1", "--batches", "2", "--rounds", "1"), "times faster together"),
     "bench_trees": ((str(ROOT), "--rounds", "1"), "cold start of say.py -o x.wav x: ratio"),
+    "chaos": (("--minutes", "0.2", "--clients", "2"), " 0 broken promises"),
     "export_onnx": (("exported",), "kokoro.onnx: "),
     "faults": (("--tenth", "C3"), "| C3 | "),
     "make_model": (("--toy", "--output", "made"), "export KOKORO_MANIFEST="),
