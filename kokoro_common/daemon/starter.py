@@ -7,6 +7,9 @@ Each server NAME has a record NAME.json ("listening on this port") and two locks
                       the next starter whether the last server left, or died, and how often that happened of late
 
 Truth is the lock and the handshake, never the pid in the record.
+
+Over 400 lines: finding, starting, replacing and ending share these locks, and a race between two of them is seen only
+where they stand together.
 """
 
 from __future__ import annotations

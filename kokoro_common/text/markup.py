@@ -12,6 +12,8 @@
 What stands within a line, from emphasis to numbers, is the reader's. The beginning of a line shows its kind, so a few
 characters are held back there, and a heading, a row or a tag as a whole; never more than MAX_HELD. Whatever turns out
 to be none of these is text, all of it.
+
+Over 400 lines: the kinds of line and of tag that a text may have, and the one pass that sees them all.
 """
 
 from __future__ import annotations
