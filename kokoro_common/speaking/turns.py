@@ -87,8 +87,9 @@ class Turns:
         return tuple(turn.utterance.id for turn in self.all if turn.admitted)
 
     def status(self) -> Status:
-        now = self._clock()
-        reports = sorted((turn.report(now) for turn in self.all), key=lambda each: each.state in ("waiting", "writing"))
+        now, reports = self._clock(), []
+        self._each(lambda turn: reports.append(turn.report(now)))
+        reports.sort(key=lambda each: each.state in ("waiting", "writing"))
         return Status(utterances=tuple(reports[:MAX_REPORTS]), more=len(reports[MAX_REPORTS:]))
 
     # --- opening and ending ------------------------------------------------------------------------------------------
@@ -146,30 +147,28 @@ class Turns:
 
     def _cancel(self, turns: list[Turn]) -> int:
         """All are silenced before the books of the first are closed: they may be hundreds."""
-        for turn in turns:
-            turn.silence()
-        for turn in turns:
-            turn.cancel()
+        self._each(Turn.silence, turns)
+        self._each(Turn.cancel, turns)
         return len(turns)
 
     def pause(self, utterance: str = "") -> int:
         """What is being spoken; or one utterance, which does not begin either if it still waits."""
+        now = self._clock()
         loud = [turn for turn in self.aloud if not turn.paused]
         chosen = [turn for turn in loud if (turn.utterance.id == utterance if utterance else turn.speaking)]
-        for turn in chosen:
-            turn.pause(self._clock())
+        self._each(lambda turn: turn.pause(now), chosen)
         return len(chosen)
 
     def resume(self, utterance: str = "") -> int:
         """One utterance, or all that are paused."""
+        now = self._clock()
         paused = [turn for turn in self.aloud if turn.paused and utterance in ("", turn.utterance.id)]
-        for turn in paused:
-            turn.resume(self._clock())
+        self._each(lambda turn: turn.resume(now), paused)
         return len(paused)
 
-    def _each(self, action: Callable[[Turn], None]) -> None:
-        """Does it to all; an error of one ends that one, and neither the others nor the server."""
-        for turn in self.all:
+    def _each(self, action: Callable[[Turn], None], turns: list[Turn] | None = None) -> None:
+        """Does it to all, or to these; an error of one ends that one, and neither the others nor the server."""
+        for turn in self.all if turns is None else turns:
             try:
                 action(turn)
             except KokoroError as error:  # in the text, which is cut as it is needed: SSML that is none
@@ -179,13 +178,10 @@ class Turns:
                 turn.fail(error)
 
     def client_gone(self, client: object) -> None:
-        for turn in self.all:
-            if turn.client is client:
-                turn.client_gone()
+        self._each(Turn.client_gone, [turn for turn in self.all if turn.client is client])
 
     def fail_all(self, error: KokoroError) -> None:
-        for turn in self.all:
-            turn.fail(error)
+        self._each(lambda turn: turn.fail(error))
 
     # --- the model server --------------------------------------------------------------------------------------------
 
@@ -217,4 +213,6 @@ class Turns:
 
     def deadline(self, now: float) -> float:
         """When one of them wants a tick; infinity: none does."""
-        return min((turn.deadline(now) for turn in self.all), default=float("inf"))
+        deadlines = [float("inf")]
+        self._each(lambda turn: deadlines.append(turn.deadline(now)))
+        return min(deadlines)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import voice_server
+from kokoro_common.speaking import turns
+from kokoro_common.speaking.turn import Turn
 from tests.helpers.recorder_voice_server import RecordedVoiceServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kokoro_common.speaking.speaker_thread import Sounding
     from kokoro_common.wire.messages import TextPart
     from kokoro_common.wire.server import Peer
@@ -37,5 +41,47 @@ class FailingVoiceServer(RecordedVoiceServer):
         super().handle_sounding(peer, message)
 
 
+class FailingTurn(Turn):
+    """Each of METHODS fails once for an utterance whose text says so."""
+
+    said = ""
+
+    def add_text(self, text: str, now: float) -> None:
+        self.said += text
+        super().add_text(text, now)
+
+
+def failing(name: str) -> Callable[..., Any]:
+    method = getattr(Turn, name)
+
+    def call(turn: FailingTurn, *arguments: Any, **options: Any) -> Any:
+        if f"the turn fails in {name}." in turn.said:
+            turn.said = ""
+            raise RuntimeError(name)
+        return method(turn, *arguments, **options)
+
+    return call
+
+
+METHODS = (
+    "end_text",
+    "add_audio",
+    "synthesized",
+    "floor_granted",
+    "floor_taken",
+    "starting",
+    "sounding",
+    "all_heard",
+    "pause",
+    "resume",
+    "tick",
+    "deadline",
+    "report",
+)
+
+
 if __name__ == "__main__":
+    for each in METHODS:
+        setattr(FailingTurn, each, failing(each))
+    turns.Turn = FailingTurn  # type: ignore[misc]
     sys.exit(voice_server.main(server=FailingVoiceServer))

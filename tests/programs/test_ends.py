@@ -33,7 +33,7 @@ from kokoro_common.wire.messages import (
 from tests.conftest import World
 from tests.helpers.stub_engine import decode_samples, tag_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 VOICE, OTHER = "af_heart", "am_adam"
 LONG = "A sentence without an end in sight. " * 400  # 12 minutes; the recorder is 20 times faster
