@@ -25,7 +25,7 @@ def test_each_state_says_what_it_means() -> None:
 
 def test_what_is_paused_says_for_how_long_and_how_it_goes_on() -> None:
     line = readable(StatusReport(utterances=(report("paused", 3.2, 60.0),))).splitlines()[1]
-    assert line == "paused         af_heart, for 1 min, 3.2 s heard; say.py --resume goes on, for pid 7"
+    assert line == "paused         af_heart, for 1 min, 3.2 s heard; {say} --resume goes on, for pid 7"
 
 
 def test_servers_that_have_not_answered_are_named() -> None:

@@ -48,7 +48,7 @@ def test_unload_gives_the_memory_back_and_the_same_server_loads_the_model_again(
     assert (status["pid"], status["port"], status["state"]) == (server.pid, port, "unloaded")
     assert server.memory_info().rss < WITHOUT_A_MODEL < 0.5 * before
     assert status["restarts"] == 0
-    assert "model          unloaded, because say.py --unload asked for it\n" in world.say("--status").stdout
+    assert "model          unloaded, because --unload asked for it\n" in world.say("--status").stdout
     assert psutil.wait_procs(workers, timeout=60)[1] == [], "its workers have ended, and left no zombies"
     assert world.say("--unload").stderr == "say.py: no model is loaded\n"
     assert world.say("-o", "two.wav", "Hello.", timeout=200).returncode == 0

@@ -80,8 +80,8 @@ def test_a_lexicon_entry_is_heard_in_the_next_utterance(toy_world: World) -> Non
     assert "wrote it" in toy_world.say("--lex", "list").stdout
     assert toy_world.say("--lex", "test", "Nguyen's").stdout == "Nguyen -> winning\n"
     (toy_world.path / ".kokoro-lexicon").write_text("no entry\n")
-    broken = toy_world.say("hello")
-    assert broken.returncode == 2 and "line 1" in broken.stderr and broken.stderr.count("\n") == 1
+    broken = toy_world.say("-o", "x.wav", "hello")  # what is wrong with it stops no speech
+    assert broken.returncode == 0 and "line 1" in broken.stderr and broken.stderr.count("\n") == 1
 
 
 @pytest.mark.e2e
