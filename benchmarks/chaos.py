@@ -47,6 +47,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal
 PAUSE = (0.5, 3.0)  # seconds between two faults
 STOPPED = (0.1, 12.0)  # seconds between SIGSTOP and SIGCONT: a server that hangs is replaced after some 9
 RESUMED = 15.0  # seconds between two --resume: one that a stopped server never got would pause for ever
+SHOWN = 60.0  # seconds between two lines about how far it is
 LOG_BYTES = "8m"  # of the file system that the logs are on
 
 
@@ -65,7 +66,7 @@ class Chaos:
         """Draws a fault, waits, draws the next; a target that is not there at that moment is passed over."""
         chance = random.Random(self.clients.seed)
         stopped: list[tuple[float, psutil.Process]] = []
-        resumed = time.monotonic()
+        resumed = shown = time.monotonic()
         client = Client(resolve({}, self.world.environment))
         while (now := time.monotonic()) < until:
             pause, number = chance.uniform(*PAUSE), chance.choice(SIGNALS)
@@ -86,6 +87,10 @@ class Chaos:
             if now > resumed + RESUMED:
                 resumed = now
                 client.control(Resume())
+            if now > shown + SHOWN:
+                shown = now
+                minutes, well = (now - self.clients.began) / 60, self.clients.counts["say.py: well"]
+                print(f"{minutes:5.1f} min, {len(self.clients.faults)} faults, {well} calls of say.py well", flush=True)
         for _, target in stopped:
             go_on(0.0, target)
         client.control(Resume())
