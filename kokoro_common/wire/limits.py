@@ -21,6 +21,7 @@ OTHERS = {
     "VoiceServerFor.environment": 4_096,
     "Route.environment": 8_200,  # name and value
     "Downloaded.path": 4_096,  # the longest that Linux has
+    "Proof.proof": 4_096,  # a wrong one gets the same answer, however long it is
     "Route.client": 100,  # it stands in the status, as often as there are utterances
 }
 # Lines for people, of which the beginning says enough: cut when they are sent.
