@@ -152,7 +152,7 @@ class Clients:
         problems = [line for line in lines if not line.startswith("say.py: going on at ")]  # a note, before the work
         if code and (code not in MEANT or len(problems) != 1 or not problems[0].startswith("say.py: ")):
             self.fail(f"{arguments} ended with {code}: {lines[-5:]}")
-        self.count(f"say.py: {told(code, problems[-1]) if code else 'well'}")
+        self.count(f"say.py: {told(code, problems[-1] if problems else 'nothing was said') if code else 'well'}")
         return code, (out or b"").decode("utf-8", "replace")
 
     def write_file(self, chance: random.Random, name: str) -> None:

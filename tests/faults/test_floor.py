@@ -147,11 +147,11 @@ def test_a10_a_voice_server_that_works_keeps_the_floor_though_others_look_whethe
 def test_e3_a_device_that_sticks_after_a_stop_keeps_no_other_voice_waiting(world: World, shown: Shown) -> None:
     """Its voice server lives, and has a file to write; but nothing is spoken there any more that could fail."""
     rounds, held = times(10), 0
+    world.environment["STUB_RTF"] = "0.02"
     for number in range(rounds):
         world.start_stub_server(FAILING)
         text = world.path / "text"
         text.write_text(LONG * 4)
-        world.environment["STUB_RTF"] = "0.02"
         writing = world.popen("-o", f"whole-{number}.wav", "-f", str(text))
         wait_for(world, VOICES[0], "writing")
         stuck = world.popen("-v", VOICES[0], f"Here the device sticks. {LONG}")
