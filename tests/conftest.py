@@ -33,9 +33,10 @@ MOST_WORKERS = 4  # a worker that loads the model takes 1 GB
 
 def pytest_configure(config: pytest.Config) -> None:
     """Without a path or -m the common run is meant. xdist hands the expression on to its workers."""
-    # A shell starts a command in the background with SIGINT ignored, and the programs under test would inherit that.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell ignores SIGINT for commands in the background, nohup SIGHUP, and the programs under test would inherit it.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
         config.option.markexpr = COMMON_RUN
 

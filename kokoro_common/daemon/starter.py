@@ -373,9 +373,9 @@ def _spawn(program: Program, start_lock: int, life_lock: int) -> None:
         os.close(ready_read)
         raise ServersUnreachable(f"cannot start {program.path}: {error}", f"see {SAY} --debug") from error
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         os.close(ready_write)
         os.close(stderr)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)  # may raise what a signal raises that came meanwhile
 
     def reap() -> None:
         code = child.wait()

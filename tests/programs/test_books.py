@@ -156,7 +156,9 @@ def bookmarks(world: World) -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*"))] if folder.exists() else []
 
 
-@pytest.mark.parametrize("end", ["ctrl-c", "stop", "shutdown", "kill"])
+@pytest.mark.parametrize(
+    "end", ["ctrl-c", "kill", *(pytest.param(each, marks=pytest.mark.slow) for each in ("stop", "shutdown"))]
+)
 def test_listening_goes_on_with_the_sentence_in_which_it_stopped(stub_world: World, end: str) -> None:
     world = stub_world
     (world.path / "book.md").write_text(BOOK)

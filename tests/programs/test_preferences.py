@@ -97,7 +97,8 @@ def test_what_is_no_setting_is_one_note_that_quiet_silences_and_servers_log(worl
     done = world.say("-o", "out.wav", "hello")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"say.py: {note}\n")
     done = world.say("-o", "out.wav", "hello", KOKORO_SPED="1", KOKORO_COLOR="1")
-    assert done.stderr == f"say.py: {note}; 2 more: see say.py --config\n"
+    command = f"{sys.executable} {world.program}"
+    assert done.stderr == f"say.py: {note}; 2 more: see {command} --config\n"
     assert world.say("-q", "-o", "out.wav", "hello").stderr == ""
     logged = [entry for component in ("model_server", "voice_server-af_heart") for entry in world.log(component)]
     assert [entry["note"] for entry in logged if entry["event"] == "not a setting"] == [note, note]

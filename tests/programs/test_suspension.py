@@ -104,7 +104,11 @@ def heard(world: World, voice: str) -> list[int]:
     return [run.frames for run in decode_samples(np.load(world.path / f"heard-{voice}.npy")) if run.chunk >= 0]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--follow"], ["--overlap"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [[], pytest.param(["--follow"], marks=pytest.mark.slow), pytest.param(["--overlap"], marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_ctrl_z_pauses_speech_and_fg_resumes_it_without_losing_a_sample(
     stub_world: World, shell: Shell, arguments: list[str]
 ) -> None:
@@ -146,6 +150,7 @@ def test_a_job_that_waits_is_not_spoken_before_fg_and_others_are_not_paused(stub
     assert (len(heard(stub_world, "af_heart")), len(heard(stub_world, OTHER))) == (SENTENCES, SENTENCES)
 
 
+@pytest.mark.slow
 def test_a_suspended_job_that_is_killed_gives_the_floor_back(stub_world: World, shell: Shell) -> None:
     shell.say(TEXT)
     stub_world.wait_for_speech()
@@ -160,6 +165,7 @@ def test_a_suspended_job_that_is_killed_gives_the_floor_back(stub_world: World, 
     assert behind.returncode == 0
 
 
+@pytest.mark.slow
 def test_resume_from_another_shell_lets_a_suspended_job_be_heard(stub_world: World, shell: Shell) -> None:
     shell.say(TEXT)
     stub_world.wait_for_speech()
@@ -173,6 +179,7 @@ def test_resume_from_another_shell_lets_a_suspended_job_be_heard(stub_world: Wor
     assert shell.wait_for(r"<(\d+)>")[1] == "0"
 
 
+@pytest.mark.slow
 def test_while_servers_start_it_stops_when_they_run(world: World) -> None:
     """A stopped process must not hold the lock for which all other callers wait."""
     stages = world.path / "stages"

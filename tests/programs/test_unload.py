@@ -58,6 +58,7 @@ def test_unload_gives_the_memory_back_and_the_same_server_loads_the_model_again(
     assert world.say("--unload").stderr == "say.py: no servers are running\n"
 
 
+@pytest.mark.slow
 def test_what_is_under_way_is_done_first_and_what_comes_meanwhile_is_served(world: World, toy_hub: LocalHub) -> None:
     text = "Hello there, this is a sentence. "
     assert world.say("-o", "one.wav", text, timeout=200).returncode == 0
@@ -97,6 +98,7 @@ def test_what_is_under_way_is_done_first_and_what_comes_meanwhile_is_served(worl
     assert len(renewals) >= 2, f"{begun} calls of --unload"
 
 
+@pytest.mark.slow
 def test_a_request_to_unload_that_is_taken_back_frees_nothing(world: World, toy_hub: LocalHub) -> None:
     text = "Hello there, this is a sentence. " * 12
     assert world.say("-o", "one.wav", text, timeout=200).returncode == 0
