@@ -172,7 +172,7 @@ def _servers(client: Client) -> int:
 def _own_folders(settings: Settings, runtime: str) -> list[str]:
     """Directories that go when they are empty, inner ones first: one that a user has named may be a home directory."""
     usual = resolve({}, {name: value for name, value in os.environ.items() if not name.startswith("KOKORO_")})
-    inner = [os.path.join(settings.cache_dir, name) for name in ("hub", "spacy", "logs")]
+    inner = [os.path.join(settings.cache_dir, name) for name in ("hub", "spacy", "bookmarks", "logs")]
     inner.append(os.path.join(settings.config_dir, "voices"))
     outer = [usual.log_dir, usual.cache_dir, usual.config_dir]
     return [*inner, *outer, *([] if settings.runtime_dir else [runtime, SHARED_PARENT])]
@@ -206,6 +206,7 @@ def _cache(settings: Settings) -> Part:
     name = re.escape(wheel.url.rpartition("/")[2]) if wheel else "(?!)"
     files = [
         *_named(settings.cache_dir, rf"measured\.json{_TEMPORARY}"),
+        *_named(os.path.join(settings.cache_dir, "bookmarks"), rf"[0-9a-f]{{64}}\.json{_TEMPORARY}"),
         *_named(spacy, rf"({name})({re.escape(PARTIAL)}|{re.escape(CORRUPT)})?|[0-9a-f]{{64}}\.failed|\.lock"),
     ]
     trees = _directories(spacy, rf"[0-9a-f]{{64}}({re.escape(PARTIAL)})?")

@@ -45,7 +45,15 @@ def fill_with_ours(cache: Path, config: Path, runtime: Path) -> None:
     wheel = MANIFEST.spacy.url.rpartition("/")[2] if MANIFEST.spacy else "x.whl"
     fill(cache / "hub" / SNAPSHOT, *MANIFEST.files, "voices/af_sky.pt.incomplete", "config.json.corrupt")
     fill(cache / "hub" / REPOSITORY / "snapshots" / ("0" * 40), "config.json")
-    fill(cache, "hub/.lock", "measured.json", "measured.json.12.0a1b2c3d", "spacy/.lock", f"spacy/{wheel}.incomplete")
+    fill(
+        cache,
+        f"bookmarks/{'0f' * 32}.json",
+        "hub/.lock",
+        "measured.json",
+        "measured.json.12.0a1b2c3d",
+        "spacy/.lock",
+        f"spacy/{wheel}.incomplete",
+    )
     fill(cache / "spacy", f"{'a' * 64}/en/en-1/config.cfg", f"{'b' * 64}.failed", f"{'c' * 64}.incomplete/x")
     fill(cache / "logs", "kokoro.log", "kokoro.log.4", "model_server.stderr", "voice_server-af_me2.log.1")
     fill(config, "config.toml", "lexicon", "lexicon.lock", "voices/af_mine.blend", "voices/af_me.pack")
@@ -273,4 +281,4 @@ def test_a_directory_that_a_user_has_named_stays(tmp_path: Path) -> None:
     settings = resolve({}, {"HOME": "/h", "KOKORO_CACHE_DIR": "/data", "KOKORO_CONFIG_DIR": "/etc/x",
                             "KOKORO_RUNTIME_DIR": "/run/x"})  # fmt: skip
     assert not {"/data", "/etc/x", "/run/x"} & set(_own_folders(settings, "/run/x"))
-    assert json.dumps(_own_folders(settings, "/run/x")).count("/data/") == 3
+    assert json.dumps(_own_folders(settings, "/run/x")).count("/data/") == 4
