@@ -60,8 +60,14 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="macOS limits no addr
 
 
 @linux
-@pytest.mark.parametrize("suffix", [".html", ".md", ".txt"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "suffix"),
+    [
+        pytest.param(shape, suffix, marks=[] if shape == "headings" else pytest.mark.slow)
+        for shape in SHAPES
+        for suffix in (".html", ".md", ".txt")
+    ],
+)
 def test_a_document_of_any_shape_takes_memory_in_proportion(shape: str, suffix: str, tmp_path: Path) -> None:
     """An eighth of the bytes in an eighth of the space, and what the allocator keeps ready."""
     size = html.MAX_PAGE_BYTES // 8

@@ -157,7 +157,7 @@ def bookmarks(world: World) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    "end", ["ctrl-c", "kill", *(pytest.param(each, marks=pytest.mark.slow) for each in ("stop", "shutdown"))]
+    "end", ["ctrl-c", *(pytest.param(each, marks=pytest.mark.slow) for each in ("kill", "stop", "shutdown"))]
 )
 def test_listening_goes_on_with_the_sentence_in_which_it_stopped(stub_world: World, end: str) -> None:
     world = stub_world

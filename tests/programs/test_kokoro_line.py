@@ -179,6 +179,7 @@ def test_the_precision_is_measured_once_and_the_figures_are_in_the_status(world:
     assert (world.path / "one.wav").read_bytes() == (world.path / "three.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_idle_server_frees_the_models_memory_and_loads_it_again_when_it_is_needed(
     world: World, toy_hub: LocalHub
 ) -> None:

@@ -19,7 +19,13 @@ def test_every_setting_in_seconds_has_a_least_value() -> None:
     assert set(settings._LEAST) == SECONDS
 
 
-@pytest.mark.parametrize("name", [*sorted(NUMBERS), *WHOLE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "idle_timeout" else pytest.mark.slow)
+        for name in [*sorted(NUMBERS), *WHOLE]
+    ],
+)
 def test_a_setting_at_its_least_value_works(stub_world: World, name: str) -> None:
     """Started by the first call, and by the second if that is what it takes."""
     world = stub_world

@@ -96,7 +96,7 @@ def test_it_dies_by_the_signal_at_whatever_moment_it_comes(
     assert leftovers(world) == []
 
 
-@pytest.mark.parametrize("stage", ["C1", "C2", "C3", "C4"])
+@pytest.mark.parametrize("stage", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("C1", "C2", "C4")), "C3"])
 def test_it_dies_by_the_signal_while_servers_start_are_called_and_answer(world: World, stage: str) -> None:
     """C1 a server spawned and not yet ready, C2 one called and not yet proven, C3 all text sent, C4 the first audio."""
     stages = world.path / "stages"

@@ -128,6 +128,7 @@ def test_ctrl_z_pauses_speech_and_fg_resumes_it_without_losing_a_sample(
     assert len(set(frames)) == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_waits_is_not_spoken_before_fg_and_others_are_not_paused(stub_world: World, shell: Shell) -> None:
     others = stub_world.popen(TEXT)
     stub_world.wait_for_speech()
