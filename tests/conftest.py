@@ -56,16 +56,20 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A worker takes a file at a time, in the order of collection; one takes all files with end-to-end tests.
+    """A worker takes a file at a time, in the order of collection; one takes all files with end-to-end tests that load
+    the model, another one the other end-to-end tests.
 
-    Those start servers, which have deadlines: two at once on two cores would miss them. Not xdist's own groups, which
+    Those start servers, which have deadlines: more at once on two cores might miss them. Not xdist's own groups, which
     are silently ignored with pytest 9.2 (pytest-xdist 1386).
     """
     from xdist.scheduler import LoadScopeScheduling
 
     @functools.cache
     def group(path: str) -> str:
-        return "end to end" if "mark.e2e" in (ROOT / path).read_text() else path
+        source = (ROOT / path).read_text()
+        if "mark.e2e" not in source:
+            return path
+        return "end to end, model" if "mark.model" in source else "end to end"
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
@@ -78,8 +82,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Fast tests first: one that needs no processes, model or card fails within a minute.
 
-    With -n the end-to-end tests begin at once on their worker, those that load the model first, while the other worker
-    is at the fast tests.
+    With -n the end-to-end tests begin at once, on two workers, and the fast tests follow.
     """
     parallel = hasattr(config, "workerinput")
 
