@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from kokoro_common.daemon import starter
+from kokoro_common.daemon import model_server, starter
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, usual)
     if config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
         config.option.markexpr = COMMON_RUN
+
+
+def pytest_collection_finish() -> None:
+    """The programs of the tests put theirs in the place of the model server's, which no module of tests may import."""
+    assert str(ROOT / "model_server.py") == model_server.MODEL_PROGRAM, "a test has imported one of tests' programs"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import voice_server
 from kokoro_common.speaking import turns
 from kokoro_common.speaking.turn import Turn
+from tests.faults.failures import METHODS
 from tests.helpers.recorder_voice_server import RecordedVoiceServer
 
 if TYPE_CHECKING:
@@ -61,23 +62,6 @@ def failing(name: str) -> Callable[..., Any]:
         return method(turn, *arguments, **options)
 
     return call
-
-
-METHODS = (
-    "end_text",
-    "add_audio",
-    "synthesized",
-    "floor_granted",
-    "floor_taken",
-    "starting",
-    "sounding",
-    "all_heard",
-    "pause",
-    "resume",
-    "tick",
-    "deadline",
-    "report",
-)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import World
 from tests.faults.conftest import Shown, times
-from tests.faults.failing_voice_server import METHODS
+from tests.faults.failures import METHODS
 from tests.faults.test_floor import FAILING, LONG, client_of, ends, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
