@@ -106,15 +106,15 @@ class StagedLife(life.Life):
 
 
 class StagedSwitchboard(Switchboard):
-    def start(self, token: bytes, listening: int | None = None) -> None:
-        super().start(token, listening)
+    def start(self, token: bytes, inherited: int | None = None) -> None:
+        super().start(token, inherited)
         reached("M3")
 
 
 class StagedLoader(loader.Loader):
-    def _show_download(self, file: str, fraction: float) -> None:
-        super()._show_download(file, fraction)
-        if fraction > 0:
+    def _show_download(self, file: str, done: int, total: int) -> None:
+        super()._show_download(file, done, total)
+        if done > 0:
             reached("M5")
 
 
