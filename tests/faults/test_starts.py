@@ -200,7 +200,7 @@ def test_a9_a_server_that_is_told_to_end_whenever_it_starts_is_given_up(world: W
     done = world.say("hello")
     world.program = ROOT / "say.py"
     assert done.returncode == 6
-    assert done.stderr == "say.py: model is told to end whenever it is started; try again later\n"
+    assert done.stderr == "starter.py: model is told to end whenever it is started; try again later\n"
 
 
 @pytest.mark.timeout(600)

@@ -33,7 +33,7 @@ from kokoro_common.text.markup import Markup
 from kokoro_common.text.speech import Speech
 from kokoro_common.text.ssml import Ssml, Unknown
 from kokoro_common.wire.connection import ConnectionLost
-from kokoro_common.wire.messages import EndOfText, Failed, Finished, Route, TextPart
+from kokoro_common.wire.messages import EndOfText, Failed, Finished, Notice, Route, TextPart
 from tests.conftest import ROOT, World
 from tests.faults.conftest import FULL, Shown, times
 from tests.faults.g2p_model_server import heard_phonemes
@@ -52,6 +52,7 @@ SEGFAULT = "'-यक"  # in Spanish, of the library of espeak-ng 1.52
 class Ear:
     def __init__(self) -> None:
         self.heard = bytearray()
+        self.left_out = False  # words that the voice cannot read, as a note has said
 
     @property
     def loud(self) -> bool:
@@ -70,6 +71,8 @@ def speak(world: World, text: str, **options: Any) -> tuple[Ear, Finished | Koko
         for event in client.speak(TextSource(fd=reading), Speech(**options), Route(sink="client")):
             if isinstance(event, Audio):
                 ear.heard += event.pcm
+            elif isinstance(event, Notice):
+                ear.left_out |= "left out" in event.text
         assert isinstance(event, Finished)
         return ear, event
     except KokoroError as error:
@@ -111,8 +114,8 @@ def outcome(text: str, ear: Ear, ended: Finished | KokoroError, loud: bool) -> s
     if isinstance(ended, KokoroError):
         return "error" if type(ended) is not KokoroError or ";" in str(ended) else "nameless error"
     if ended.seconds:
-        asked_for = any(chunk.pause for chunk in chunks(text, "a"))
-        return "spoken" if loud or asked_for else "silence"
+        asked_for = any(chunk.pause for chunk in chunks(text, "a")) or not text.strip("っッ")  # a stop, alone
+        return "spoken" if loud or asked_for or ear.left_out else "silence"
     return "nothing to speak"  # say.py says so
 
 
