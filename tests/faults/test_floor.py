@@ -141,7 +141,9 @@ def test_a10_a_voice_server_that_works_keeps_the_floor_though_others_look_whethe
     assert pid_of(world, VOICES[0]) == pid
     assert world.say("--resume").returncode == 0
     assert world.say("--skip").returncode == 0
-    assert (ends(waiting), ends(speaking)[0]) == ((0, ""), 7)
+    code, told = ends(waiting)  # perhaps that speech is paused, if a model server has known it for long enough
+    assert (code, ends(speaking)[0]) == (0, 7)
+    assert not told or ("speech is paused" in told and told.count("\n") == 1)
 
 
 def test_e3_a_device_that_sticks_after_a_stop_keeps_no_other_voice_waiting(world: World, shown: Shown) -> None:
