@@ -60,6 +60,7 @@ class Clients:
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
+        self.name = world.program.name  # as its lines begin
         self.seed = seed
         self.texts = texts_of(random.Random(seed))
         self.expected: dict[tuple[str, str, str], bytes | list[int]] = {}  # by text, voice, engine
@@ -149,10 +150,12 @@ class Clients:
         if code in [-number for number in sent] + [128 + number for number in sent]:
             self.count("ended by a signal")
             return None, ""
-        problems = [line for line in lines if not line.startswith("say.py: going on at ")]  # a note, before the work
-        if code and (code not in MEANT or len(problems) != 1 or not problems[0].startswith("say.py: ")):
+        note = f"{self.name}: going on at "  # before the work
+        problems = [line for line in lines if not line.startswith(note)]
+        if code and (code not in MEANT or len(problems) != 1 or not problems[0].startswith(f"{self.name}: ")):
             self.fail(f"{arguments} ended with {code}: {lines[-5:]}")
-        self.count(f"say.py: {told(code, problems[-1] if problems else 'nothing was said') if code else 'well'}")
+        said = problems[-1].removeprefix(f"{self.name}: ") if problems else "nothing was said"
+        self.count(f"say.py: {told(code, said) if code else 'well'}")
         return code, (out or b"").decode("utf-8", "replace")
 
     def write_file(self, chance: random.Random, name: str) -> None:
@@ -250,7 +253,7 @@ class Clients:
 
 def told(code: int, line: str) -> str:
     """The code and the problem without its remedy and what differs from time to time: one entry for a kind."""
-    return f"{code}, {re.sub(r'[0-9]+|/[^ ]*', '#', line.removeprefix('say.py: ')).split(';')[0][:90]}"
+    return f"{code}, {re.sub(r'[0-9]+|/[^ ]*', '#', line).split(';')[0][:90]}"
 
 
 def pcm_of(path: Path) -> np.ndarray:
