@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     OpenStream = Callable[[Fill, Callable[[], None], str], Stream]
     Adopt = Callable[[tuple[str, ...] | None], bool]  # of an environment; whether it was another
 
-STALL_SECONDS = 1.0  # without a callback while playing, after which the sound server counts as hung
+STALL_SECONDS = 2.0  # without a callback while playing, after which the sound server counts as hung (a busy machine: 1)
 REOPEN_SECONDS = 5.0  # during which a lost device is tried again
 RETRY_SECONDS = 0.25  # between two tries
 
