@@ -145,7 +145,11 @@ class ModelServer:
         self._loader = Loader(settings, self._inbox.report, earlier.lost, earlier.unloaded)
         self._board = Switchboard("model", settings.port, self._inbox, self._log)
         self._synthesis = self.make_synthesis(
-            self._loader, self._temporary_directory, config_dir=settings.config_dir, debug=settings.debug
+            self._loader,
+            self._temporary_directory,
+            config_dir=settings.config_dir,
+            debug=settings.debug,
+            keep_bytes=settings.kept_audio << 20,
         )
         self._starter = VoiceStarter(settings, runtime, self.voice_program, self._inbox.report)
         self._floor: Floor[tuple[Peer, str]] = Floor(self._floor_granted, self._floor_next)

@@ -50,8 +50,8 @@ CAPTIONS = {".srt": "srt", ".vtt": "vtt", ".lrc": "lrc", ".json": "words"}  # ki
 class SpeechOptions(TypedDict, total=False):
     """Keyword arguments that speak, start, synthesize and save have in common: how the text is spoken.
 
-    All are optional; the user's settings stand for voice, lang, speed, volume, seed, engine, plain and emoji that are
-    not given. They have the names of say.py's flags, and the fields of Speech.
+    All are optional; the user's settings stand for voice, lang, speed, volume, seed, engine, plain, emoji and untouched
+    that are not given. They have the names of say.py's flags, and the fields of Speech.
     """
 
     voice: str  # "af_heart", a blend "af_bella:0.7,af_sky:0.3", or a voice of the user's own
@@ -60,6 +60,7 @@ class SpeechOptions(TypedDict, total=False):
     volume: float  # 0 to 2; 1 is as it is
     seed: int  # another number is another take
     engine: str  # "auto", "kokoro" (the model or an error) or "espeak" (the embedded default)
+    untouched: bool  # the model's own samples, a sentence at a time: silence, rests and level are left alone
     plain: bool  # say the text as it is written: no Markdown, no tags, no rules for numbers
     ssml: bool  # the text is SSML even if it does not begin with <speak
     read_code: bool  # read the code blocks of Markdown too
@@ -225,7 +226,7 @@ def save(
         title=_checked("title", title, str),
         artist=_checked("author", author, str),
     )
-    request = _request(text, options, Route(sink="client", words=True))
+    request = _request(text, options, Route(sink="client", words=True, together=True))
     # Not on this thread: in the encoders' callbacks KeyboardInterrupt would be lost.
     writing = _on_thread(request, lambda: _write(request, plan))
     try:
@@ -348,7 +349,7 @@ def _speech(settings: Settings, text: str | None, options: dict[str, Any]) -> Sp
         "cast": tuple(Role(name=name, voice=part) for name, part in cast.items()),
         "lexicon": pronunciations(settings.config_dir, lang, text, log.warning, given.get("lexicon")),
     }
-    preferred = {name: getattr(defaults, name) for name in ("speed", "volume", "emoji", "plain")}
+    preferred = {name: getattr(defaults, name) for name in ("speed", "volume", "emoji", "plain", "untouched")}
     speech = Speech(**{"engine": settings.engine, "seed": settings.seed, **preferred, **given, **derived})
     check_speech(speech)
     return speech

@@ -27,7 +27,7 @@ LOOPBACK = "127.0.0.1"  # the only address that servers listen on; literally, fo
 MAX_FILE_BYTES = 1 << 20  # of config.toml
 NEVER = -1.0  # seconds, for things that would happen after a time
 FILE, ENVIRONMENT, FLAG = range(3)  # where a value may stand, the nearest to the call last
-CALL_DEFAULTS = ("voice", "speed", "volume", "lang", "audio_device", "lufs", "emoji", "plain")
+CALL_DEFAULTS = ("voice", "speed", "volume", "lang", "audio_device", "lufs", "emoji", "plain", "untouched")
 PREFIX = "KOKORO_"
 
 _CHOICES = {"engine": ENGINES, "device": DEVICES, "precision": PRECISIONS}
@@ -66,6 +66,7 @@ class Settings(Record):
     keep_alive: float = NEVER  # seconds until an idle model server exits
     unload_after: float = 1800.0  # seconds until an idle model server frees the model's memory; -1: never
     memory_limit: int = 4096  # MB of RSS at which the model server replaces its process between utterances; 0: never
+    kept_audio: int = 64  # MB of audio that the model server keeps for texts that are spoken again; 0: none
     stuck_timeout: float = 30.0  # seconds without any progress of the work under way until a server is taken for hung
     hub_retry: float = 60.0  # seconds between attempts to fetch a model that could not be had
     manifest: str = ""  # path; empty: the built-in manifest of Kokoro-82M
@@ -269,7 +270,7 @@ def value_of(name: str, given: Given) -> Any:
         )
     if name == "port" and not 0 <= value <= 65000:
         raise UsageError(f"{given.source} is {value}", "choose one from 1 to 65000, or 0 for any free port")
-    if name == "memory_limit" and value < 0:
+    if name in ("memory_limit", "kept_audio") and value < 0:
         raise UsageError(f"{given.source} is {value}", "give a number of MB, or 0 for none")
     if isinstance(value, float) and not (math.isfinite(value) and value >= _LEAST[name]):
         raise UsageError(f"{given.source} is {value:g}", f"give a number of seconds, at least {_LEAST[name]:g}")

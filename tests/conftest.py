@@ -119,6 +119,8 @@ class World:
             "KOKORO_PORT": "0",
             "KOKORO_ENGINE": "espeak",
             "KOKORO_OFFLINE": "1",
+            "KOKORO_KEPT_AUDIO": "0",
+            "KOKORO_UNTOUCHED": "1",  # sample for sample what the engine gave; tests of silence and levels set it to 0
             "ALSA_CONFIG_PATH": "/dev/null",  # no sound card unless the test brings one
             "PULSE_SERVER": "unix:/nonexistent",
         }

@@ -39,6 +39,8 @@ flag("--volume", metavar="X", help="0 to 2, 1 leaves it as it is", group="voice"
 flag("--lang", metavar="CODE", help="of the text: en-us en-gb es fr hi it ja pt-br zh",
      group="voice", common=True, values="language")  # fmt: skip
 flag("--seed", metavar="N", help="another take, 0 is the usual one", group="voice")
+flag("--untouched", action="store_true", default=None, help="the model's own samples: silence and level as they are",
+     group="voice")  # fmt: skip
 flag("-e", "--echo", help="pass standard input through as it is spoken", group="text", common=True)
 flag("--plain", action="store_true", default=None, help="say it as it is written: no Markdown, no tags",
      group="text", common=True)  # fmt: skip
@@ -192,7 +194,8 @@ def _defaults(own: Settings, options: Namespace) -> Defaults:
     from kokoro_common.text.defaults import call_defaults
     from kokoro_common.voices.user_voices import own_voices
 
-    flags = {name: getattr(options, name) for name in ("voice", "volume", "lang", "audio_device", "lufs", "emoji")}
+    names = ("voice", "volume", "lang", "audio_device", "lufs", "emoji", "untouched")
+    flags = {name: getattr(options, name) for name in names}
     speed = speed_of(options.speed, options.rate)
     # A flag that is about the text's markup says that it has some.
     marked = options.ssml or options.read_code or options.dialogue or options.cast
@@ -215,6 +218,7 @@ def _speech(own: Settings, defaults: Defaults, options: Namespace, document: Doc
         engine=own.engine,
         seed=own.seed,
         plain=defaults.plain,
+        untouched=defaults.untouched,
         ssml=options.ssml,
         read_code=options.read_code,
         emoji=defaults.emoji,
@@ -236,7 +240,17 @@ def _route(own: Settings, defaults: Defaults, options: Namespace) -> Route:
         debug=own.debug,
         explain=options.explain,
         words=options.output is not None,
+        together=_is_for_later(options.output),
     )
+
+
+def _is_for_later(output: str | None) -> bool:
+    """Whether the audio goes to a file; somebody may listen at the end of a pipe."""
+    if output is None:
+        return False
+    from kokoro_common.recording.outfile import is_special
+
+    return not is_special(output)
 
 
 def _part_of_cast(argument: str, own: dict[str, str]) -> Role:

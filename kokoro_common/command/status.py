@@ -38,6 +38,9 @@ def readable(report: StatusReport) -> str:
     if model.first_audio_ms_p50 is not None:
         lines.append(f"first audio    after {model.first_audio_ms_p50:.0f} ms (median), "
                      f"{model.underflows} underflows")  # fmt: skip
+    if model.kept_asked:
+        hits = f"{model.kept_hits} of {model.kept_asked} text chunks"
+        lines.append(f"said again     {hits}, from {_megabytes(model.kept_bytes)} of kept audio")
     lines += [f"{name:<15}{quality}" for name, quality in (("g2p", _pairs(model.g2p)),) if quality]
     lines += [
         f"{voice.voice:<15}pid {voice.pid}, port {voice.port}, idle {_span(voice.idle_s)}, "

@@ -108,6 +108,13 @@ class KokoroEngine:
         """The phonemes that have a token id."""
         return frozenset(self._network.vocabulary)
 
+    @property
+    def threads(self) -> int:
+        """Of the CPU. Another number changes the order of sums, and with it the samples."""
+        import torch
+
+        return torch.get_num_threads()
+
     def use(self, precision: str) -> None:
         """Changes to another precision that the engine was made with; raises KeyError for any other."""
         self._decoders[precision]

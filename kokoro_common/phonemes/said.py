@@ -7,11 +7,11 @@ from kokoro_common.reading.reader import read
 from kokoro_common.text.chunker import MAX_SAID
 from kokoro_common.text.edits import Edit, applied, merged, spelled
 from kokoro_common.text.scripts import runs
-from kokoro_common.text.speech import MAX_VOLUME, ChunkRequest
+from kokoro_common.text.speech import MAX_REST, MAX_VOLUME, ChunkRequest
 
 
 def check_request(request: ChunkRequest) -> None:
-    """Raises UsageError for edits that do not fit the text, and for a wrong gain."""
+    """Raises UsageError for edits that do not fit the text, and for a wrong gain or rest."""
     end = length = 0
     for edit in request.edits:
         length += len(edit.said)
@@ -20,6 +20,8 @@ def check_request(request: ChunkRequest) -> None:
         end = edit.end
     if not 0.0 <= request.gain <= MAX_VOLUME:
         raise UsageError(f"a gain of {request.gain}", f"choose 0 to {MAX_VOLUME:.0f}")
+    if not 0.0 <= request.rest <= MAX_REST:
+        raise UsageError(f"a rest of {request.rest}", f"choose 0 to {MAX_REST:.0f}")
 
 
 def stretches(request: ChunkRequest) -> list[tuple[int, str, str, list[Edit]]]:

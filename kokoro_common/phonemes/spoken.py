@@ -145,6 +145,8 @@ def word_frames(
 ) -> list[tuple[int, int]]:
     """The frames, begin and end, that the phonemes of each word take in the audio of a piece.
 
+    A word begins with the blank before it: the model sounds the next phoneme within the blank's time. On the real model
+    s in running speech was 0.115 s late without that, p, t and k 0.052 s; with it 0.041 and -0.006.
     `durations` are the engine's, one per token id with the 0 at both ends, or none if there was nothing to say.
     A phoneme outside the model's vocabulary has no token id; a word of nothing else takes no frames.
     Raises ValueError if the durations are not those of these phonemes.
@@ -156,4 +158,8 @@ def word_frames(
         raise ValueError(f"{len(durations)} durations for {sum(known)} phonemes")
     frames = list(itertools.accumulate((int(duration) * samples_per_duration for duration in durations), initial=0))
     token_ids = list(itertools.accumulate(known, initial=1))  # of each phoneme, and one more
-    return [(frames[token_ids[word.first]], frames[token_ids[word.last]]) for word in spoken.words]
+    begins = [word.first - spoken.phonemes[: word.first].endswith(" ") for word in spoken.words]
+    return [
+        (frames[token_ids[begin]], frames[token_ids[word.last]])
+        for begin, word in zip(begins, spoken.words, strict=True)
+    ]

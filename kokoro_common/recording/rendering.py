@@ -24,9 +24,9 @@ from kokoro_common.recording.captions import CaptionFile, words_of
 from kokoro_common.recording.encoders import AudioWriter
 from kokoro_common.recording.formats import WITH_COVER, Cover, Label, Mark, format_of
 from kokoro_common.recording.journal import WORTH_KEEPING, Journal, sweep_folders
-from kokoro_common.recording.loudness import PeakLimiter, gain_for
 from kokoro_common.recording.outfile import OutputFile, is_special, output_error
 from kokoro_common.recording.recording import Plan, tags_of
+from kokoro_common.sound.loudness import PeakLimiter, gain_for
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler
 from kokoro_common.wire.codec import form_of
 from kokoro_common.wire.messages import ChunkSpoken, Started

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kokoro_common.errors import SAY, UnknownVoice, UsageError
-from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, parted
+from kokoro_common.text.chunker import MAX_SAID, Chunker, TextChunk, fit_together, joined, parted
 from kokoro_common.text.edits import Edit, merged
 from kokoro_common.text.foreign import foreign_words
 from kokoro_common.text.lexicon import PHONEMES, Lexicon
@@ -28,12 +28,17 @@ from kokoro_common.voices.catalogue import VOICES, parse_language, parse_voice
 from kokoro_common.wire.messages import MAX_TEXT_PART_BYTES, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kokoro_common.voices.catalogue import Voice
 
 MOST_COUNTED = 1_000  # different mistakes of one kind
 SLICE_CHARACTERS = 4_000  # of text cut at once: some 15 ms
+# Characters, about as many as phonemes, of sentences that are spoken together. Kokoro gives a paragraph its melody; but
+# beyond 350 phonemes it rushes, and short sentences lose their full stop unless there are 100 phonemes in all.
+TOGETHER = 240
+LEAST_TOGETHER = 100
+_SHARE = {"j": 0.25, "z": 0.25}  # of these: one character is 2 to 5 phonemes there
 
 
 class Notices:
@@ -66,9 +71,17 @@ class Intake:
     """Text in, text chunks out, in order. Raises a KokoroError for what is wrong with the text, wherever it is cut."""
 
     def __init__(
-        self, speech: Speech, voice: Voice, own_voices: Mapping[str, str] | None, *, credit: int, leave_out: int = 0
+        self,
+        speech: Speech,
+        voice: Voice,
+        own_voices: Mapping[str, str] | None,
+        *,
+        credit: int,
+        leave_out: int = 0,
+        together: bool = False,
     ) -> None:
         """`credit`: UTF-8 bytes of text that the client may send ahead. `leave_out`: text chunks to pass over.
+        `together`: text chunks of several sentences, whose borders depend on the text alone.
 
         Raises UsageError for a lexicon or a cast that cannot be used.
         """
@@ -85,7 +98,11 @@ class Intake:
         self._ssml = Ssml()
         others = [name for name in VOICES if name[0] == voice.lang]
         self._markup = Markup(speech.lang, read_code=speech.read_code, cast=self._cast(), voices=others)
-        self._chunker = Chunker(speech.lang, self._reader())
+        together = together and not speech.untouched
+        self._chunker = Chunker(speech.lang, self._reader(), early=not together)
+        self._share = _SHARE.get(speech.lang, 1.0)
+        self._group: list[TextChunk] | None = [] if together else None  # sentences that may be spoken with the next one
+        self._begun = False  # a text chunk with something to say was taken or left out
         try:
             self._lexicon = Lexicon(speech.lexicon)
         except ValueError as error:
@@ -151,6 +168,8 @@ class Intake:
         if self.ended and not self._raw and not self._cut:
             self._cut = True
             self._queue(self._chunker.finish())
+            if self._group:
+                self._close_group()
         self._hear_markup()
 
     def _queue(self, chunks: Iterable[TextChunk]) -> None:
@@ -161,10 +180,35 @@ class Intake:
                 self._pauses_left += PAUSES_PER_CHARACTER * len(chunk.text)
             if not (chunk.pause or speakable(chunk.text)):
                 continue
-            if self.taken < self._leave_out:
-                self.taken += 1
-            else:
-                self._chunks.append(chunk)
+            if self._group is None:
+                self._add(chunk)
+                continue
+            if self._group and not self._fits(self._group, chunk, TOGETHER):
+                self._close_group()
+            self._group.append(chunk)
+
+    def _fits(self, group: Sequence[TextChunk], chunk: TextChunk, characters: int) -> bool:
+        length = sum(len(each.text) + 1 for each in group) + len(chunk.text)
+        return fit_together(group[-1], chunk) and length <= characters * self._share
+
+    def _close_group(self) -> None:
+        for chunk in self._together(self._group or []):
+            self._add(chunk)
+        self._group = []
+
+    def _together(self, group: list[TextChunk]) -> list[TextChunk]:
+        """As one text chunk, if it is long enough."""
+        long_enough = sum(len(each.text) + 1 for each in group) > LEAST_TOGETHER * self._share
+        return [joined(group)] if len(group) > 1 and long_enough else group
+
+    def _add(self, chunk: TextChunk) -> None:
+        if not self._begun or self._speech.untouched:
+            chunk = chunk.replace(rest=0.0)
+        self._begun = True
+        if self.taken < self._leave_out:
+            self.taken += 1
+        else:
+            self._chunks.append(chunk)
 
     def _with_limits(self, pause: TextChunk) -> TextChunk:
         """A pause, shortened where those of this text would be too long in all."""
@@ -220,32 +264,42 @@ class Intake:
         """Whether the rest of a sentence is still to be written, and all before it was taken."""
         return not self.ended and self._chunker.pending and not (self._chunks or self._raw)
 
-    def take(self, characters: int | None = None) -> TextChunk:
-        """The next text chunk; of about so many `characters` at most, cut where a speaker would breathe."""
+    def take(self, characters: int | None = None, together: int = 0) -> TextChunk:
+        """The next text chunk; of about so many `characters` at most, cut where a speaker would breathe. Sentences that
+        fit into `together` characters are taken as one."""
         chunk = self._chunks.popleft()
         self._advance()
         if characters is not None:
             chunk, rest = parted(chunk, characters)
             if rest is not None:
                 self._chunks.appendleft(rest)
-        return chunk
+                return chunk
+        group = [chunk]
+        while self._chunks and self._fits(group, self._chunks[0], together):
+            group.append(self._chunks.popleft())
+            self._advance()
+        first, *others = self._together(group)
+        self._chunks.extendleft(reversed(others))
+        return first
 
     def request(self, chunk: TextChunk, engine: str) -> ChunkRequest:
         """What the model server is asked for: the next index, and voice, language and speed as the markup has them."""
         voice, lang = self._voice_of(chunk)
+        speed = min(MAX_SPEED, max(MIN_SPEED, self._speech.speed * chunk.manner.speed))
         return ChunkRequest(
             index=self.next_index(),
             text=chunk.text,
             speech=self._speech.replace(
                 voice=voice,
                 lang=lang,
-                speed=min(MAX_SPEED, max(MIN_SPEED, self._speech.speed * chunk.manner.speed)),
+                speed=speed,
                 engine=engine,
                 cast=(),
                 lexicon=(),
             ),
             edits=tuple(self._edits(chunk, lang, engine)),
             gain=chunk.manner.gain,
+            rest=chunk.rest / speed,
         )
 
     def next_index(self) -> int:

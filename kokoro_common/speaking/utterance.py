@@ -16,7 +16,7 @@ from kokoro_common.speaking.in_flight import (
     Backlog,
     InFlight,
 )
-from kokoro_common.speaking.intake import Intake
+from kokoro_common.speaking.intake import TOGETHER, Intake
 from kokoro_common.speaking.pace import Pace, Tempo
 from kokoro_common.speaking.word_clock import WordClock
 from kokoro_common.text.speech import check_speech
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kokoro_common.text.chunker import TextChunk
+
+
+TOGETHER_NEAR = 150  # characters that are spoken together while there is little audio ahead of the ear
+FAR_AHEAD_FRAMES = 10 * SAMPLE_RATE
 
 
 class Utterance:
@@ -63,7 +67,14 @@ class Utterance:
         self.text_credit = text_credit
         self.began = now
         self.first_audio = 0.0  # seconds from `began`; 0 until audio has been handed on
-        self.intake = Intake(self.speech, self.voice, own_voices, credit=text_credit, leave_out=self.route.first_chunk)
+        self.intake = Intake(
+            self.speech,
+            self.voice,
+            own_voices,
+            credit=text_credit,
+            leave_out=self.route.first_chunk,
+            together=self.route.together,
+        )
         self.intake.last_text = now
         to_client = self.route.sink == "client"
         self._backlog = backlog if backlog is not None and to_client else Backlog()
@@ -110,7 +121,7 @@ class Utterance:
             return again
         aloud = self.route.sink == "speakers"
         while self._wants_more(frames_ahead) and not (only_first and self.intake.taken):
-            chunk = self.intake.take(self._characters_in_time(frames_ahead) if aloud and self.intake.taken else None)
+            chunk = self._take(frames_ahead) if aloud else self.intake.take()
             if not chunk.pause:
                 request = self.intake.request(chunk, self.engine)
                 route = self.route
@@ -122,6 +133,15 @@ class Utterance:
             self._completed(self.in_flight.pause(chunk, self.intake.next_index(), frames))
             frames_ahead += frames
         return None
+
+    def _take(self, frames_ahead: int) -> TextChunk:
+        """The next text chunk for the speakers: the first one is short, what is read ahead may be several sentences."""
+        if not self.intake.taken:
+            return self.intake.take()
+        most = self._characters_in_time(frames_ahead)
+        together = TOGETHER if frames_ahead > FAR_AHEAD_FRAMES else TOGETHER_NEAR
+        alone = self.speech.untouched or self.route.explain
+        return self.intake.take(most, 0 if alone else min(most, together))
 
     def _wants_more(self, frames_ahead: int) -> bool:
         """Whether there is text, and not enough under way."""
@@ -145,7 +165,8 @@ class Utterance:
         self._first_times = self._first_times or message
         self._engine_seconds += message.model
         self._answered_at = now
-        self._pace.measure(self.engine, message.model, frames / SAMPLE_RATE)
+        if message.model:  # else it was kept from an earlier time
+            self._pace.measure(self.engine, message.model, frames / SAMPLE_RATE)
         self._completed(chunks)
 
     def _completed(self, chunks: list[TextChunk]) -> None:

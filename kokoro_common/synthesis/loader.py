@@ -114,6 +114,11 @@ class Loader:
             self._jobs.put(lambda: self._load_model(voice))
 
     @property
+    def model_digest(self) -> str:
+        """SHA-256 of the weights, hexadecimal."""
+        return self.manifest.files[self.manifest.model]
+
+    @property
     def has_work(self) -> bool:
         """Whether the model is on its way."""
         return self._wanted and self.state.state not in ("ready", "default", "failed")

@@ -73,6 +73,9 @@ def model_server_report(
         first_audio_ms_p95=percentile([1000 * seconds for seconds in figures.first_audio], 95),
         underflows=figures.underflows,
         restarts=0,
+        kept_asked=synthesis.kept.asked,
+        kept_hits=synthesis.kept.hits,
+        kept_bytes=synthesis.kept.bytes,
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from kokoro_common.phonemes.spoken import Spoken
+    from kokoro_common.sound.samples import Sound
     from kokoro_common.text.speech import ChunkRequest
 
 
@@ -31,9 +32,11 @@ class Piece(Record):
     request: ChunkRequest  # the text chunk that it is, or is a part of
     part: int = 0  # of the text chunk, from 0
     last: bool = True  # part of its text chunk
-    engine: str  # kokoro or espeak; pieces of one batch share it
+    rest: float = 0.0  # seconds, as that of the text chunk; of later parts between them
+    engine: str  # kokoro, espeak or kept; pieces of one batch share it
     text: str  # phonemes for kokoro, text for espeak
     spoken: Spoken | None = None  # where the phonemes' words stand; for kokoro
+    sound: Sound | None = None  # kept from an earlier time
     seed: int  # of this piece's random state
     g2p: float = 0.0  # seconds spent on its text chunk's phonemes
     added: float  # time.monotonic() when it began to wait
@@ -75,7 +78,7 @@ class Scheduler:
                 return []
             first = next(iter(self._turns.values()))[0]
             longest = max(SHORT, LONGER * len(first.text))
-            limit = 1 if first.engine == "espeak" else limit  # it speaks one after the other anyway
+            limit = limit if first.engine == "kokoro" else 1  # the others speak one after the other anyway
             batch: list[Piece] = []
             barred: set[tuple[Hashable, str]] = set()  # whose next piece does not fit
             while len(batch) < limit and (key := next((key for key in self._turns if key not in barred), None)):

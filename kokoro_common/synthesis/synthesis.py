@@ -17,6 +17,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from kokoro_common import __version__
 from kokoro_common.engine.device import DeviceLost
 from kokoro_common.engine.engine import Phrase
 from kokoro_common.engine.espeak import EspeakEngine
@@ -25,6 +26,9 @@ from kokoro_common.phonemes.g2p import ENGLISH, G2P
 from kokoro_common.phonemes.said import check_request, explained, in_words, stretches
 from kokoro_common.phonemes.spoken import Spoken, concatenated, split_spoken, word_frames
 from kokoro_common.sound.samples import SAMPLE_RATE, Sound
+from kokoro_common.synthesis.fingerprint import Fingerprint
+from kokoro_common.synthesis.finish import finished
+from kokoro_common.synthesis.kept import Kept
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.synthesis.scheduler import Piece, Scheduler
 from kokoro_common.synthesis.styles import Styles
@@ -32,8 +36,10 @@ from kokoro_common.synthesis.work import Work, piece_of
 from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS
 from kokoro_common.text.edits import Edit
 from kokoro_common.text.marks import speakable
+from kokoro_common.text.pauses import pause_after
 from kokoro_common.text.speech import ChunkRequest, Speech, TimedWord, check_speech
 from kokoro_common.voices.catalogue import parse_voice
+from kokoro_common.voices.levels import common_gain
 from kokoro_common.voices.user_voices import own_voices
 from kokoro_common.wire.failure import failed
 from kokoro_common.wire.messages import (
@@ -57,16 +63,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("kokoro.synthesis")
 
 MAX_PHONEMES = 510  # of one call into the model: its 512 positions less a mark at each end
+UNHURRIED_PHONEMES = 300  # above 350 Kokoro rushes, at 500 by a fifth, and commas vanish
 MEASURED = 200  # text chunks that the median real-time factor is taken over
 
 
 class Synthesis:
     """open, request, cancel and end are called by the server's main thread; the audio goes to the asking peer."""
 
-    def __init__(self, loader: Loader, temporary_directory: str, *, config_dir: str = "", debug: bool) -> None:
+    def __init__(
+        self, loader: Loader, temporary_directory: str, *, config_dir: str = "", debug: bool, keep_bytes: int = 0
+    ) -> None:
         """`temporary_directory` is for espeak's copies of its library; it is made when it is needed.
 
-        `config_dir`: where the user's own voices are; empty: there are none.
+        `config_dir`: where the user's own voices are; empty: there are none. `keep_bytes`: of audio, see Kept.
         """
         self._config_dir = config_dir
         self._loader = loader
@@ -83,6 +92,7 @@ class Synthesis:
         self._work = {"g2p": Work(), "synthesis": Work()}
         self._notice = ""  # of the engine, about its device
         self._styles = Styles(loader.packs, config_dir)
+        self.kept = Kept(keep_bytes)
         self.chunks_done = 0
         self.real_time_factors: deque[float] = deque(maxlen=MEASURED)  # seconds of engine per second of audio
 
@@ -148,7 +158,7 @@ class Synthesis:
         if request.speech.engine == "espeak":  # it makes its own phonemes, and waits for no G2P
             if message.explain:
                 self._explain(peer, message, "")
-            else:
+            elif not self._say_again(peer, message):
                 self._scheduler.add(piece_of(peer, message, request.text))
             return
         state = self._loader.state
@@ -222,6 +232,8 @@ class Synthesis:
     def _make_phonemes(self, peer: Peer, message: Synthesize) -> None:
         if (peer, message.utterance) not in self._open:
             return
+        if not message.explain and self._say_again(peer, message):
+            return
         began = time.monotonic()
         try:
             with self._work["g2p"]:
@@ -237,9 +249,47 @@ class Synthesis:
             peer.post(failed(message.utterance, error, log="model server"))
             return
         took = time.monotonic() - began
+        speech, rest = message.request.speech, message.request.rest
         for part, spoken in enumerate(pieces):
             last = part == len(pieces) - 1
-            self._scheduler.add(piece_of(peer, message, spoken.phonemes, part=part, last=last, g2p=took, spoken=spoken))
+            piece = piece_of(peer, message, spoken.phonemes, part=part, last=last, g2p=took, spoken=spoken)
+            self._scheduler.add(piece.replace(rest=rest))
+            rest = 0.0 if speech.untouched else pause_after(spoken.phonemes) / speech.speed
+
+    def _say_again(self, peer: Peer, message: Synthesize) -> bool:
+        """Delivers what was spoken before, in its turn. Whether there is that."""
+        if not self.kept.keeps:
+            return False
+        sound = self.kept.get(message.request, self.fingerprint(message.request.speech))
+        if sound is not None:
+            self._scheduler.add(piece_of(peer, message, "").replace(engine="kept", sound=sound))
+        return sound is not None
+
+    def fingerprint(self, speech: Speech) -> Fingerprint:
+        """Of the engine as it is now, for this voice and language. The voice's pack must be loaded."""
+        if speech.engine == "espeak":
+            return Fingerprint(
+                version=__version__,
+                model="espeak-ng",
+                voices="",
+                g2p="",
+                device="cpu",
+                precision="",
+                kernel="",
+                threads=1,
+            )
+        engine = self._loader.engine
+        assert engine is not None
+        return Fingerprint(
+            version=__version__,
+            model=self._loader.model_digest,
+            voices=self._styles.digest(speech.voice),
+            g2p=self.g2p_quality.get(speech.lang, ""),
+            device=engine.device,
+            precision=engine.precision,
+            kernel=engine.path,
+            threads=engine.threads,
+        )
 
     def _warm(self, lang: str) -> None:
         began = time.monotonic()
@@ -272,9 +322,8 @@ class Synthesis:
         spoken = said[0][1] if len(said) == 1 else concatenated(said)
         if not any(map(str.isalpha, spoken.phonemes)):  # marks alone would be a silence that nobody asked for
             return [Spoken(phonemes="", words=())]
-        return split_spoken(spoken, int(MAX_PHONEMES * min(1.0, request.speech.speed))) or [
-            Spoken(phonemes="", words=())
-        ]
+        most = MAX_PHONEMES if request.speech.untouched else UNHURRIED_PHONEMES
+        return split_spoken(spoken, int(most * min(1.0, request.speech.speed))) or [Spoken(phonemes="", words=())]
 
     def _spoken(self, text: str, lang: str, edits: list[Edit], *, required: bool) -> Spoken:
         """Raises as G2P.spoken does; if the language is not required, a missing extra costs the words."""
@@ -324,11 +373,14 @@ class Synthesis:
             log.exception("synthesis failed", extra={"utterance": batch[0].utterance, **said})
             cast(Peer, batch[0].owner).post(failed(batch[0].utterance, error, log="model server"))
             return
-        took = time.monotonic() - began
-        if frames := sum(len(sound.samples) for sound in sounds):
+        again = batch[0].engine == "kept"
+        took = 0.0 if again else time.monotonic() - began  # 0.0 tells the voice server nothing about the engine
+        if not again and (frames := sum(len(sound.samples) for sound in sounds)):
             self.real_time_factors.append(took * SAMPLE_RATE / frames)
         for piece, sound in zip(batch, sounds, strict=True):
             self._deliver(piece, sound, began - piece.added, took / len(batch))
+            if self.kept.keeps and not again and len(batch) == 1 and piece.last and not piece.part:
+                self.kept.add(piece.request, self.fingerprint(piece.request.speech), sound)
 
     def _follow(self, piece: Piece, event: str, **details: object) -> None:
         """Logs what only who asked for debug may read."""
@@ -343,8 +395,20 @@ class Synthesis:
 
     def synthesize(self, batch: list[Piece]) -> list[Sound]:
         """Pieces of one engine to sounds, in the same order. The seam for a stub engine."""
-        if batch[0].engine == "espeak":
-            return [self._by_espeak(piece) for piece in batch]
+        if batch[0].engine == "kept":
+            return [piece.sound for piece in batch if piece.sound is not None]
+        make = self._by_espeak if batch[0].engine == "espeak" else self._by_kokoro
+        return [self._finished(piece, sound) for piece, sound in zip(batch, make(batch), strict=True)]
+
+    def _finished(self, piece: Piece, sound: Sound) -> Sound:
+        speech = piece.request.speech
+        if speech.untouched:
+            return sound
+        levels = self._styles.espeak_levels(speech) if piece.engine == "espeak" else self._styles.levels(speech.voice)
+        gain = common_gain(levels, len(piece.text)) if levels else 1.0
+        return finished(sound, rest=piece.rest, speed=speech.speed, gain=gain)
+
+    def _by_kokoro(self, batch: list[Piece]) -> list[Sound]:
         engine = self._loader.engine
         assert engine is not None
         phrases = [
@@ -373,7 +437,10 @@ class Synthesis:
             sounds.append(Sound(samples=waveform.samples, words=words))
         return sounds
 
-    def _by_espeak(self, piece: Piece) -> Sound:
+    def _by_espeak(self, batch: list[Piece]) -> list[Sound]:
+        return [self._piece_by_espeak(piece) for piece in batch]
+
+    def _piece_by_espeak(self, piece: Piece) -> Sound:
         """Each stretch in its own language. One with nothing to say would be a pause, and is left out."""
         import numpy as np
 

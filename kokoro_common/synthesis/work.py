@@ -39,6 +39,7 @@ def piece_of(
         request=request,
         part=part,
         last=last,
+        rest=request.rest,
         engine=request.speech.engine,
         text=text,
         spoken=spoken,

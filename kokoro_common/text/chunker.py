@@ -24,10 +24,11 @@ from kokoro_common.text.marks import (
     speakable,
 )
 from kokoro_common.text.markup import Manner, Marked, PauseTag, Sign, Speaker
+from kokoro_common.text.pauses import CLAUSE_SECONDS, PARAGRAPH_SECONDS, SENTENCE_SECONDS, pause_after
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Protocol
 
     from kokoro_common.text.markup import Event
@@ -87,7 +88,8 @@ class TextChunk(Record):
     edits: tuple[Edit, ...] = ()  # what the markup wants said in another way
     voice: str = ""  # the markup's; "": the utterance's
     manner: Manner = Manner(1.0, 1.0, "")
-    pause: float = 0.0  # seconds of silence after it
+    pause: float = 0.0  # seconds of silence instead of a text
+    rest: float = 0.0  # seconds between what comes before it and its own first sound, at speed 1
 
 
 class Chunker:
@@ -95,12 +97,15 @@ class Chunker:
 
     A chunk is a sentence: it ends where a blank follows the full stop and its closing quotes, or at a blank line, or in
     Chinese, Japanese and Hindi at the stop itself. A longer one is cut after a comma, between lines, at a blank, or in
-    the word. The first one of an utterance is cut early, so that the first sound comes early. The ranges of all chunks
-    cover every character that is not blank, junk or markup, in order; a chunk may have nothing to say (a row of stars).
+    the word. The ranges of all chunks cover every character that is not blank, junk or markup, in order; a chunk may
+    have nothing to say (a row of stars).
     """
 
-    def __init__(self, lang: str, markup: Reader | None = None) -> None:
-        """`markup` takes tags and markup out of the text; without it all is text. What it raises is raised here."""
+    def __init__(self, lang: str, markup: Reader | None = None, *, early: bool = True) -> None:
+        """`markup` takes tags and markup out of the text; without it all is text. What it raises is raised here.
+
+        `early`: the first sentence is cut after its first clause, so that the first sound comes early.
+        """
         self._markup = markup
         self._limit = _MAX_CHARACTERS.get(lang, MAX_CHUNK_CHARACTERS)
         lang = "a" if lang == "b" else lang
@@ -114,7 +119,10 @@ class Chunker:
         self._voice = ""
         self._manner = Manner(1.0, 1.0, "")
         self._held = False  # the markup holds text back until it knows what it is
-        self._first = True  # no chunk with anything to say has left yet
+        self._first = early  # no chunk with anything to say has left yet
+        self._newlines = 0  # since the last character that is no blank
+        self._rest = 0.0  # in front of the next chunk
+        self._rests: tuple[float, float] | None = None  # behind the last chunk: by its mark, and without; None: a pause
 
     def feed(self, text: str) -> list[TextChunk]:
         """The chunks that `text` completes."""
@@ -178,18 +186,28 @@ class Chunker:
                 self._manner = event
             elif isinstance(event, PauseTag):
                 chunks.append(TextChunk(text="", start=event.place, end=event.place, pause=event.seconds))
+                self._rests, self._rest = None, 0.0
         return chunks
 
     def _add_sign(self, character: str, place: int) -> TextChunk | None:
-        add = self._add_blank if character.isspace() else self._add
-        border = add(character, place)
-        return self._cut(border) if border else None
+        if character.isspace():
+            border = self._add_blank(character, place)
+            return self._cut(border) if border else None
+        border = len(self._body) if self._ended_before(character) else 0
+        self._newlines = 0
+        self._body += character
+        self._places.append(place)
+        if border:
+            return self._cut(border)
+        border = self._too_long()
+        return self._cut(border, cut_short=True) if border else None
 
     def _add_marked(self, marked: Marked) -> list[TextChunk]:
         """Adds a stretch that is said as a whole: no border falls in it."""
         text, places = zip(*_single_blanks(marked), strict=True)
         fits = len(self._body) + len(text) <= self._limit
         chunks = [] if fits and not self._ended_before(text[0]) else self._cut_off()
+        self._newlines = 0
         start = len(self._body)
         self._body += "".join(text[: self._limit])
         self._places += places[: self._limit]
@@ -203,6 +221,9 @@ class Chunker:
     def _add_blank(self, character: str, place: int) -> int:
         """Returns the border that this blank shows, as an index of `_body`; 0: none."""
         newline = character == "\n"
+        self._newlines += newline
+        if not self._body:
+            self._rest = self._rest_now()
         if not self._body or (self._body[-1].isspace() and not newline):
             return 0
         if self._body[-1] == "\n":
@@ -215,14 +236,17 @@ class Chunker:
         ended = self._sentence_ended()
         return len(self._body) if ended or (ended is None and newline) else 0
 
-    def _add(self, character: str, place: int) -> int:
-        """Returns the border that this character, which is no blank, shows; 0: none."""
-        border = len(self._body) if self._ended_before(character) else 0
-        self._body += character
-        self._places.append(place)
-        return border or self._too_long()
+    def _rest_now(self) -> float:
+        """What follows would come after this rest, as the text stands."""
+        if self._rests is None:
+            return 0.0
+        by_mark, without = self._rests
+        if self._newlines > 1:
+            return PARAGRAPH_SECONDS
+        return by_mark or (SENTENCE_SECONDS if self._newlines else without)
 
-    def _cut(self, border: int) -> TextChunk:
+    def _cut(self, border: int, *, cut_short: bool = False) -> TextChunk:
+        """`cut_short`: in the midst of a sentence that is too long."""
         text = self._body[:border].rstrip()
         places = tuple(self._places[: len(text)])
         chunk = TextChunk(
@@ -233,7 +257,10 @@ class Chunker:
             edits=tuple(edit for edit in self._edits if edit.end <= border),
             voice=self._voice,
             manner=self._manner,
+            rest=self._rest,
         )
+        self._rests = pause_after(text), 0.0 if cut_short else CLAUSE_SECONDS
+        self._rest = self._rest_now()
         self._body = self._body[border:].lstrip()
         gone = len(self._places) - len(self._body)
         self._places = self._places[gone:]
@@ -318,8 +345,38 @@ def parted(chunk: TextChunk, limit: int) -> tuple[TextChunk, TextChunk | None]:
     if len(chunk.text) <= limit or not ends or not speakable(chunk.text[ends[-1] :]):
         return chunk, None
     border = ends[-1]
-    rest = _part(chunk, border + chunk.text[border].isspace(), len(chunk.text))
-    return _part(chunk, 0, border).replace(pause=0.0), rest
+    rest = _part(chunk, border + chunk.text[border].isspace(), len(chunk.text)).replace(
+        rest=pause_after(chunk.text[:border])
+    )
+    return _part(chunk, 0, border), rest
+
+
+def joined(chunks: Sequence[TextChunk]) -> TextChunk:
+    """Chunks that fit together as one, to be spoken in one forward."""
+    text, end = "", chunks[0].start
+    places: list[int] = []
+    edits: list[Edit] = []
+    for chunk in chunks:
+        if chunk.start > end:
+            text += " "
+            places.append(end)
+        edits += (edit._replace(start=edit.start + len(text), end=edit.end + len(text)) for edit in chunk.edits)
+        text += chunk.text
+        places += chunk.places
+        end = chunk.end
+    whole: TextChunk = chunks[0].replace(text=text, end=end, places=tuple(places), edits=tuple(edits))
+    return whole
+
+
+def fit_together(first: TextChunk, second: TextChunk) -> bool:
+    """Whether they are of one paragraph, voice and manner, and the first ends with a mark at which the voice rests."""
+    return (
+        not first.pause
+        and not second.pause
+        and 0.0 < second.rest < PARAGRAPH_SECONDS
+        and pause_after(first.text) > 0.0
+        and (first.voice, first.manner) == (second.voice, second.manner)
+    )
 
 
 def _part(chunk: TextChunk, first: int, last: int) -> TextChunk:

@@ -36,6 +36,7 @@ class Defaults(Record):
     lufs: float | None = None  # loudness of a file; None: as it is
     emoji: bool = True  # said by name
     plain: bool = False
+    untouched: bool = False
 
 
 def call_defaults(
@@ -92,7 +93,7 @@ def value_of(name: str, given: Given, own: Mapping[str, str]) -> object:
         if text not in EMOJI:
             raise given.misfit(f"choose one of {', '.join(EMOJI)}")
         return EMOJI[text]
-    if name == "plain":
+    if name in ("plain", "untouched"):
         return switched(given)
     if text == "?":  # as a flag it asks for the list
         raise UsageError(f"{given.source} is '?'", f"give a part of a device's name; {SAY} -a '?' lists them")

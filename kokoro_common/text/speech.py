@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_VOLUME = 2.0
 MAX_CAST = 100  # names that a dialogue gives voices to
+MAX_REST = 4.0  # seconds between two text chunks
 MAX_CHUNK_PAUSE = 60.0  # seconds of silence that one tag may ask for
 MAX_PAUSES = 300.0  # seconds of silence that all tags of a text may ask for, and for each character before a tag
 PAUSES_PER_CHARACTER = 0.2  # as many more: three times as long as it takes to say it
@@ -50,6 +51,7 @@ class Speech(Record):
     ssml: bool = False  # the text is SSML even if it does not begin with <speak
     read_code: bool = False  # code blocks of Markdown are read too
     emoji: bool = True  # emoji are said by name; False: they are left out
+    untouched: bool = False  # a sentence at a time, as the engine gives it: silence, rests and level are left alone
     dialogue: bool = False  # lines "NAME: text" are spoken by the voices of the cast
     cast: tuple[Role, ...] = ()  # a name that is not in it gets a voice of its own
     lexicon: tuple[Pronunciation, ...] = ()
@@ -63,6 +65,7 @@ class ChunkRequest(Record):
     speech: Speech  # voice, language and speed as this chunk's markup has them; without cast and lexicon
     edits: tuple[Edit, ...] = ()  # what is said instead of stretches of the text
     gain: float = 1.0  # factor on the samples that the text's markup asks for, 0 to MAX_VOLUME
+    rest: float = 0.0  # seconds from the last sound before it to its own first one, 0 to MAX_REST; 0: as it comes
 
 
 class TimedWord(Record):

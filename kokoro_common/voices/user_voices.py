@@ -2,6 +2,7 @@
 
     voices/af_mine.blend    a line: the canonical name of the blend
     voices/af_mine.pack     SHA-256 of what follows, then the pack, (510, 1, 256) little-endian float32
+    voices/af_mine.level    a line: how loud that pack is, LUFS at each of levels.LENGTHS and true peak in dBTP
 
 Their names have the catalogue's form, so on the wire a voice stays a name. To forget one, remove its file.
 """
@@ -20,10 +21,13 @@ from kokoro_common.voices.catalogue import LANGUAGES, VOICES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kokoro_common.voices.catalogue import Voice
+    from kokoro_common.voices.levels import Level
     from kokoro_common.voices.pack import FloatArray
 
 _NAME = re.compile(r"[a-z][fm]_[a-z0-9]{1,32}")
 _LONGEST_BLEND = 256  # characters
+_LONGEST_LEVEL = 64  # bytes
+_LEAST_LEVEL, _MOST_LEVEL = -70.0, 20.0  # LUFS, dBTP: no voice is outside
 _PACK_BYTES = 32 + 510 * 256 * 4
 
 
@@ -119,6 +123,23 @@ def read_own_pack(config_dir: str, name: str) -> FloatArray | None:
     if len(data) < _PACK_BYTES or hashlib.sha256(numbers).digest() != digest:
         raise ModelUnavailable(f"{path} is damaged", f"{SAY} --add-voice {name} FILE imports it again")
     return np.frombuffer(numbers, "<f4").reshape(PACK_SHAPE)
+
+
+def save_level(config_dir: str, name: str, level: Level) -> None:
+    """Keeps how loud an imported voice is. Raises UsageError."""
+    _write(config_dir, name, "level", " ".join(f"{each:.1f}" for each in (*level.lufs, level.peak)).encode() + b"\n")
+
+
+def own_level(config_dir: str, name: str) -> Level | None:
+    """How loud an imported voice is; None if that was never measured."""
+    from kokoro_common.voices.levels import LENGTHS, Level
+
+    try:
+        *lufs, peak = map(float, read_regular(_path(config_dir, name, "level"), _LONGEST_LEVEL).split())
+    except (OSError, ValueError):
+        return None
+    sound = len(lufs) == len(LENGTHS) and all(_LEAST_LEVEL <= each <= _MOST_LEVEL for each in (*lufs, peak))
+    return Level(tuple(lufs), peak) if sound else None
 
 
 def _check(name: str, lang: str) -> None:

@@ -158,6 +158,7 @@ class Route(Record):
     explain: bool = False  # Explained instead of audio
     words: bool = False  # ChunkSpoken behind the audio of each text chunk, if the sink is the client
     first_chunk: int = 0  # text chunks to leave out: an interrupted render goes on where it stopped
+    together: bool = False  # a file: nobody waits for its first sound, so sentences are spoken together from the first
 
 
 class Speak(Message):

@@ -48,6 +48,9 @@ class ModelServerReport(Record):
     first_audio_ms_p95: float | None
     underflows: int
     restarts: int  # of servers that had died
+    kept_asked: int = 0  # text chunks that were looked for among those spoken before
+    kept_hits: int = 0  # of these, that were found
+    kept_bytes: int = 0  # of audio that is kept
 
 
 class VoiceServerReport(Record):

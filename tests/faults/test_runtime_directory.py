@@ -72,7 +72,11 @@ class DefaultWorld(World):
         """Seconds until one model server and one voice server are left."""
         began = time.monotonic()
         while True:
-            programs = sorted(Path(process.cmdline()[1]).name for process in self.servers())
+            programs = []
+            for process in self.servers():
+                with contextlib.suppress(psutil.Error):  # it ends at this moment
+                    programs.append(Path(process.cmdline()[1]).name)
+            programs.sort()
             if programs == ["model_server.py", "voice_server.py"]:
                 return time.monotonic() - began
             assert time.monotonic() - began < SETTLE_SECONDS, programs

@@ -85,8 +85,8 @@ def test_a_word_that_is_cut_is_where_it_begins() -> None:
 def test_the_frames_of_words_are_those_of_their_phonemes_in_the_vocabulary() -> None:
     spoken = Spoken(phonemes="a-b, cd.", words=(word(0, 0, 3), word(1, 5, 7)))
     durations = [9, 1, 2, 3, 4, 5, 6, 7, 8]  # at the ends, and of a b , blank c d .
-    assert word_frames(spoken, durations, set("abcd, .")) == [(9 * 600, 12 * 600), (19 * 600, 30 * 600)]
-    assert word_frames(spoken, durations[:-1], set("abcd ,"), 1) == [(9, 12), (19, 30)]
+    assert word_frames(spoken, durations, set("abcd, .")) == [(9 * 600, 12 * 600), (15 * 600, 30 * 600)]
+    assert word_frames(spoken, durations[:-1], set("abcd ,"), 1) == [(9, 12), (15, 30)]
     assert word_frames(spoken, [1, 1, 1, 1], set("ad"), 1) == [(1, 2), (2, 3)]
     assert word_frames(spoken, [], set("x")) == [(0, 0), (0, 0)]
 

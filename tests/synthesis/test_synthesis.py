@@ -159,8 +159,8 @@ class Shop:
 
     def ask(self, peer: FakePeer, text: str = "hello there", utterance: str = "u", **fields: Any) -> None:
         message = {name: fields.pop(name) for name in ("explain", "debug") if name in fields}
-        request = {name: fields.pop(name) for name in ("index", "edits", "gain") if name in fields}
-        speech = Speech(**{"voice": "af_heart", "lang": "a", "engine": "kokoro", **fields})
+        request = {name: fields.pop(name) for name in ("index", "edits", "gain", "rest") if name in fields}
+        speech = Speech(**{"voice": "af_heart", "lang": "a", "engine": "kokoro", "untouched": True, **fields})
         chunk = ChunkRequest(**{"index": 0, "text": text, "speech": speech, **request})
         self.synthesis.request(cast(Peer, peer), Synthesize(utterance=utterance, request=chunk, **message))
 
@@ -223,7 +223,7 @@ def test_a_text_chunk_becomes_audio_with_the_places_of_its_words(shop: Shop) -> 
     assert (audio.index, done.index, len(peer.samples)) == (3, 3, 11 * SAMPLES_PER_DURATION)
     assert audio.words == (
         TimedWord(start=0, end=5, first_frame=0, last_frame=5 * SAMPLES_PER_DURATION),
-        TimedWord(start=6, end=11, first_frame=6 * SAMPLES_PER_DURATION, last_frame=11 * SAMPLES_PER_DURATION),
+        TimedWord(start=6, end=11, first_frame=5 * SAMPLES_PER_DURATION, last_frame=11 * SAMPLES_PER_DURATION),
     )
     (phrase,) = shop.loader.engine.phrases
     assert (phrase.phonemes, phrase.speed, phrase.style[0, 0]) == ("hello there", 1.5, 11.0)
@@ -239,7 +239,7 @@ def test_long_audio_travels_in_parts_each_with_the_words_that_begin_there(shop: 
     chunks = peer.got(AudioChunk)
     assert [chunk.payload_bytes // 4 for chunk in chunks] == [MAX_CHUNK_FRAMES, MAX_CHUNK_FRAMES, 18_000]
     assert [(word.start, word.first_frame) for word in chunks[0].words] == [(0, 0)]
-    assert [(word.start, word.first_frame) for word in chunks[1].words] == [(6, 36_000 - MAX_CHUNK_FRAMES)]
+    assert [(word.start, word.first_frame) for word in chunks[1].words] == [(6, 30_000 - MAX_CHUNK_FRAMES)]
 
 
 def test_a_text_of_more_phonemes_than_the_model_takes_is_answered_once(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kokoro_common.recording.loudness import CEILING, Meter, PeakLimiter, gain_for
+from kokoro_common.sound.loudness import CEILING, Meter, PeakLimiter, gain_for
 from tests.helpers.requirements import program
 
 RATE = 24_000  # Hz
