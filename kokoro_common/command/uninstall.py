@@ -104,7 +104,7 @@ def kept(settings: Settings) -> list[str]:
     if os.path.isdir(os.path.join(shared, _repository(settings))):
         lines.append(f"  {shared}: other programs use it, too")
     unfinished = map(os.path.basename, _directories(working_directory(), UNFINISHED))
-    lines += [f"  {name}: an unfinished file, which the same command goes on with" for name in unfinished]
+    lines += [f"  {name}: unfinished; the same command goes on with it" for name in unfinished]
     return lines
 
 

@@ -169,7 +169,7 @@ def test_only_what_a_command_can_go_on_with_is_called_unfinished(
         ".kokoro-0123456789abcdef.part",
     )
     lines = [line for line in kept(Settings(cache_dir="/nowhere")) if ".kokoro-" in line]
-    assert lines == [f"  {render.name}: an unfinished file, which the same command goes on with"]
+    assert lines == [f"  {render.name}: unfinished; the same command goes on with it"]
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_after_ordinary_use_nothing_is_left_but_what_is_not_ours(usual: World) -
     assert "servers    3 running" in refused.stdout
     for told in (usual.runtime, usual.cache, home / ".config" / "kokoro", shared.parent.parent.parent):
         assert f"{told}" in refused.stdout
-    assert f"{render.name}: an unfinished file" in refused.stdout
+    assert f"{render.name}: unfinished" in refused.stdout
     assert max(len(line.replace(str(usual.path), "")) for line in refused.stdout.splitlines()) <= 80
     assert [each for each in unasked if each not in everything(home)] == []
     assert [each for each in servers if not each.is_running()] == []
