@@ -44,7 +44,7 @@ from kokoro_common.daemon.logs import is_line, log_file, start_log
 from kokoro_common.daemon.model_server import begin_with_environment
 from kokoro_common.daemon.process import Pulse
 from kokoro_common.daemon.record import deaths, is_newer
-from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.daemon.runtime_directory import LIBRARIES, RuntimeDirectory
 from kokoro_common.engine.device import device_problem
 from kokoro_common.errors import (
     SAY,
@@ -139,7 +139,7 @@ class ModelServer:
         self._central_log = log_file(settings, "kokoro")
         self._log = logging.getLogger("kokoro")
         self._inbox = Inbox()
-        self._temporary_directory = os.path.join(runtime.path, "espeak")
+        self._temporary_directory = os.path.join(runtime.path, LIBRARIES)
         self._warm = warm
         self._earlier = earlier
         self._loader = Loader(settings, self._inbox.report, earlier.lost, earlier.unloaded)

@@ -12,6 +12,10 @@ import os
 import re
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MAX_LINKS = 40  # on the way to a path, as the kernel has it
 
 
@@ -102,8 +106,8 @@ def open_for_lines(path: str) -> int:
     return fd
 
 
-def read_regular(path: str, most: int, *, trusted: bool = False) -> bytes:
-    """All of a regular file, which with `trusted` has to be ours or root's.
+def read_regular(path: str, most: int, is_owner: Callable[[int], bool] | None = None) -> bytes:
+    """All of a regular file, whose user's id has to satisfy `is_owner`, if that is given.
 
     Raises OSError, also for a FIFO or a device, which could block, and over `most` bytes.
     """
@@ -111,7 +115,7 @@ def read_regular(path: str, most: int, *, trusted: bool = False) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        if trusted and not is_trusted(found.st_uid):
+        if is_owner is not None and not is_owner(found.st_uid):
             raise PermissionError(errno.EPERM, f"it belongs to user {found.st_uid}")
         data = file.read(most + 1)
     if len(data) > most:

@@ -12,6 +12,8 @@ from kokoro_common.errors import KokoroError
 
 DISTRIBUTION = "kokoro-say"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a clone, or site-packages
+UNDECLARED_PYTHON = (3, 13)  # misaki's code runs on it and on later ones, its metadata say otherwise
+IGNORING = "--ignore-requires-python"
 SERVERS_NEED = ("numpy", "msgspec", "psutil", "torch")  # modules; without one of them no server gets to work
 
 
@@ -21,8 +23,10 @@ def pip(verb: str, *words: str) -> str:
     from importlib.util import find_spec
 
     if find_spec("pip") is not None:
-        return shlex.join([sys.executable, "-m", "pip", verb, *words])
-    return shlex.join(["uv", "pip", verb, "--python", sys.executable, *words])  # uv makes environments without pip
+        undeclared = verb == "install" and sys.version_info >= UNDECLARED_PYTHON
+        return shlex.join([sys.executable, "-m", "pip", verb, *([IGNORING] if undeclared else []), *words])
+    # uv makes environments without pip; it looks at no upper bound of a Python.
+    return shlex.join(["uv", "pip", verb, "--python", sys.executable, *words])
 
 
 def mend(*names: str) -> str:
@@ -75,15 +79,16 @@ def lacking(modules: list[str]) -> KokoroError:
     if os.access(command, os.X_OK) and not sys.executable.startswith(os.path.dirname(command) + os.sep):
         return KokoroError(problem, f"run {command}")
     if os.path.exists(os.path.join(ROOT, "pyproject.toml")):
-        line = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt ."
+        line = f"python3 -m venv .venv && .venv/bin/pip install {IGNORING} -c constraints.txt ."
         return KokoroError(problem, f"install it: cd {ROOT} && {line}")
     return KokoroError(problem, f"run {pip('install', *([_source()] if _source() else modules))}")
 
 
 def _source() -> str:
-    """The directory or archive that this was installed from; empty if that is not known."""
+    """What this was installed from, as pip takes it: a directory, archive or repository; empty if that is not known."""
     import json
     from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import unquote
 
     try:
         told = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
@@ -92,4 +97,8 @@ def _source() -> str:
     url = str(told.get("url", ""))
     if not url and os.path.exists(os.path.join(ROOT, "pyproject.toml")):
         return ROOT
-    return url.removeprefix("file://")
+    if repository := told.get("vcs_info"):
+        revision = f"@{repository['requested_revision']}" if repository.get("requested_revision") else ""
+        folder = f"#subdirectory={told['subdirectory']}" if told.get("subdirectory") else ""
+        return f"{repository['vcs']}+{url}{revision}{folder}"
+    return unquote(url.removeprefix("file://")) if url.startswith("file://") else url

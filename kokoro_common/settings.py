@@ -12,7 +12,7 @@ import math
 import os
 
 from kokoro_common.errors import SAY, UsageError, choice_remedy, near
-from kokoro_common.files import read_regular
+from kokoro_common.files import is_trusted, read_regular
 from kokoro_common.record import Record
 
 TYPE_CHECKING = False
@@ -146,7 +146,7 @@ def look_up(flags: Mapping[str, object] | None = None, environ: Mapping[str, str
     problem: UsageError | None = None
     table: dict[str, object] = {}
     try:
-        _check_owner(os.path.dirname(path), home)
+        _check_owner(os.path.dirname(path))
         table = _read(path)
     except UsageError as error:
         problem = error
@@ -197,16 +197,24 @@ def _config_dir(environ: Mapping[str, str]) -> str:
     )
 
 
-def _check_owner(config_dir: str, home: str) -> None:
-    """Raises UsageError for a directory that other users can put a config.toml, voices or a lexicon into.
+def may_set(uid: int) -> bool:
+    """Whether settings of that user count: our own, root's, and those of the home directory's owner. Under sudo that is
+    often still the caller's."""
+    if is_trusted(uid):
+        return True
+    try:
+        return uid == os.stat(os.path.expanduser("~")).st_uid
+    except OSError:
+        return False
 
-    Its owner may be that of the home directory too: root's, under sudo, is often still the caller's.
-    """
+
+def _check_owner(config_dir: str) -> None:
+    """Raises UsageError for a directory that other users can put a config.toml, voices or a lexicon into."""
     try:
         status = os.stat(config_dir)
-        theirs = status.st_uid not in (0, os.geteuid()) and status.st_uid != os.stat(home).st_uid
     except OSError:
         return  # there is none, or it cannot be read: so nobody's settings are
+    theirs = not may_set(status.st_uid)
     if theirs or status.st_mode & 0o002:
         problem = "belongs to another user" if theirs else "can be written by other users"
         raise UsageError(
@@ -221,7 +229,7 @@ def _read(path: str) -> dict[str, object]:
     import tomllib
 
     try:
-        return tomllib.loads(read_regular(path, MAX_FILE_BYTES, trusted=True).decode())
+        return tomllib.loads(read_regular(path, MAX_FILE_BYTES, may_set).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}", "mend or remove it") from error
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from kokoro_common.daemon import model_server, starter
-from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.daemon.runtime_directory import LIBRARIES, RuntimeDirectory
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = ROOT / "tests" / "helpers"
@@ -209,10 +209,10 @@ class World:
             left += [
                 f"file {path.name}"
                 for path in self.runtime.iterdir()
-                if path.suffix != ".lock" and path.name not in ("token", "espeak")
+                if path.suffix != ".lock" and path.name not in ("token", LIBRARIES)
             ]
-            espeak = self.runtime / "espeak"
-            left += [f"file {path}" for path in (espeak.iterdir() if espeak.exists() else [])]
+            libraries = self.runtime / LIBRARIES
+            left += [f"file {path}" for path in (libraries.iterdir() if libraries.exists() else [])]
         return left
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -77,6 +79,49 @@ def test_pip_knows_each_command_that_is_told() -> None:
     if removing := installed.uninstall():
         shown = [*shlex.split(removing)[:3], "show", "kokoro-say"]
         assert subprocess.run(shown, capture_output=True, check=False).returncode == 0
+
+
+def test_a_python_that_misaki_does_not_declare_is_installed_for_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "UNDECLARED_PYTHON", (3, 11))  # as this one then is
+    commands = [installed.mend("misaki"), installed.install_again(), *map(installed.add_extra, ("ja", "zh"))]
+    monkeypatch.setattr(installed, "ROOT", str(tmp_path))  # a clone
+    (tmp_path / "pyproject.toml").touch()
+    commands.append(installed.lacking(["torch"]).remedy)
+    assert [command for command in commands if " install --ignore-requires-python " not in command] == []
+    assert "--ignore-requires-python" not in installed.pip("uninstall", "x")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_documents_install_on_every_python_that_they_name(page: str) -> None:
+    commands = re.findall(r"pip install [^`&;#]*", (ROOT / page).read_text())
+    assert commands
+    assert [command for command in commands if "--ignore-requires-python" not in command] == []
+
+
+@pytest.mark.parametrize(
+    ("told", "source"),
+    [
+        ({"url": "file:///home/a%20b/kokoro", "dir_info": {}}, "/home/a b/kokoro"),
+        ({"url": "file:///x/kokoro%2B1.whl", "archive_info": {}}, "/x/kokoro+1.whl"),
+        ({"url": "https://x.org/kokoro%2B1.whl", "archive_info": {}}, "https://x.org/kokoro%2B1.whl"),
+        ({"url": "https://x.org/k", "vcs_info": {"vcs": "git", "commit_id": "1a"}}, "git+https://x.org/k"),
+        (
+            {"url": "file:///a%20b", "vcs_info": {"vcs": "hg", "requested_revision": "v1"}, "subdirectory": "py"},
+            "hg+file:///a%20b@v1#subdirectory=py",
+        ),
+    ],
+)
+def test_where_it_came_from_is_told_as_pip_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, object], source: str
+) -> None:
+    folder = tmp_path / "kokoro_say-0.1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: kokoro-say\nVersion: 0.1.0\n")
+    (folder / "direct_url.json").write_text(json.dumps(told))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert shlex.split(installed.install_again())[-1] == source
 
 
 def test_what_is_told_to_install_again_is_there() -> None:

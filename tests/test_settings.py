@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from kokoro_common.command.doctor.examination import judged
+from kokoro_common.command.doctor.files import config_directory
+from kokoro_common.command.doctor.findings import Check
 from kokoro_common.errors import UsageError
 from kokoro_common.settings import (
     CALL_DEFAULTS,
@@ -161,6 +165,29 @@ def test_what_a_shell_prefers_for_its_calls_does_not_reach_the_servers(tmp_path:
     others = environment(tmp_path, KOKORO_PORT="7000", KOKORO_VOICES="x")
     assert without_call_defaults({**own, **others}) == others
     assert own.keys() & resolve({}, {**own, **others}).environment().keys() == set()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("owner", [12345, 54321])
+def test_under_sudo_the_settings_of_the_homes_owner_count_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = tmp_path / ".config" / "kokoro"
+    config.mkdir(0o755, parents=True)
+    config.chmod(0o755)
+    (config / "config.toml").write_text("seed = 3\n")
+    (config / "config.toml").chmod(0o644)
+    os.chown(tmp_path, 12345, -1)
+    for directory, file in ((owner, 0), (0, owner), (owner, owner)):
+        os.chown(config, directory, -1)
+        os.chown(config / "config.toml", file, -1)
+        found = look_up({}, {})
+        settings, _ = settings_in(found)
+        doctor = judged(Check(name="config", look=config_directory), settings)
+        theirs = owner != 12345
+        assert (found.problem is not None, settings.seed) == (theirs, 0 if theirs else 3)
+        assert doctor.exit_code == (2 if theirs else 0)
 
 
 def test_settings_are_frozen() -> None:

@@ -67,19 +67,16 @@ class Flag(Record):
     metavar: str  # what stands for its value; empty: it takes none
     group: str  # a key of GROUPS
     common: bool  # whether the first screen of --help has it
-    # Its choices, which are checked; or the kind of its values, for completion: see completion.KINDS.
+    # Its choices, which are checked; or the kind of its values: see completion.words_for and endings_for.
     values: tuple[str, ...] | str
     repeated: bool  # whether it may be given more than once
+    attribute: str  # the field of the options
+    only_with: str  # the flag without which it would do nothing; empty: none
 
     @property
     def term(self) -> str:
         """Names and value, as --help shows them."""
         return ", ".join(self.names) + (f" {self.metavar}" if self.metavar else "")
-
-    @property
-    def attribute(self) -> str:
-        """The field of the options."""
-        return next(name for name in self.names if name.startswith("--"))[2:].replace("-", "_")
 
 
 _flags: list[tuple[Flag, dict[str, Any]]] = []  # with the arguments of argparse's add_argument
@@ -93,14 +90,29 @@ def flag(
     group: str = "",
     common: bool = False,
     values: tuple[str, ...] | str = "",
+    only_with: str = "",
     **how: Any,
 ) -> None:
     """Registers a flag. With a `metavar` it takes a string; `how` has more arguments of argparse's add_argument."""
     if not metavar:
         how.setdefault("action", "store_true")
-    repeated = how.get("action") == "append"
-    told = Flag(names=names, help=help, metavar=metavar, group=group, common=common, values=values, repeated=repeated)
+    told = Flag(
+        names=names,
+        help=help,
+        metavar=metavar,
+        group=group,
+        common=common,
+        values=values,
+        repeated=how.get("action") == "append",
+        attribute=how.get("dest") or _attribute(next(name for name in names if name.startswith("--"))),
+        only_with=only_with,
+    )
     _flags.append((told, how))
+
+
+def _attribute(name: str) -> str:
+    """As argparse has it."""
+    return name[2:].replace("-", "_")
 
 
 def verb(*names: str, when: Callable[[Namespace], object] | None = None, **told: Any) -> Callable[[Run], Run]:
@@ -144,11 +156,12 @@ class _Parser(argparse.ArgumentParser):
         for argument in text:
             self._check_known(argument)
         for each, _ in _flags:
-            if not isinstance(each.values, tuple):
-                continue
             value = getattr(options, each.attribute)
-            if value is not None and value not in each.values:
+            if isinstance(each.values, tuple) and value is not None and value not in each.values:
                 raise UsageError(f"{each.names[-1]} is {shortened(value)!r}", choice_remedy(value, each.values))
+            if each.only_with and value and not getattr(options, _attribute(each.only_with)):
+                name, verb = each.names[-1], each.only_with
+                raise UsageError(f"{name} is about {verb}", f"leave it out, or run {SAY} {verb} {name}")
         options.text = [*text, *given[end + 1 :]]
         return options
 
@@ -223,26 +236,18 @@ def server_settings(options: Namespace, *, strict: bool = True) -> Settings:
     return settings
 
 
-def number(name: str, text: str, least: float, most: float) -> float:
-    """The value of a flag. Raises UsageError outside of the range."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not least <= value <= most:  # NaN is not in the range either
-        raise UsageError(f"{name} is {text!r}", f"choose {least:g} to {most:g}")
-    return value
-
-
 def speed_of(speed: str | None, rate: str | None) -> str | float | None:
     """The value of --speed. `rate` gives it in words a minute. None without either."""
-    from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED
-
     if rate is None:
         return speed
     if speed is not None:
         raise UsageError("both --speed and --rate were given", "choose one")
-    return number("--rate", rate, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
+    from kokoro_common.settings import FLAG, Given
+    from kokoro_common.text.defaults import number
+    from kokoro_common.text.speech import MAX_SPEED, MIN_SPEED
+
+    given = Given(text=rate, source="--rate", level=FLAG)
+    return number(given, MIN_SPEED * NATURAL_RATE, MAX_SPEED * NATURAL_RATE) / NATURAL_RATE
 
 
 def whole_number(name: str, text: str | None) -> int | None:

@@ -29,6 +29,7 @@ STANDARD_INPUT = "standard input"
 KEEP_SECONDS = 5.0  # between two writes of the bookmark: what a crash or a power failure can cost
 SIGNS_A_MINUTE = 300  # of Chinese or Japanese, about as many as Kokoro says
 MIN_TITLE = 20  # columns in the list of chapters, however narrow the terminal is
+BESIDE_TITLE = 35  # columns of what stands beside it there
 
 flag("-f", "--file", action="append", metavar="FILE", help="a .txt .md .html .epub .pdf; - is stdin",
      group="text", common=True, values="document")  # fmt: skip
@@ -41,9 +42,12 @@ flag("--continue", dest="go_on", help="listen on where listening to a document e
 # --- What is spoken --------------------------------------------------------------------------------------------------
 
 
-def text_of(options: Namespace, settings: Settings) -> tuple[Document | None, TextSource | None, Listening | None]:
+def text_of(
+    options: Namespace, settings: Settings, lang: str
+) -> tuple[Document | None, TextSource | None, Listening | None]:
     """The document, or else where the text comes from: arguments or a descriptor, None when the arguments are blank.
-    For a document that is listened to, also what keeps the place. Blocks while a document is read; raises UsageError.
+    For a document that is listened to, also what keeps the place. `lang`: a letter, key of LANGUAGES.
+    Blocks while a document is read; raises UsageError.
     """
     from kokoro_common.client.text_source import TextSource
 
@@ -55,10 +59,10 @@ def text_of(options: Namespace, settings: Settings) -> tuple[Document | None, Te
 
         SIGNALS.catch()  # the process that reads a PDF must not outlive this one
     document, source = _read(options)
-    for line in document.notes if document is not None and options.output is not None else ():
-        note(line, quiet=options.quiet)
     if document is None:
         return None, source, None
+    if document.notes and options.output is not None:
+        _tell_of_cover(document, options)
     names = [STANDARD_INPUT if path == "-" else path for path in options.file or ["-"]]
     chapters = options.chapters or ""
     if options.begin_at is not None:
@@ -68,16 +72,34 @@ def text_of(options: Namespace, settings: Settings) -> tuple[Document | None, Te
     if mark is not None:
         chapters = mark.chapters
     if chapters:
-        from kokoro_common.documents.choice import chosen, numbers_of, refuse_ssml
-
-        refuse_ssml(document, "chosen chapters", names[0])
-        document = chosen(document, numbers_of(chapters, len(document.chapters)))
+        try:
+            document = _chosen(document, chapters, names[0])
+        except UsageError:
+            if mark is None:
+                raise
+            raise _another_text(mark, document, options) from None  # nobody has typed these chapters
     listening = None
     heard = options.output is None and not (options.no_wait or options.explain)
     if mark is not None or (heard and _has_places(options, document)):
         listening = Listening(options, settings, document, chapters)
-        source = listening.begin(mark) if mark is not None else None
+        source = listening.begin(mark, lang) if mark is not None else None
     return document, source or TextSource(document.text), listening
+
+
+def _chosen(document: Document, chapters: str, name: str) -> Document:
+    """The document with these chapters alone. Raises UsageError."""
+    from kokoro_common.documents.choice import chosen, numbers_of, refuse_ssml
+
+    refuse_ssml(document, "chosen chapters", name)
+    return chosen(document, numbers_of(chapters, len(document.chapters)))
+
+
+def _tell_of_cover(document: Document, options: Namespace) -> None:
+    """Notes of the document are about its cover, which not every file can have."""
+    from kokoro_common.recording.formats import WITH_COVER, format_of
+
+    for line in document.notes if format_of(options.output) in WITH_COVER else ():
+        note(line, quiet=options.quiet)
 
 
 def _read(options: Namespace) -> tuple[Document | None, TextSource | None]:
@@ -86,6 +108,8 @@ def _read(options: Namespace) -> tuple[Document | None, TextSource | None]:
     from kokoro_common.documents.load import EXTRACTED, load
     from kokoro_common.recording.outfile import is_special
 
+    if options.chapters and options.begin_at is not None:
+        raise UsageError("--from does not go with --chapters", "write --chapters 5-")
     echo = 1 if options.echo else None
     if options.echo and (options.text or options.output == "-"):
         raise UsageError("-e passes standard input through to stdout", "leave out TEXT and -o -")
@@ -151,8 +175,11 @@ def list_chapters(options: Namespace) -> int:
     """Prints a line for each chapter. Needs no server."""
     if options.text:
         raise UsageError("--list-chapters is about a document", f"{SAY} -f FILE --list-chapters")
+    if options.go_on:
+        raise UsageError("--continue does not go with --list-chapters", "leave one of them out")
     document, _ = _read(options)
     assert document is not None  # because the list was asked for
+    from kokoro_common.command.terminal import columns, cut, roughly, width_of
     from kokoro_common.documents.choice import number_called, numbers_of
     from kokoro_common.settings import CALL_DEFAULTS
     from kokoro_common.text.defaults import call_defaults
@@ -162,16 +189,19 @@ def list_chapters(options: Namespace) -> int:
     others = [name for name in CALL_DEFAULTS if name != "speed"]
     speed = call_defaults({"speed": speed_of(options.speed, options.rate)}, {}, chosen=others).speed
     measured = [_measured(document, number, speed) for number in numbers]
-    width = _title_width([title for title, _, _ in measured])
-    for number, (title, words, minutes) in zip(numbers, measured, strict=True):
-        print(f"{number:4}  {_fitted(title, width)}  {words:9,} words  {_roughly(minutes):>10}")
-    total = sum(minutes for *_, minutes in measured)
-    note(f"{len(numbers)} chapters, {_roughly(total)} in all", quiet=options.quiet or len(numbers) < 2)
+    most = max(MIN_TITLE, width_of(1) - BESIDE_TITLE)
+    titles = [cut(title, most) for title, _, _ in measured]
+    width = max(map(columns, titles), default=0)
+    for number, title, (_, words, seconds) in zip(numbers, titles, measured, strict=True):
+        padded = title + " " * (width - columns(title))
+        print(f"{number:4}  {padded}  {words:9,} words  {roughly(seconds):>10}")
+    total = sum(seconds for *_, seconds in measured)
+    note(f"{len(numbers)} chapters, {roughly(total)} in all", quiet=options.quiet or len(numbers) < 2)
     return 0
 
 
 def _measured(document: Document, number: int, speed: float) -> tuple[str, int, float]:
-    """Title, words and minutes of a chapter; in scripts without blanks each sign counts as a word."""
+    """Title, words and seconds of a chapter; in scripts without blanks each sign counts as a word."""
     from kokoro_common.text.marks import UNSPACED
 
     chapter = document.chapters[number - 1]
@@ -179,35 +209,7 @@ def _measured(document: Document, number: int, speed: float) -> tuple[str, int, 
     signs = sum(1 for _ in re.finditer(f"[{UNSPACED}]", text))
     words = sum(1 for _ in re.finditer(rf"[^\W_{UNSPACED}][^\s{UNSPACED}]*", text))
     title = chapter.title or (document.title if len(document.chapters) == 1 else "") or "(no title)"
-    return shown(title), words + signs, (words / NATURAL_RATE + signs / SIGNS_A_MINUTE) / speed
-
-
-def _title_width(titles: list[str]) -> int:
-    import shutil
-
-    from kokoro_common.text.marks import columns
-
-    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
-    return min(max(map(columns, titles), default=0), max(MIN_TITLE, most - 35))
-
-
-def _fitted(title: str, width: int) -> str:
-    """Exactly so many columns."""
-    from kokoro_common.text.marks import columns
-
-    if columns(title) > width:
-        title = title[:width]
-        while columns(title) > width - 3:
-            title = title[:-1]
-        title = f"{title.rstrip()}..."
-    return title + " " * (width - columns(title))
-
-
-def _roughly(minutes: float) -> str:
-    whole = round(minutes)
-    if whole < 1:
-        return f"{round(60 * minutes)} s"
-    return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60} min"
+    return shown(title), words + signs, 60 * (words / NATURAL_RATE + signs / SIGNS_A_MINUTE) / speed
 
 
 # --- The place where listening stopped -------------------------------------------------------------------------------
@@ -215,8 +217,6 @@ def _roughly(minutes: float) -> str:
 
 def _bookmark(options: Namespace, settings: Settings) -> Bookmark | None:
     """The one to go on from. If no file was given, its files become those of the options. Raises UsageError."""
-    if options.chapters and options.begin_at is not None:
-        raise UsageError("--from does not go with --chapters", "write --chapters 5-")
     if not options.go_on:
         return None
     if options.text or options.chapters or options.begin_at is not None:
@@ -245,6 +245,19 @@ def _identities(paths: list[str]) -> tuple[str, ...]:
     return tuple(map(os.path.realpath, paths))
 
 
+def _files(options: Namespace) -> str:
+    """The documents, as they are named in a command."""
+    return " ".join(f"-f {shell_word(path)}" for path in options.file)
+
+
+def _another_text(mark: Bookmark, document: Document, options: Namespace) -> UsageError:
+    """The error of a file that has changed. `document`: as it is now, or some of its chapters."""
+    problem = f"{', '.join(map(os.path.basename, mark.paths))} has another text than when listening stopped"
+    there = mark.number <= (document.of or len(document.chapters))
+    rest = f"--from {mark.number}" if there else "--list-chapters"
+    return UsageError(problem, f"it was in chapter {mark.number}: {SAY} {_files(options)} {rest}")
+
+
 def _has_places(options: Namespace, document: Document) -> bool:
     """Whether one can go on in the middle of it, and find it again."""
     from kokoro_common.recording.outfile import is_special
@@ -262,12 +275,11 @@ class Listening:
     def __init__(self, options: Namespace, settings: Settings, document: Document, chapters: str) -> None:
         """`chapters`: those that `document` consists of, as --chapters has them; "": all."""
         from kokoro_common.documents.bookmark import Bookmarks
-        from kokoro_common.voices.catalogue import DEFAULT_VOICE
 
         self._marks: Bookmarks = Bookmarks(settings.cache_dir)
         self._paths = _identities(options.file)
-        self._shown = " ".join(f"-f {shell_word(path)}" for path in options.file)
-        self._lang = (options.voice or DEFAULT_VOICE)[:1]
+        self._before = self._marks.of(self._paths)  # of an earlier call
+        self._options = options
         self._quiet = options.quiet
         self._document = document
         self._chapters = chapters
@@ -277,19 +289,16 @@ class Listening:
         self._digest = ""
         self._complained = False
 
-    def begin(self, mark: Bookmark) -> TextSource:
-        """The text from the beginning of the sentence in which the bookmark lies. Raises UsageError if it is in
-        another text."""
+    def begin(self, mark: Bookmark, lang: str) -> TextSource:
+        """The text from the beginning of the sentence in which the bookmark lies. `lang`: a letter, key of LANGUAGES.
+        Raises UsageError if it is in another text."""
         from kokoro_common.client.text_source import TextSource
         from kokoro_common.documents.bookmark import sentence_at
 
         text = self._document.text
         if self._text_digest() != mark.digest or mark.place > len(text):
-            raise UsageError(
-                f"{', '.join(map(os.path.basename, self._paths))} has another text than when listening stopped",
-                f"it was in chapter {mark.number}: {SAY} {self._shown} --from {mark.number}",
-            )
-        self._offset = sentence_at(text, mark.place, self._lang)
+            raise _another_text(mark, self._document, self._options)
+        self._offset = sentence_at(text, mark.place, lang)
         note(f"going on in chapter {mark.number}, at {mark.place / max(len(text), 1):.0%}", quiet=self._quiet)
         return TextSource(text[self._offset :])
 
@@ -303,13 +312,17 @@ class Listening:
                 self._keep()
 
     def end(self, *, heard_all: bool) -> None:
-        """Removes the bookmark after the last word, else keeps it and says so."""
-        if heard_all:
+        """Removes the bookmark after the last word, else keeps it and says so. One that an earlier call left in other
+        chapters than these counts again."""
+        before = self._before
+        if heard_all and before is not None and self._document.of and before.chapters != self._chapters:
+            self._write(lambda: self._marks.keep(before))
+        elif heard_all:
             self._write(lambda: self._marks.remove(self._paths))
         elif self._place >= 0:
             self._keep()
             if not self._complained:
-                note("the place is kept", f"to go on: {SAY} {self._shown} --continue", quiet=self._quiet)
+                note("the place is kept", f"to go on: {SAY} {_files(self._options)} --continue", quiet=self._quiet)
 
     def _keep(self) -> None:
         from kokoro_common.documents.bookmark import Bookmark

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import textwrap
 
 from kokoro_common.command.arguments import EXIT_CODES, GROUPS, flags
@@ -18,16 +16,6 @@ MOST_COLUMNS = 80  # lines that are longer read badly, and many terminals have n
 LEAST_COLUMNS = 24
 TERM_COLUMNS = 27  # of names and value, beside which stands what it does
 NARROW = 60  # columns below which that stands on lines of its own
-
-
-def columns() -> int:
-    """The width that there is for a text on standard output: the terminal's, or 80."""
-    if (given := os.environ.get("COLUMNS", "")).isdigit() and int(given) > 0:
-        return int(given)
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or MOST_COLUMNS
-    except (OSError, ValueError):  # no terminal, or no descriptor at all
-        return MOST_COLUMNS
 
 
 def help_text(*, everything: bool, width: int) -> str:

@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -25,17 +26,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code; after a signal 128 and its number."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_missing_descriptors()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal's encoding lacks, such as a title's letters
     try:
         options = parser().parse_args(arguments)
         run = verb_for(options)
         if run is None:
-            return speak(options)  # which catches signals once there is something to clean up
-        SIGNALS.catch()
-        return run(options)
+            code = speak(options)  # which catches signals once there is something to clean up
+        else:
+            SIGNALS.catch()
+            code = run(options)
+        _flush()
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
+        _forget_output()
         return OutputError.exit_code
     except Exception as error:
         if SIGNALS.received:
@@ -54,7 +60,8 @@ def _report(error: Exception, *, traceback: bool) -> int:
     elif isinstance(error, KokoroError):
         tell(error.line)
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        tell("standard output cannot be written: no space left on device; free some space")
+        _forget_output()
+        tell(_unwritable(error).line)
         return OutputError.exit_code
     elif isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("kokoro_common"):
         from kokoro_common.installed import lacking
@@ -64,6 +71,31 @@ def _report(error: Exception, *, traceback: bool) -> int:
         problem = shown(f"unexpected {type(error).__name__}: {error}", MAX_LINE)
         tell(f"{problem}; please report it with --debug")
     return error.exit_code if isinstance(error, KokoroError) else 1
+
+
+def _flush() -> None:
+    """What the run has printed, so that it is known to be written. Raises OutputError."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()  # its reader has seen enough
+    except OSError as error:
+        _forget_output()
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> OutputError:
+    problem = f"standard output cannot be written: {(error.strerror or str(error)).lower()}"
+    return OutputError(problem, "free some space" if error.errno == errno.ENOSPC else "give it another place")
+
+
+def _forget_output() -> None:
+    """What could not be written is not tried again, or the interpreter complains at its exit."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:
+        return  # a program that calls main() has put something else there
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _open_missing_descriptors() -> None:
@@ -92,8 +124,8 @@ def command() -> NoReturn:
             raise
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        pass  # its reader has seen enough
+    except OSError:
+        pass  # main() has told of it, or a signal came first
     if SIGNALS.received:
         SIGNALS.die()
     os._exit(code)

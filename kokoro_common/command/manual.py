@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kokoro_common import __version__
 from kokoro_common.command.arguments import EXIT_CODES, GROUPS, flags
-from kokoro_common.settings import Settings
+from kokoro_common.settings import NAMES, variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _FILES = {
     "~/.config/kokoro/": "config.toml, the lexicon, voices of your own",
-    "~/.cache/kokoro/": "the model and its voices, logs",
+    "~/.cache/kokoro/": "the model and its voices, logs, bookmarks in documents, measurements",
     "/tmp/kokoro_socket/UID/": "records, locks and the token of your servers",
 }
 _EXAMPLES = {
@@ -55,7 +55,7 @@ def manual() -> str:
     page.append('.SH "EXIT STATUS"')
     page += _table({str(code): meaning for code, meaning in EXIT_CODES.items()})
     page += [".PP", "Errors are one line on standard error that says what to do."]
-    names = ",\n".join(rf"\fB{_roff(f'KOKORO_{name.upper()}')}\fR" for name in Settings._fields)
+    names = ",\n".join(rf"\fB{_roff(variable(name))}\fR" for name in NAMES)
     page += [".SH ENVIRONMENT", "A flag overrides a variable, which overrides its key in config.toml:", f"{names}."]
     page.append(".SH FILES")
     page += _table(_FILES)

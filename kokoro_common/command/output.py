@@ -47,7 +47,7 @@ def check_output(options: Namespace) -> None:
     captions = [path for name in CAPTIONS if (path := getattr(options, name))]
     files = [identity(path) for path in (options.output, *captions) if identity(path) != os.devnull]
     documents = [path for path in options.file or () if path != "-"]
-    files += map(identity, dict.fromkeys(documents))  # one may be read twice
+    files += dict.fromkeys(map(identity, documents))  # one may be read twice
     if twice := next((path for path in files if files.count(path) > 1), None):
         name = "the standard output" if twice == "-" else twice
         raise UsageError(f"{name} cannot be two things at once", "give each output a name of its own")

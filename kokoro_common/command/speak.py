@@ -75,8 +75,8 @@ def speak(options: Namespace) -> int:
     # This utterance's own: the servers, which speak for others too, do not inherit them.
     own = resolve({"engine": options.engine, "seed": options.seed, "debug": options.debug or None})
     _check(options)
-    document, source, listening = text_of(options, settings)
     defaults = _defaults(own, options)
+    document, source, listening = text_of(options, settings, defaults.lang)
     speech = _speech(own, defaults, options, document)
     if document is not None:
         _tell_other_language(document, speech, options)

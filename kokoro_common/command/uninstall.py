@@ -7,7 +7,6 @@ machine's Hugging Face cache.
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shutil
@@ -17,8 +16,10 @@ import sys
 
 from kokoro_common import installed
 from kokoro_common.command.name import NAME
-from kokoro_common.daemon.runtime_directory import SHARED_PARENT
+from kokoro_common.daemon.runtime_directory import LIBRARIES, SHARED_PARENT
+from kokoro_common.documents.bookmark import NAME as BOOKMARK
 from kokoro_common.errors import SAY, KokoroError, UsageError
+from kokoro_common.files import working_directory
 from kokoro_common.hub.cache import CORRUPT, shared_cache
 from kokoro_common.hub.download import PARTIAL
 from kokoro_common.hub.manifest import load_manifest
@@ -40,6 +41,7 @@ RUNTIME_FILES = rf"\.?({_SERVER}\.json|token){_TEMPORARY}|({_SERVER}(\.start)?|f
 LOG_FILES = rf"(kokoro|model_server|voice_server-{_VOICE})\.(log(\.[1-9])?|stderr)"
 CONFIG_FILES = rf"(config\.toml|lexicon|lexicon\.lock){_TEMPORARY}"
 VOICE_FILES = rf"{_VOICE}\.(blend|pack){_TEMPORARY}"
+UNFINISHED = r"\.kokoro-[0-9a-f]{16}\.part"  # a render that can be continued, see Rendering.folder
 
 
 class Part(Record):
@@ -78,7 +80,7 @@ def parts(settings: Settings, runtime: str) -> list[Part]:
     """What there is to remove. Changes nothing. `runtime`: the runtime directory that is in use."""
     found = [
         Part(name="runtime", directory=runtime, files=_named(runtime, RUNTIME_FILES),
-             trees=_directories(runtime, "espeak")),
+             trees=_directories(runtime, re.escape(LIBRARIES))),
         _model(settings),
         _cache(settings),
         Part(name="logs", directory=settings.log_dir, files=_named(settings.log_dir, LOG_FILES)),
@@ -101,8 +103,8 @@ def kept(settings: Settings) -> list[str]:
     shared = shared_cache()
     if os.path.isdir(os.path.join(shared, _repository(settings))):
         lines.append(f"  {shared}: other programs use it, too")
-    unfinished = sorted(glob.glob(".kokoro-*.part"))
-    lines += [f"  {path}: an unfinished file, which the same command goes on with" for path in unfinished]
+    unfinished = map(os.path.basename, _directories(working_directory(), UNFINISHED))
+    lines += [f"  {name}: unfinished; the same command goes on with it" for name in unfinished]
     return lines
 
 
@@ -206,7 +208,7 @@ def _cache(settings: Settings) -> Part:
     name = re.escape(wheel.url.rpartition("/")[2]) if wheel else "(?!)"
     files = [
         *_named(settings.cache_dir, rf"measured\.json{_TEMPORARY}"),
-        *_named(os.path.join(settings.cache_dir, "bookmarks"), rf"[0-9a-f]{{64}}\.json{_TEMPORARY}"),
+        *_named(os.path.join(settings.cache_dir, "bookmarks"), BOOKMARK + _TEMPORARY),
         *_named(spacy, rf"({name})({re.escape(PARTIAL)}|{re.escape(CORRUPT)})?|[0-9a-f]{{64}}\.failed|\.lock"),
     ]
     trees = _directories(spacy, rf"[0-9a-f]{{64}}({re.escape(PARTIAL)})?")

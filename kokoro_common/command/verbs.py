@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 @verb("-h", "--help", help="this; --help all has every flag", group="program", common=True)
 def print_help(options: Namespace) -> int:
-    from kokoro_common.command.help import columns, help_text
+    from kokoro_common.command.help import help_text
+    from kokoro_common.command.terminal import width_of
 
-    print(help_text(everything=options.text == ["all"], width=columns()), end="")
+    print(help_text(everything=options.text == ["all"], width=width_of(1)), end="")
     return 0
 
 
@@ -33,7 +34,7 @@ def print_version(_: Namespace) -> int:
     return 0
 
 
-flag("--yes", help="with --uninstall: do not ask", group="program")
+flag("--yes", help="with --uninstall: do not ask", group="program", only_with="--uninstall")
 
 
 @verb("--uninstall", help="remove what this has put on the machine; asks first", group="program")
@@ -68,9 +69,7 @@ def doctor(options: Namespace) -> int:
 
     code = 0
     for finding in examine({"device": options.device, "precision": options.precision, "engine": options.engine}):
-        encoding = sys.stdout.encoding or "utf-8"
-        line = NAME.filled(finding.line).encode(encoding, "replace").decode(encoding)
-        print(fitting(line, sys.stdout, 20), flush=True)
+        print(fitting(NAME.filled(finding.line), sys.stdout, 20), flush=True)
         code = code or finding.exit_code
     return code
 
@@ -83,8 +82,7 @@ def config(options: Namespace) -> int:
 
     flags = {name: getattr(options, name, None) for name in NAMES}
     lines, right = listing(look_up({**flags, "debug": options.debug or None}))
-    encoding = sys.stdout.encoding or "utf-8"
-    print(NAME.filled("\n".join(lines)).encode(encoding, "replace").decode(encoding))
+    print(NAME.filled("\n".join(lines)))
     return 0 if right else UsageError.exit_code
 
 
@@ -110,10 +108,9 @@ def save_voice(options: Namespace) -> int:
 @verb("--add-voice", metavar="NAME FILE", nargs=2, help="import a voice, a .pt file", group="model", values=".pt")
 def add_voice(options: Namespace) -> int:
     """Imports a voice pack."""
-    from kokoro_common.voices.user_voices import add_pack, own_voices
+    from kokoro_common.voices.user_voices import add_pack
 
     config_dir = server_settings(options, strict=False).config_dir
-    own_voices(config_dir)  # raises for a broken list of blends before anything is added
     if add_pack(config_dir, *options.add_voice):
         note(f"{options.add_voice[0]} was another imported voice before, which is gone", quiet=options.quiet)
     return 0
@@ -133,7 +130,7 @@ def list_voices(options: Namespace) -> int:
 
 # --- The servers -----------------------------------------------------------------------------------------------------
 
-flag("--json", help="with --status: as JSON", group="control")
+flag("--json", help="with --status: as JSON", group="control", only_with="--status")
 
 
 @verb("--status", help="what the servers do", group="control", common=True)

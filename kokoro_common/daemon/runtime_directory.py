@@ -17,6 +17,7 @@ from kokoro_common.files import private_directory, problem_above
 
 SHARED_PARENT = "/tmp/kokoro_socket"  # sticky and open to all: each user makes a directory of their own in it
 SESSION_PARENT = "/run/user"  # where XDG_RUNTIME_DIR lies, for a process that was started without it
+LIBRARIES = ".kokoro-espeak"  # the model server's copies; goes with all in it, so nothing of a user's is called so
 TOKEN_BYTES = 32  # 256 bit
 MAX_FILE_BYTES = 64 << 10  # longer than any record or token of ours
 

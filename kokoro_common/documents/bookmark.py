@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_BOOKMARKS = 100
 MAX_BYTES = 64 << 10  # of a file; paths have at most 4 KiB each
 PARAGRAPH = 20_000  # characters before a place in which the beginning of its sentence is looked for
-_NAME = r"[0-9a-f]{32}\.json"
+NAME = r"[0-9a-f]{32}\.json"  # of a file, whole
 _ENDS = (*STOPS, *WIDE_STOPS, ".", "…")
 
 
@@ -75,7 +75,7 @@ class Bookmarks:
         times: dict[str, int] = {}
         try:
             for name in os.listdir(self._folder):
-                if re.fullmatch(_NAME, name):
+                if re.fullmatch(NAME, name):
                     times[name] = os.lstat(os.path.join(self._folder, name)).st_mtime_ns
         except OSError:
             pass  # there is none, or another process removes them

@@ -12,6 +12,7 @@ import zlib
 from kokoro_common.documents.document import Picture
 
 MAX_BYTES = 10 << 20  # a FLAC holds 16 MiB; shops ask for a tenth of this
+TOO_LARGE = f"it has more than {MAX_BYTES >> 20} MiB"
 MAX_SIDE = 10_000  # pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
@@ -26,7 +27,7 @@ class NoCover(Exception):
 def picture(data: bytes) -> Picture:
     """Raises NoCover for anything but a whole JPEG or PNG of reasonable size."""
     if len(data) > MAX_BYTES:
-        raise NoCover(f"it has more than {MAX_BYTES >> 20} MiB")
+        raise NoCover(TOO_LARGE)
     if data.startswith(_PNG):
         mime, (width, height) = "image/png", _png_size(data)
     elif data.startswith(b"\xff\xd8\xff"):

@@ -53,7 +53,7 @@ class Document(Record):
     replaced: bool = False  # some bytes were no text in the file's encoding and became U+FFFD
     of: int = 0  # chapters of the whole document, if some were chosen; 0: there are no others
     cover: Picture | None = None
-    notes: tuple[str, ...] = ()  # for the user: what could not be used
+    notes: tuple[str, ...] = ()  # for the user: why a cover could not be used
 
 
 def decoded(data: bytes, declared: str = "utf-8") -> tuple[str, bool]:

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from lxml import etree
 
-from kokoro_common.documents.cover import MAX_BYTES, NoCover, picture
+from kokoro_common.documents.cover import MAX_BYTES, TOO_LARGE, NoCover, picture
 from kokoro_common.documents.document import (
     DROPPED,
     MAX_CHARACTERS,
@@ -108,7 +108,9 @@ def _cover(archive: _Archive, name: str) -> tuple[Picture | None, tuple[str, ...
     if not name:
         return None, ()
     try:
-        return picture(archive.read(name, MAX_BYTES)), ()
+        if archive.size(name) > MAX_BYTES:
+            raise NoCover(TOO_LARGE)
+        return picture(archive.read(name)), ()
     except NoCover as error:
         return None, (f"the cover of {archive.path} is left out: {error}",)
     except UsageError:  # the text of the book can be read all the same
@@ -152,6 +154,10 @@ class _Archive:
             if found := self.find(posixpath.normpath(joined).lstrip("./")):
                 return found
         return ""
+
+    def size(self, name: str) -> int:
+        """Bytes that it says it unpacks to; `read` gives no more."""
+        return self._entries[name].file_size
 
     def read(self, name: str, limit: int = MAX_PAGE_BYTES) -> bytes:
         entry = self._entries[name]

@@ -47,7 +47,7 @@ def kind_of(head: bytes, *, ended: bool) -> str:
         return UNDECIDED
     if html:
         return HTML
-    return BINARY if not encoding and _is_binary(head) else TEXT
+    return BINARY if not encoding and is_binary(head) else TEXT
 
 
 def encoding_of(head: bytes) -> str:
@@ -83,7 +83,7 @@ def _is_html(text: str) -> bool | None:
             place, rooted = closed + 1, True
 
 
-def _is_binary(head: bytes) -> bool:
+def is_binary(head: bytes) -> bool:
     """Whether it has what no text has: NULs, or control characters among what is no UTF-8 either, or a lot of them. A
     single NUL in a text may be a slip, or what `find -print0` puts between names."""
     nuls = head.count(0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 
 from kokoro_common.documents.document import MAX_CHARACTERS, Document, decoded
-from kokoro_common.documents.kind import BINARY, EPUB, HTML, MAX_HEAD, PDF, TEXT, encoding_of, kind_of
+from kokoro_common.documents.kind import BINARY, EPUB, HTML, MAX_HEAD, PDF, TEXT, encoding_of, is_binary, kind_of
 from kokoro_common.documents.markdown import read_markdown
 from kokoro_common.documents.plain import read_plain
 from kokoro_common.errors import UsageError
@@ -64,7 +64,7 @@ def read_stream(file: BinaryIO, name: str, extension: str = "", head: bytes = b"
         from kokoro_common.documents.epub import read_epub
 
         return read_epub(data, name)
-    if (kind == BINARY and not extension) or (b"\0" in data and not encoding_of(data[:4])):
+    if (kind == BINARY and not extension) or (b"\0" in data and not encoding_of(data[:4]) and is_binary(data)):
         raise no_text(name)
     if kind == HTML and (not extension or extension in EXTRACTED):
         from kokoro_common.documents.html import read_html

@@ -10,7 +10,7 @@ import contextlib
 import struct
 
 from kokoro_common.errors import UsageError
-from kokoro_common.recording.formats import LIBAV, MP4, Cover, Form, Label, LibavFormat, format_of
+from kokoro_common.recording.formats import LIBAV, MP4, Form, Label, LibavFormat, format_of
 from kokoro_common.recording.ogg import OggComments
 from kokoro_common.recording.outfile import OutputFile
 from kokoro_common.sound.samples import SAMPLE_RATE, Resampler, to_pcm16, to_pcm24
@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
+    from kokoro_common.documents.document import Picture
     from kokoro_common.sound.samples import Samples
 
     class Encoder(Protocol):
@@ -246,7 +247,7 @@ class _Libav:
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):  # the file is discarded anyway
             self._container.close()
 
-    def _add_picture(self, cover: Cover) -> None:
+    def _add_picture(self, cover: Picture) -> None:
         """As a stream of one packet, the picture as it is. Before any audio, which goes after it in the file."""
         from fractions import Fraction
 

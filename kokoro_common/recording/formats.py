@@ -14,6 +14,10 @@ from kokoro_common.record import Record
 from kokoro_common.recording.outfile import STANDARD_OUTPUT
 from kokoro_common.sound.samples import SAMPLE_RATE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kokoro_common.documents.document import Picture
+
 
 class Mark(Record):
     """Where a chapter stands in the recording, in frames at SAMPLE_RATE."""
@@ -23,21 +27,12 @@ class Mark(Record):
     last: int  # frame after its last one
 
 
-class Cover(Record):
-    """A picture that players show."""
-
-    data: bytes
-    mime: str  # image/jpeg or image/png
-    width: int  # pixels
-    height: int
-
-
 class Label(Record):
     """Tags, chapters and cover of a file."""
 
     tags: tuple[tuple[str, str], ...] = ()  # names (title, artist, album, track) and values
     chapters: tuple[Mark, ...] = ()
-    cover: Cover | None = None  # for the formats of WITH_COVER
+    cover: Picture | None = None  # for the formats of WITH_COVER
 
 
 class Form(Record):

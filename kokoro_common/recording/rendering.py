@@ -22,7 +22,7 @@ from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.recording.captions import CaptionFile, words_of
 from kokoro_common.recording.encoders import AudioWriter
-from kokoro_common.recording.formats import WITH_COVER, Cover, Label, Mark, format_of
+from kokoro_common.recording.formats import WITH_COVER, Label, Mark, format_of
 from kokoro_common.recording.journal import WORTH_KEEPING, Journal, sweep_folders
 from kokoro_common.recording.outfile import OutputFile, is_special, output_error
 from kokoro_common.recording.recording import Plan, tags_of
@@ -85,8 +85,7 @@ class Rendering:
         self._problem: Exception | None = None  # raised on the encoding thread
         self._stopped = threading.Event()
         self._encoder = threading.Thread(target=self._run, name="encoder", daemon=True)
-        picture = document.cover if format_of(plan.output) in WITH_COVER else None
-        self._cover = Cover(**picture.as_dict()) if picture else None
+        self._cover = document.cover if format_of(plan.output) in WITH_COVER else None
         try:
             place = 0
             for following, chunk in self._journal.chunks():

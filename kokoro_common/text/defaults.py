@@ -84,11 +84,11 @@ def value_of(name: str, given: Given, own: Mapping[str, str]) -> object:
                 raise
             raise type(error)(f"{given.source}: {error.problem}", error.remedy) from None
     if name == "speed":
-        return _number(given, MIN_SPEED, MAX_SPEED)
+        return number(given, MIN_SPEED, MAX_SPEED)
     if name == "volume":
-        return _number(given, 0.0, MAX_VOLUME)
+        return number(given, 0.0, MAX_VOLUME)
     if name == "lufs":
-        return None if text.lower() == OFF else _number(given, *LOUDNESS, other=f", or {OFF}")
+        return None if text.lower() == OFF else number(given, *LOUDNESS, other=f", or {OFF}")
     if name == "emoji":
         if text not in EMOJI:
             raise given.misfit(f"choose one of {', '.join(EMOJI)}")
@@ -100,7 +100,8 @@ def value_of(name: str, given: Given, own: Mapping[str, str]) -> object:
     return text
 
 
-def _number(given: Given, least: float, most: float, other: str = "") -> float:
+def number(given: Given, least: float, most: float, other: str = "") -> float:
+    """A value in a range. Raises UsageError, with `other` choices in its remedy."""
     try:
         value = float(given.value)
     except ValueError:

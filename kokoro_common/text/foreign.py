@@ -25,9 +25,10 @@ _LETTERS = re.compile(
     "\ua000-\ua4cf\ua640-\ua69f\ua8e0-\uabff\uac00-\ud7ff\uf900-\ufaff\ufb13-\ufdff\ufe70-\ufefc\uff66-\uffdc"
     "\U00010000-\U0001cfff\U00020000-\U0003ffff]+"
 )
-# First words of the names of letters in Unicode: how the script is called. Read by espeak-ng in its own language:
+# First words of the names of letters in Unicode, or second ones after HALFWIDTH: how the script is called.
+# Read by espeak-ng in its own language:
 _READ = {
-    "HANGUL": "Korean", "HALFWIDTH": "Korean", "GEORGIAN": "Georgian", "ARMENIAN": "Armenian", "BENGALI": "Bengali",
+    "HANGUL": "Korean", "GEORGIAN": "Georgian", "ARMENIAN": "Armenian", "BENGALI": "Bengali",
     "GURMUKHI": "Punjabi", "GUJARATI": "Gujarati", "TAMIL": "Tamil", "KANNADA": "Kannada", "MALAYALAM": "Malayalam",
     "SINHALA": "Sinhala",
 }  # fmt: skip
@@ -66,7 +67,7 @@ def _by_script(text: str, start: int, end: int) -> Iterator[tuple[str, int, int]
     """Scripts with their stretches. Marks and what has no name belong to the letter before."""
     begun, script = start, ""
     for place in range(start, end):
-        name = unicodedata.name(text[place], "").partition(" ")[0].partition("-")[0]
+        name = unicodedata.name(text[place], "").removeprefix("HALFWIDTH ").partition(" ")[0].partition("-")[0]
         if not text[place].isalpha() or not name or name == script:
             continue
         if script:
@@ -78,7 +79,7 @@ def _by_script(text: str, start: int, end: int) -> Iterator[tuple[str, int, int]
 
 def _judged(script: str, start: int, end: int, its_lang: str, lang: str, *, espeak: bool) -> Iterator[Foreign]:
     out = [Edit(start, end, "")]
-    if script in _IDEOGRAPHS or script in ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"):
+    if script in _IDEOGRAPHS or script in ("HIRAGANA", "KATAKANA"):
         yield from _east_asian(script in _IDEOGRAPHS, out, its_lang, lang, espeak=espeak)
     elif name := _READ.get(script):
         if lang in _EXTRAS and not espeak:  # these front ends know no other scripts than Latin

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_VOICE = "af_heart"
+NAME_COLUMNS = 15  # of the listing; own names may be longer
 MAX_PARTS = 4  # of a blend, as it is written
 _WEIGHT_STEPS = 1000  # weights are kept in thousandths: a canonical name then reads back as itself
 
@@ -120,12 +121,14 @@ def parse_language(code: str) -> str:
 
 def listing(own: Mapping[str, str] | None = None) -> str:
     """What `-v '?'` prints: a line per voice, grouped by language, the user's own last; no newline at the end."""
-    lines = [f"{'VOICE':<16}{'LANGUAGE':<24}GENDER"]
+    own = own or {}
+    width = max([NAME_COLUMNS, *map(len, own)]) + 1
+    lines = [f"{'VOICE':<{width}}{'LANGUAGE':<24}GENDER"]
     for name in VOICES:
         gender = "female" if name[1] == "f" else "male"
         default = "   (default)" if name == DEFAULT_VOICE else ""
-        lines.append(f"{name:<16}{LANGUAGES[name[0]][0]:<24}{gender}{default}")
-    lines += [f"{name:<16}{LANGUAGES[name[0]][0]:<24}{blend or 'imported'}" for name, blend in (own or {}).items()]
+        lines.append(f"{name:<{width}}{LANGUAGES[name[0]][0]:<24}{gender}{default}")
+    lines += [f"{name:<{width}}{LANGUAGES[name[0]][0]:<24}{blend or 'imported'}" for name, blend in own.items()]
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import say  # noqa: F401 - registers the flags
 from kokoro_common.command import main, verbs
-from kokoro_common.command.arguments import number, parser, verb_for, whole_number
+from kokoro_common.command.arguments import flags, parser, speed_of, verb_for, whole_number
 from kokoro_common.errors import SAY, UsageError
 
 
@@ -29,7 +29,7 @@ def test_the_verb_of_the_flags_runs_and_of_several_the_first_of_the_table(argume
     assert verb_for(parser().parse_args(arguments)) is getattr(verbs, name)
 
 
-@pytest.mark.parametrize("arguments", [["hello"], [], ["-o", "x.wav", "hello"], ["--json", "hello"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["hello"], [], ["-o", "x.wav", "hello"]], ids=" ".join)
 def test_without_a_verb_it_speaks(arguments: list[str]) -> None:
     assert verb_for(parser().parse_args(arguments)) is None
 
@@ -55,6 +55,9 @@ def test_without_a_verb_it_speaks(arguments: list[str]) -> None:
         ("--output --voice af_heart", "--output needs FILE; see say.py --help"),
         ("--add-voice af_me", "--add-voice needs NAME FILE; see say.py --help"),
         ("--stop=now", "--stop takes no value; see say.py --help"),
+        ("--json hello", "--json is about --status; leave it out, or run say.py --status --json"),
+        ("--list-voices --json", "--json is about --status; leave it out, or run say.py --status --json"),
+        ("--yes --stop", "--yes is about --uninstall; leave it out, or run say.py --uninstall --yes"),
     ],
 )
 def test_what_is_no_option_is_a_usage_error_with_the_nearest_one(arguments: str, line: str) -> None:
@@ -113,11 +116,17 @@ def test_an_error_is_printed_as_one_line(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "say.py: problem; remedy\n"
 
 
-@pytest.mark.parametrize("text", ["0.24", "4.01", "nan", "inf", "", "fast"])
-def test_a_number_is_within_its_range(text: str) -> None:
-    assert number("speed", "0.25", 0.25, 4.0) == 0.25
-    with pytest.raises(UsageError, match=r"choose 0\.25 to 4"):
-        number("speed", text, 0.25, 4.0)
+@pytest.mark.parametrize("text", ["43.7", "700.1", "nan", "inf", "", "fast", "-1"])
+def test_a_rate_is_a_speed_within_its_range(text: str) -> None:
+    assert (speed_of(None, "43.75"), speed_of(None, "700"), speed_of("2", None)) == (0.25, 4.0, "2")
+    with pytest.raises(UsageError, match=r"^--rate is .*; choose 43\.75 to 700$"):
+        speed_of(None, text)
+
+
+def test_each_flag_knows_the_field_of_its_value() -> None:
+    options = parser().parse_args([])
+    assert [flag.names[-1] for flag in flags() if not hasattr(options, flag.attribute)] == []
+    assert parser().parse_args(["--from", "2"]).begin_at == "2"
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "", "²", "0x10"])

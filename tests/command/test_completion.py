@@ -19,6 +19,7 @@ import say  # noqa: F401 - registers the flags
 from kokoro_common.command.arguments import flags, parser, verb_for
 from kokoro_common.command.completion import SHELLS, bash, endings_for, fish, words_for, zsh
 from kokoro_common.command.manual import manual
+from kokoro_common.settings import NAMES, variable
 
 ROOT = Path(__file__).parent.parent.parent
 SHARE = ROOT / "deploy" / "share"
@@ -241,6 +242,11 @@ def test_the_installed_files_are_of_these_flags(tmp_path: Path) -> None:
     kept = {path.relative_to(SHARE): path.read_text() for path in SHARE.rglob("*kokoro-say*") if path.is_file()}
     assert sorted(made) == sorted(kept)
     assert made == kept, "run python deploy/generate.py"
+
+
+def test_the_manual_names_every_variable() -> None:
+    page = manual().replace(r"\-", "-")
+    assert [name for name in NAMES if f"\\fB{variable(name)}\\fR" not in page] == []
 
 
 @needs("mandoc")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 
 import say  # noqa: F401 - registers the flags
 from kokoro_common.command.arguments import EXIT_CODES, flags
-from kokoro_common.command.help import columns, help_text
+from kokoro_common.command.help import help_text
 
 
 @pytest.mark.parametrize("width", [24, 40, 50, 59, 60, 79, 80, 200])
@@ -39,25 +38,3 @@ def test_a_name_and_what_it_does_stand_on_one_line_where_there_is_room() -> None
         if flag.common:
             line = f" {re.escape(flag.term)} +{re.escape(flag.help)}\n"
             assert re.search(line, help_text(everything=True, width=80)), flag.names
-
-
-def test_the_width_is_the_users_or_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "47")
-    assert columns() == 47
-    monkeypatch.setenv("COLUMNS", "0")
-    master, terminal = os.openpty()
-    try:
-        import fcntl
-        import struct
-        import termios
-
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 61, 0, 0))
-        with os.fdopen(os.dup(terminal), "w") as stdout:
-            monkeypatch.setattr("sys.stdout", stdout)
-            assert columns() == 61
-        with open(os.devnull, "w") as stdout:
-            monkeypatch.setattr("sys.stdout", stdout)
-            assert columns() == 80
-    finally:
-        os.close(master)
-        os.close(terminal)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import struct
 import sys
+import termios
 
 import pytest
 
 from kokoro_common.command.arguments import note
-from kokoro_common.command.terminal import columns, cut, fitting, gauge, megabytes
+from kokoro_common.command.terminal import columns, cut, fitting, gauge, megabytes, width_of
 from kokoro_common.errors import UsageError
 
 
@@ -57,6 +61,20 @@ def test_a_gauge_takes_its_room_and_always_tells_the_percentage(room: int) -> No
     line = gauge("downloading", 0.41, ("134 of 327 MB", "12 min left", "2.1 MB/s"), room)
     assert columns(line) <= room
     assert "41%" in line
+
+
+def test_the_width_is_the_users_or_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, terminal = os.openpty()
+    try:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 61, 0, 0))
+        for given, width in (("47", 47), ("0", 61)):
+            monkeypatch.setenv("COLUMNS", given)
+            assert width_of(terminal) == width
+        with open(os.devnull) as none:
+            assert width_of(none.fileno()) == 80
+    finally:
+        os.close(master)
+        os.close(terminal)
 
 
 def test_bytes_are_told_with_the_digits_that_change() -> None:

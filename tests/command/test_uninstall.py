@@ -12,9 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from kokoro_common.command.uninstall import parts, remove
+from kokoro_common.command.uninstall import kept, parts, remove
+from kokoro_common.documents.bookmark import Bookmark, Bookmarks
+from kokoro_common.documents.document import Chapter, Document
 from kokoro_common.hub.manifest import load_manifest
+from kokoro_common.recording.formats import Form
+from kokoro_common.recording.recording import Plan
+from kokoro_common.recording.rendering import Rendering
 from kokoro_common.settings import Settings, resolve
+from kokoro_common.text.speech import Speech
 from tests.conftest import World
 
 MANIFEST = load_manifest()
@@ -47,18 +53,28 @@ def fill_with_ours(cache: Path, config: Path, runtime: Path) -> None:
     fill(cache / "hub" / REPOSITORY / "snapshots" / ("0" * 40), "config.json")
     fill(
         cache,
-        f"bookmarks/{'0f' * 32}.json",
         "hub/.lock",
         "measured.json",
         "measured.json.12.0a1b2c3d",
         "spacy/.lock",
         f"spacy/{wheel}.incomplete",
     )
+    Bookmarks(str(cache)).keep(Bookmark(paths=(str(cache / "book.epub"),), digest="", place=0))
     fill(cache / "spacy", f"{'a' * 64}/en/en-1/config.cfg", f"{'b' * 64}.failed", f"{'c' * 64}.incomplete/x")
     fill(cache / "logs", "kokoro.log", "kokoro.log.4", "model_server.stderr", "voice_server-af_me2.log.1")
     fill(config, "config.toml", "lexicon", "lexicon.lock", "voices/af_mine.blend", "voices/af_me.pack")
     fill(runtime, "token", "token.lock", "model.json", "model.lock", "model.start.lock", "voice-af_sky.json")
-    fill(runtime, "voice-af_sky.start.lock", "floor.lock", "espeak/x.wav", ".token.12.0a1b2c3d")
+    fill(runtime, "voice-af_sky.start.lock", "floor.lock", ".kokoro-espeak/a/lib.so", ".token.12.0a1b2c3d")
+
+
+def unfinished(output: Path) -> Path:
+    """What a render into this file leaves that another call can go on with."""
+    document = Document(text="x", chapters=(Chapter(title="", start=0, end=1),))
+    rendering = Rendering(Plan(output=str(output), form=Form(), resumable=True), document, Speech())
+    rendering.abandon()
+    folder = Path(rendering.folder)
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def remove_all(settings: Settings) -> None:
@@ -81,7 +97,7 @@ def test_all_of_ours_goes_and_nothing_else(tmp_path: Path, no_hub: Path) -> None
     """Every directory is the user's home, with files that look a little like ours."""
     home = tmp_path / "home"
     fill(home, "letter.txt", "logs/mail.log", "logs/kokoro.log.txt", "hub/models--other--model/snapshots/x/config.json")
-    fill(home, "voices/song.blend", "voices/af_song.mp3", "model.jsonl", "tokens", "espeak.wav", "lexicon.bak")
+    fill(home, "voices/song.blend", "voices/af_song.mp3", "model.jsonl", "tokens", "espeak/mine.wav", "lexicon.bak")
     fill(home, "spacy/en_core_web_sm/config.cfg", "my config.toml", ".config/x", "logs/voice_server-x/readme")
     fill(home / "hub" / SNAPSHOT, "weights.bin", "voices/mine.pt")
     before, shared = everything(home), everything(no_hub)
@@ -141,6 +157,21 @@ def test_a_cache_that_is_the_machines_hugging_face_cache_stays(
     assert not (tmp_path / "both" / "measured.json").exists()
 
 
+def test_only_what_a_command_can_go_on_with_is_called_unfinished(
+    tmp_path: Path, no_hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    render = unfinished(tmp_path / "book.m4b")
+    fill(
+        tmp_path,
+        ".kokoro-file-0123456789abcdef.part",
+        ".kokoro-once-x1y2z3_4.part/lock",
+        ".kokoro-0123456789abcdef.part",
+    )
+    lines = [line for line in kept(Settings(cache_dir="/nowhere")) if ".kokoro-" in line]
+    assert lines == [f"  {render.name}: unfinished; the same command goes on with it"]
+
+
 @pytest.fixture
 def usual(world: World) -> World:
     """A world whose directories are the usual ones of a user, in a home of its own."""
@@ -159,11 +190,14 @@ def test_after_ordinary_use_nothing_is_left_but_what_is_not_ours(usual: World) -
     before = everything(home)
     shared = usual.path / "hugging" / "hub" / SNAPSHOT
     fill(shared, "config.json")
+    usual.runtime.mkdir(0o700, exist_ok=True)
+    usual.runtime.chmod(0o700)
+    fill(usual.runtime, "espeak/mine.wav")  # which a user may have named
     assert usual.say("-o", "x.wav", "hello").returncode == 0
     assert usual.say("-v", "am_adam", "-o", "y.wav", "hello").returncode == 0
     assert usual.say("--lex", "add", "Nguyen", "win").returncode == 0
     assert usual.say("-v", "af_bella,af_sky", "--save-voice", "af_mine").returncode == 0
-    (usual.path / ".kokoro-12.part").mkdir()
+    render = unfinished(usual.path / "book.m4b")
     unasked = everything(home)
     servers = usual.servers()
     assert len(servers) >= 3 and len(unasked) > len(before) + 5
@@ -175,7 +209,7 @@ def test_after_ordinary_use_nothing_is_left_but_what_is_not_ours(usual: World) -
     assert "servers    3 running" in refused.stdout
     for told in (usual.runtime, usual.cache, home / ".config" / "kokoro", shared.parent.parent.parent):
         assert f"{told}" in refused.stdout
-    assert ".kokoro-12.part: an unfinished file" in refused.stdout
+    assert f"{render.name}: unfinished" in refused.stdout
     assert max(len(line.replace(str(usual.path), "")) for line in refused.stdout.splitlines()) <= 80
     assert [each for each in unasked if each not in everything(home)] == []
     assert [each for each in servers if not each.is_running()] == []
@@ -184,10 +218,11 @@ def test_after_ordinary_use_nothing_is_left_but_what_is_not_ours(usual: World) -
     assert (done.returncode, done.stderr) == (0, "")
     assert "pip uninstall kokoro-say" in done.stdout.splitlines()[-1] or "directory" in done.stdout.splitlines()[-1]
     assert everything(home) == before
-    assert list(usual.runtime.iterdir()) == []
+    assert everything(usual.runtime) == {"espeak": "directory", "espeak/mine.wav": "contents of espeak/mine.wav"}
+    shutil.rmtree(usual.runtime / "espeak")
     assert usual.servers() == []
     assert (shared / "config.json").exists() and (usual.path / "x.wav").exists()
-    assert (usual.path / ".kokoro-12.part").exists()
+    assert render.exists()
     again = usual.say("--uninstall")
     assert again.returncode == 0 and again.stdout.startswith("There is nothing to remove.\n")
     assert everything(home) == before

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kokoro_common.documents import load as documents
+from kokoro_common.documents.kind import TEXT, kind_of
 from kokoro_common.documents.load import load
 from kokoro_common.errors import UsageError
 from tests.helpers.shelf import BODY, loaded, problem, titles
@@ -56,6 +57,14 @@ def test_a_pipe_is_read_to_its_end() -> None:
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html"])
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, name: str) -> None:
     assert "is no text" in problem(tmp_path / name, b"\x7fELF\0\0\0").problem
+    assert "is no text" in problem(tmp_path / name, b"text " * 1000 + bytes(5000)).problem
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html", "a"])
+def test_a_stray_nul_is_text_in_a_file_as_it_is_in_a_pipe(tmp_path: Path, name: str) -> None:
+    for text in ("before\0after", "one.txt\0two.txt\0"):
+        assert kind_of(text.encode(), ended=True) == TEXT
+        assert text.split("\0")[1] in loaded(tmp_path / name, text).text
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.rst", "a.md"])

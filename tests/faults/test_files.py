@@ -30,7 +30,7 @@ import pytest
 
 from kokoro_common.client.client import Client
 from kokoro_common.daemon import starter
-from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.daemon.runtime_directory import LIBRARIES, RuntimeDirectory
 from kokoro_common.engine.engine import KokoroEngine
 from kokoro_common.engine.tuning import Choice
 from kokoro_common.errors import ModelUnavailable, UnknownVoice
@@ -1125,7 +1125,7 @@ def test_c15_copies_of_killed_servers_are_swept(world: World, shown: Shown) -> N
             stderr_path=str(world.cache / "logs" / "stderr"),
         )  # fmt: skip
         starter.ensure(runtime, server).close()
-        copies = len(os.listdir(world.runtime / "espeak"))
+        copies = len(os.listdir(world.runtime / LIBRARIES))
         most = max(most, copies)
         held += 1 <= copies <= 4
         for process in world.servers():
@@ -1135,7 +1135,7 @@ def test_c15_copies_of_killed_servers_are_swept(world: World, shown: Shown) -> N
     shown("C15", "directories of killed servers", held, of=times(100), most=most)
     starter.ensure(runtime, server).close()
     assert world.say("--shutdown", "-q").returncode == 0
-    assert not (world.runtime / "espeak").exists()
+    assert not (world.runtime / LIBRARIES).exists()
 
 
 def test_c15_a_language_that_is_new_after_a_clean_up_is_spoken(tmp_path: Path, shown: Shown) -> None:

@@ -26,8 +26,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and namespaces
 
 # What a run of both servers leaves and needs, besides what the world's own files are: name to the kind of it.
 FILES = {
-    "runtime": ["espeak", "floor.lock", "model.json", "model.lock", "model.start.lock", "token", "voice-af_heart.json",
-                "voice-af_heart.lock", "voice-af_heart.start.lock"],
+    "runtime": [".kokoro-espeak", "floor.lock", "model.json", "model.lock", "model.start.lock", "token",
+                "voice-af_heart.json", "voice-af_heart.lock", "voice-af_heart.start.lock"],
     "cache/logs": ["kokoro.log", "model_server.log", "model_server.stderr", "voice_server-af_heart.log",
                    "voice_server-af_heart.stderr"],
 }  # fmt: skip
@@ -56,7 +56,7 @@ def test_a21_files_are_owner_only_whatever_the_umask(world: World, umask: int, s
     }
     for folder, names in FILES.items():
         found = {path.name for path in (world.path / folder).iterdir()}
-        assert set(names) - found - {"espeak", "floor.lock"} == set(), "the list does not show what is made"
+        assert set(names) - found - {".kokoro-espeak", "floor.lock"} == set(), "the list does not show what is made"
         assert found - set(names) == set(), "a file that nobody has thought of"
     shown(
         "A21", f"umask {umask:04o}: files 0600, directories 0700", len(modes) - len(wrong), of=len(modes), wrong=wrong

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kokoro_common.documents.bookmark import Bookmark, Bookmarks, digest_of
 from tests.conftest import World
 from tests.documents.test_epub import PAGES, book, nav_of, package
 
@@ -59,6 +62,15 @@ def test_what_is_no_text_is_refused_unspoken(world: World, arguments: list[str])
         done = world.say(*arguments, stdin=data)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
         assert not (world.path / "x.wav").exists()
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.mp3"])
+def test_a_cover_of_no_use_is_told_of_where_a_file_could_have_one(world: World, name: str) -> None:
+    item = "<item id='c' href='cover.jpg' media-type='image/jpeg' properties='cover-image'/>"
+    files = {**PAGES, "cover.jpg": b"none"}
+    (world.path / "book.epub").write_bytes(book(files, package(PAGES).replace("<manifest>", f"<manifest>{item}")))
+    done = world.say("-f", "book.epub", "-o", name)
+    assert (done.returncode, "the cover of book.epub is left out" in done.stderr) == (0, name == "x.mp3"), done.stderr
 
 
 # --- Chapters --------------------------------------------------------------------------------------------------------
@@ -122,6 +134,8 @@ def test_several_files_are_read_in_order(shelf: Path, world: World) -> None:
         (["--from", "The"], "several chapters"),
         (["--from", "Atlantis"], "no chapter"),
         (["--from", "2", "--chapters", "3"], "--from"),
+        (["--from", "2", "--chapters", "3", "--list-chapters"], "--from"),
+        (["--continue", "--list-chapters"], "--continue"),
         (["--continue"], "not interrupted"),
         (["--continue", "-o", "x.wav"], "for listening"),
         (["-f", "-", "-f", "-"], "twice"),
@@ -154,6 +168,13 @@ def read_until(process: subprocess.Popen[bytes], words: str) -> str:
 def bookmarks(world: World) -> list[dict[str, object]]:
     folder = world.cache / "bookmarks"
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*"))] if folder.exists() else []
+
+
+def keep_mark(world: World, text: str, place: int = 0, chapters: str = "", number: int = 1) -> None:
+    """As listening to book.md left it."""
+    mark = Bookmark(paths=(os.path.realpath(world.path / "book.md"),), digest=digest_of(text), place=place,
+                    chapters=chapters, number=number)  # fmt: skip
+    Bookmarks(str(world.cache)).keep(mark)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +224,38 @@ def test_another_text_under_the_same_name_is_noticed(stub_world: World) -> None:
     done = world.say("-f", "book.md", "--continue")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "--from 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "chapters", "number", "there"),
+    [
+        ("\n\n".join(BOOK.split("\n\n")[:4]), "3-", 3, "--list-chapters"),
+        (f"<speak>{BOOK}</speak>", "2", 1, "--from 1"),
+        (BOOK.replace("Boat", "Ship"), "", 1, "--from 1"),
+    ],
+    ids=["fewer chapters", "SSML", "other words"],
+)
+def test_a_changed_file_is_the_reason_whatever_was_chosen_of_it(
+    world: World, text: str, chapters: str, number: int, there: str
+) -> None:
+    keep_mark(world, BOOK, chapters=chapters, number=number)
+    (world.path / "book.md").write_text(text)
+    done = world.say("-f", "book.md", "--continue")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "say.py: book.md has another text than when listening stopped; "
+        f"it was in chapter {number}: {shlex.join([sys.executable, str(world.program)])} -f book.md {there}\n"
+    )
+
+
+def test_the_sentence_is_looked_for_in_the_language_that_is_spoken(stub_world: World) -> None:
+    world = stub_world
+    text = "Llega el verano. La Sra. García habla. Y calla."
+    (world.path / "book.md").write_text(text)
+    for environment, begin in (({"KOKORO_VOICE": "ef_dora"}, "La Sra. García"), ({"KOKORO_LANG": "en-us"}, "García")):
+        keep_mark(world, text, place=text.index("García"))
+        done = world.say("--continue", "--follow", "-q", **environment)
+        assert (done.returncode, done.stdout.startswith(begin)) == (0, True), done.stdout
 
 
 def test_a_place_that_cannot_be_kept_stops_nothing(stub_world: World) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kokoro_common.documents.cover import MAX_BYTES, MAX_SIDE, NoCover, picture
+from kokoro_common.documents.document import Picture
 from kokoro_common.recording.encoders import AudioWriter
-from kokoro_common.recording.formats import WITH_COVER, Cover, Label, Mark
+from kokoro_common.recording.formats import WITH_COVER, Label, Mark
 from kokoro_common.sound.samples import SAMPLE_RATE
 from tests.documents.test_epub import PAGES, book, package
 from tests.helpers.players import probe
@@ -34,8 +35,8 @@ def image(kind: str, width: int = 90, height: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def cover(kind: str) -> Cover:
-    return Cover(data=image(kind), mime=f"image/{kind.lower()}", width=90, height=120)
+def cover(kind: str) -> Picture:
+    return Picture(data=image(kind), mime=f"image/{kind.lower()}", width=90, height=120)
 
 
 def attached(path: Path) -> bytes:
@@ -105,6 +106,14 @@ def test_a_cover_that_is_none_is_a_note_at_most(data: bytes, tmp_path: Path) -> 
     assert [line.count("\n") for line in document.notes] == [0]
     missing = loaded(tmp_path / "b.epub", book(dict(PAGES), opf))
     assert (missing.cover, missing.notes) == (None, ())
+
+
+def test_a_cover_that_is_too_large_is_said_to_be(tmp_path: Path) -> None:
+    item = "<item id='c' href='cover.jpg' media-type='image/jpeg' properties='cover-image'/>"
+    opf = package(PAGES).replace("<manifest>", f"<manifest>{item}")
+    for size in (MAX_BYTES + 1, 2 * MAX_BYTES):
+        (line,) = loaded(tmp_path / "a.epub", book({**PAGES, "cover.jpg": bytes(size)}, opf)).notes
+        assert line.endswith("is left out: it has more than 10 MiB")
 
 
 def test_a_picture_of_a_size_that_players_choke_on_is_refused() -> None:

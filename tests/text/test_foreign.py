@@ -64,5 +64,13 @@ def test_kanji_and_hanzi_are_never_letters(monkeypatch: pytest.MonkeyPatch) -> N
     assert heard("Go to 東京 now.") == ("Go to 東京 now.", [])
 
 
+def test_half_width_letters_are_of_their_own_script() -> None:
+    assert heard("Go ﾃｽﾄ now.") == ("Go now.", ["words in Japanese are left out: the extra ja reads them"])
+    assert heard("Go ﾃｽﾄ now.", espeak=True) == ("Go ﾃｽﾄ now.", [])
+    assert heard("ｽﾞｰﾑ", "j") == ("ｽﾞｰﾑ", [])
+    now, (line,) = heard("Say ﾡﾢ now.")
+    assert now == "Say ﾡﾢ now." and line.startswith("words in Korean are read")
+
+
 def test_a_front_end_that_knows_no_other_script_gets_none() -> None:
     assert heard("你好 안녕", "z") == ("你好", ["words in Korean are left out: no voice speaks it"])

@@ -156,6 +156,13 @@ def test_the_listing_has_a_line_for_each_voice_and_fits_80_columns() -> None:
     assert "bm_lewis        British English         male" in lines
 
 
+def test_the_listing_keeps_the_longest_name_apart_from_its_language() -> None:
+    longest = f"af_{'x' * 32}"
+    header, *lines = listing({"af_me": "", longest: "af_bella"}).splitlines()
+    assert [line.split()[0] for line in lines] == [*VOICES, "af_me", longest]
+    assert {line.index(LANGUAGES[line[0]][0]) for line in lines} == {header.index("LANGUAGE")}
+
+
 def test_importing_the_catalogue_imports_nothing_heavy() -> None:
     code = "import sys, kokoro_common.voices.catalogue; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

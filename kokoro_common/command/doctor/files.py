@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kokoro_common.hub.manifest import Manifest
     from kokoro_common.settings import Settings
 
-MODEL_BYTES = 350_000_000  # Kokoro-82M with its first voices; the manifest has no sizes
+MODEL_BYTES = 350_000_000  # Kokoro-82M with its first voices
 OTHER_BYTES = 50_000_000  # logs, and the espeak-ng library once per language
 
 
@@ -150,6 +150,8 @@ def log_directory(settings: Settings) -> str:
 
 
 def config_directory(settings: Settings) -> str:
+    from kokoro_common.settings import may_set
+
     path = settings.config_dir
     if not _exists(path, UsageError, "KOKORO_CONFIG_DIR"):
         return f"{path} is not there, and need not be"
@@ -157,7 +159,7 @@ def config_directory(settings: Settings) -> str:
         if not os.path.exists(each):
             return f"{path} has no config.toml, and needs none"
         found = os.stat(each)
-        if found.st_uid not in (os.getuid(), 0) or stat.S_IMODE(found.st_mode) & 0o022:
+        if not may_set(found.st_uid) or stat.S_IMODE(found.st_mode) & 0o022:
             raise UsageError(f"{each} can be written by other users", f"make it yours and run chmod go-w {each}")
         if not os.access(each, os.R_OK):
             raise UsageError(f"{each} cannot be read", f"run chmod u+r {each}")
