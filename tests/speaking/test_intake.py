@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kokoro_common.errors import UsageError
-from kokoro_common.speaking.intake import SLICE_CHARACTERS, Intake
+from kokoro_common.speaking.intake import SLICE_CHARACTERS, TOGETHER, Intake
 from kokoro_common.text.chunker import TextChunk
 from kokoro_common.text.markup import Manner
 from kokoro_common.text.speech import (
@@ -289,3 +289,91 @@ def test_six_hundred_mistakes_are_one_line_and_their_number(text: str) -> None:
 def test_the_same_mistake_again_is_not_told_again() -> None:
     _, notices = taken_of("[voice:xx_none] one. [voice:-] two. " * 50)
     assert len(notices) == 1
+
+
+# --- sentences together ----------------------------------------------------------------------------------------------
+
+PROSE = (
+    "The river bends twice before the mill. Nobody knows who built it, or when. It stands there still! "
+    "Why does it? Some say that the stones were brought from the quarry beyond the hills, by oxen. Others laugh.\n\n"
+    "No. Yes.\n\n"
+    "A heading\n\n"
+    "One more paragraph is here, and it is short. [pause:1s] After the pause it goes on, with a longer sentence, which "
+    "is of some length. And so it ends. [voice:am_adam]Says another, at some length too. "
+    "[voice:af_heart]Indeed it does. Well."
+)
+
+
+def grouped(text: str, *, size: int = 10_000, leave_out: int = 0, together: bool = True) -> list[TextChunk]:
+    taken = Intake(
+        Speech(lang="a"),
+        parse_voice("af_heart"),
+        {},
+        credit=TEXT_CREDIT,
+        leave_out=leave_out,
+        together=together,
+    )
+    chunks = []
+    for start in range(0, len(text), size):
+        taken.add(text[start : start + size], NOW)
+        while taken.waiting:
+            chunks.append(taken.take())
+    taken.end()
+    while taken.waiting:
+        chunks.append(taken.take())
+    return chunks
+
+
+def test_a_files_sentences_are_spoken_together_within_their_paragraph() -> None:
+    chunks = grouped(PROSE)
+    assert [chunk.text for chunk in chunks if not chunk.pause] == [
+        "The river bends twice before the mill. Nobody knows who built it, or when. It stands there still! "
+        "Why does it? Some say that the stones were brought from the quarry beyond the hills, by oxen. Others laugh.",
+        "No.",
+        "Yes.",
+        "A heading",
+        "One more paragraph is here, and it is short.",
+        "After the pause it goes on, with a longer sentence, which is of some length.",
+        "And so it ends.",
+        "Says another, at some length too.",
+        "Indeed it does.",
+        "Well.",
+    ]
+    assert all(len(chunk.text) <= TOGETHER for chunk in chunks)
+
+
+@pytest.mark.parametrize("size", [1, 5, 17, 60])
+def test_the_borders_of_what_is_spoken_together_depend_on_the_text_alone(size: int) -> None:
+    assert grouped(PROSE * 3, size=size) == grouped(PROSE * 3)
+
+
+@pytest.mark.parametrize("first", range(1, 9))
+def test_a_render_that_goes_on_has_the_same_text_chunks_and_rests(first: int) -> None:
+    assert grouped(PROSE, leave_out=first)[0] == grouped(PROSE)[first]
+
+
+def test_a_stream_and_untouched_speech_are_a_sentence_at_a_time() -> None:
+    sentences = [chunk.text for chunk in grouped(PROSE, together=False)]
+    assert "It stands there still!" in sentences
+    untouched, _ = requests(PROSE, Speech(lang="a", untouched=True))
+    assert [request.text for request in untouched] == sentences
+    assert {request.rest for request in untouched} == {0.0}
+
+
+def test_for_the_ear_sentences_are_taken_together_up_to_what_is_asked_for() -> None:
+    taken = intake()
+    taken.add(PROSE, NOW)
+    taken.end()
+    assert taken.take().text == "The river bends twice before the mill."
+    assert taken.take(400, 150).text == "Nobody knows who built it, or when."  # with two more it would be too short
+    texts = []
+    while taken.waiting:
+        texts.append(taken.take(400, TOGETHER).text)
+    assert " ".join(text for text in texts if text).endswith("Indeed it does. Well.")
+    assert max(map(len, texts)) > 100
+
+
+def test_rests_are_shorter_at_a_higher_speed() -> None:
+    for speed in (0.5, 1.0, 2.0):
+        _, second = requests("One is here. Two is there.", Speech(lang="a", speed=speed))[0]
+        assert second.rest == pytest.approx(0.44 / speed)

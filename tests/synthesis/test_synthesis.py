@@ -16,13 +16,17 @@ from kokoro_common.engine.engine import Phrase, Waveform
 from kokoro_common.engine.espeak import EspeakSound, SpokenWord
 from kokoro_common.errors import KokoroError, ModelUnavailable, UnknownVoice, UsageError
 from kokoro_common.phonemes.spoken import PhonemeWord, Spoken
-from kokoro_common.sound.samples import SAMPLES_PER_DURATION
+from kokoro_common.sound.edges import TAIL_SECONDS
+from kokoro_common.sound.samples import SAMPLE_RATE, SAMPLES_PER_DURATION
 from kokoro_common.synthesis import synthesis as synthesis_module
+from kokoro_common.synthesis.kept import Kept
 from kokoro_common.synthesis.loader import VoiceLoaded
 from kokoro_common.synthesis.synthesis import Synthesis
 from kokoro_common.text.chunker import MAX_CHUNK_CHARACTERS
 from kokoro_common.text.edits import Edit
+from kokoro_common.text.pauses import SENTENCE_SECONDS
 from kokoro_common.text.speech import ChunkRequest, Speech, TimedWord
+from kokoro_common.voices.levels import LENGTHS, Level
 from kokoro_common.voices.pack import PACK_SHAPE
 from kokoro_common.wire.messages import (
     MAX_CHUNK_FRAMES,
@@ -50,6 +54,7 @@ class FakeLoader:
         self.packs["af_heart"][:, 0, 0] = np.arange(1, 511)  # tells the row
         self.engine: Any = FakeEngine()
         self.spacy_path = "/spacy"
+        self.model_digest = "0" * 64
         self.told: list[str] = []
 
     def want_model(self) -> None:
@@ -82,6 +87,8 @@ class FakeEngine:
         self.phrases: list[Phrase] = []
         self.error: Exception | None = None
         self.frames = SAMPLES_PER_DURATION  # a phoneme
+        self.amplitude = 1.0
+        self.device, self.precision, self.path, self.threads = "cpu", "fp32", "the fake", 1
 
     def synthesize(self, phrases: list[Phrase]) -> list[Waveform]:
         self.phrases += phrases
@@ -91,7 +98,7 @@ class FakeEngine:
             raise KokoroError("the engine failed")
         return [
             Waveform(
-                samples=np.ones(len(phrase.phonemes) * self.frames, np.float32),
+                samples=np.full(len(phrase.phonemes) * self.frames, self.amplitude, np.float32),
                 durations=np.array([0, *[self.frames // SAMPLES_PER_DURATION] * len(phrase.phonemes), 0]),
             )
             for phrase in phrases
@@ -103,6 +110,7 @@ class FakeG2P:
 
     error: Exception | None = None
     missing = ""  # a language whose extra is not installed
+    letters = "abcdefghijklmnopqrstuvwxyz "
 
     def __init__(self, spacy_path: str | None, temporary_directory: str) -> None:
         assert spacy_path == "/spacy"
@@ -116,7 +124,7 @@ class FakeG2P:
             raise self.error
         if lang == self.missing:
             raise ModelUnavailable("an extra is missing", "install it")
-        phonemes = "".join(letter for letter in text.lower() if letter in "abcdefghijklmnopqrstuvwxyz ")
+        phonemes = "".join(letter for letter in text.lower() if letter in self.letters)
         words: list[PhonemeWord] = []
         place = 0
         for word in phonemes.split():
@@ -164,6 +172,11 @@ class Shop:
         chunk = ChunkRequest(**{"index": 0, "text": text, "speech": speech, **request})
         self.synthesis.request(cast(Peer, peer), Synthesize(utterance=utterance, request=chunk, **message))
 
+    def keep(self, size: int) -> None:
+        """Audio is kept from now on, and pieces are spoken one by one."""
+        self.synthesis.kept = Kept(size)
+        self.loader.engine.batch_limit = 1
+
     def g2p(self) -> None:
         """What the g2p thread has to do."""
         while not self.synthesis._g2p_jobs.empty():
@@ -175,7 +188,7 @@ class Shop:
         """What both threads have to do, a batch at a time."""
         self.g2p()
         while self.synthesis.waiting:
-            self.synthesis._speak(self.synthesis._scheduler.next_batch(FakeEngine.batch_limit))
+            self.synthesis._speak(self.synthesis._scheduler.next_batch(self.loader.engine.batch_limit))
 
     def warm_up(self, state: str) -> None:
         """The model server is told of a state of the loader."""
@@ -587,3 +600,66 @@ def test_both_threads_end_when_it_is_closed_though_espeak_cannot_be_started(
     for thread in threads:
         thread.join(SECONDS)
     assert not set(threading.enumerate()) - before and "espeak-ng cannot be started" in logged.text
+
+
+# --- made ready to be heard, and kept --------------------------------------------------------------------------------
+
+
+def test_what_is_spoken_has_the_common_level_and_a_rest_before_it(shop: Shop) -> None:
+    level = Level((-30.0,) * len(LENGTHS), -20.0)
+    shop.synthesis._styles.levels = lambda _: ((level, 1.0),)  # type: ignore[assignment, misc]
+    shop.loader.engine.amplitude = 0.1
+    peer = shop.peer()
+    shop.ask(peer, untouched=False, rest=0.44)
+    shop.work()
+    silence = int(np.flatnonzero(peer.samples)[0])
+    assert silence == round((0.44 - TAIL_SECONDS) * SAMPLE_RATE)
+    assert peer.samples[silence] == pytest.approx(0.1 * 10 ** (6 / 20))
+    first = peer.got(AudioChunk)[0].words[0]
+    assert first.first_frame == silence
+
+
+def test_between_the_parts_of_a_long_text_chunk_the_voice_rests_too(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeG2P, "letters", f"{FakeG2P.letters}.")
+    peer = shop.peer()
+    shop.ask(peer, "abcd efgh. " * 40, untouched=False)
+    shop.g2p()
+    pieces = [piece for pieces in shop.synthesis._scheduler._turns.values() for piece in pieces]
+    assert [piece.rest for piece in pieces] == [0.0, *[SENTENCE_SECONDS] * (len(pieces) - 1)] and len(pieces) > 1
+    assert all(len(piece.text) <= synthesis_module.UNHURRIED_PHONEMES for piece in pieces)
+
+
+def test_what_was_said_before_is_said_from_memory_in_its_turn(shop: Shop) -> None:
+    shop.keep(1 << 20)
+    shop.loader.engine.frames = 10
+    first = shop.peer()
+    for index, text in enumerate(("one", "two", "three")):
+        shop.ask(first, text, index=index)
+    shop.work()
+    spoken = len(shop.loader.engine.phrases)
+    again = shop.peer()
+    for index, text in enumerate(("one", "new", "three")):
+        shop.ask(again, text, index=index)
+    shop.work()
+    assert [phrase.phonemes for phrase in shop.loader.engine.phrases[spoken:]] == ["new"]
+    assert [chunk.index for chunk in again.got(Synthesized)] == [0, 1, 2]
+    assert np.array_equal(again.samples[:30], first.samples[:30])
+    assert again.got(AudioChunk)[0].words == first.got(AudioChunk)[0].words
+    assert (shop.synthesis.kept.hits, shop.synthesis.kept.asked) == (2, 6)
+
+
+def test_another_engine_or_voice_does_not_say_what_was_kept(shop: Shop) -> None:
+    shop.keep(1 << 20)
+    shop.loader.engine.frames = 10
+    for change in (lambda: None, lambda: setattr(shop.loader.engine, "precision", "bf16"), lambda: None):
+        change()
+        shop.ask(shop.peer(), "one")
+        shop.work()
+    shop.loader.packs["af_heart"] = np.full(PACK_SHAPE, 2.0, np.float32)
+    shop.synthesis._styles.pack.cache_clear()
+    shop.synthesis._styles.digest.cache_clear()
+    shop.ask(shop.peer(), "one")
+    shop.work()
+    assert (shop.synthesis.kept.hits, shop.synthesis.kept.asked) == (1, 4)
