@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import numpy as np
+
 import model_server
 import voice_server
+from kokoro_common.sound.edges import HEARD, first_above
 from kokoro_common.sound.player import Player
+from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.voices.catalogue import VOICES
 from tests.helpers.recorder import Recorder, RecorderStream
 
@@ -62,7 +66,8 @@ class MarkingVoiceServer(voice_server.VoiceServer):
         super().handle_speak(peer, message)
 
     def _add_audio(self, message: AudioChunk, payload: bytes) -> None:
-        mark("audio arrived")
+        first = first_above(np.frombuffer(payload, np.float32), HEARD)
+        mark("audio arrived", lead=(first or 0) / SAMPLE_RATE)
         super()._add_audio(message, payload)
 
     def handle_synthesized(self, peer: Peer, message: Synthesized) -> None:

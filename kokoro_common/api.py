@@ -60,11 +60,11 @@ class SpeechOptions(TypedDict, total=False):
     volume: float  # 0 to 2; 1 is as it is
     seed: int  # another number is another take
     engine: str  # "auto", "kokoro" (the model or an error) or "espeak" (the embedded default)
-    untouched: bool  # the model's own samples, a sentence at a time: silence, rests and level are left alone
     plain: bool  # say the text as it is written: no Markdown, no tags, no rules for numbers
     ssml: bool  # the text is SSML even if it does not begin with <speak
     read_code: bool  # read the code blocks of Markdown too
     emoji: bool  # say emoji by name; False: leave them out
+    untouched: bool  # the model's own samples, a sentence at a time: silence, rests and level are left alone
     dialogue: bool  # lines "NAME: text" in voices of their own
     cast: Mapping[str, str]  # NAME to VOICE; a dialogue even without `dialogue`
     lexicon: Mapping[str, str]  # WORD to what is said for it, words or /phonemes/; counts above the user's lexicon

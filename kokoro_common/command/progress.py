@@ -203,12 +203,12 @@ class Download:
 def print_timing(finished: Finished, messenger: Messenger, began: float) -> None:
     """The line of --timing. `began`: time.monotonic() at the start of the call."""
     times = finished.timing
-    first = (messenger.started_at - began) * 1000 if messenger.started_at else 0.0
+    first = (messenger.started_at - began + times.get("lead", 0.0)) * 1000 if messenger.started_at else 0.0
     total = time.monotonic() - began
     at_work = times.get("engine", 0.0) / max(times.get("synthesis", 0.0), 1e-9)
     parts = ", ".join(f"{name} {times.get(name, 0.0) * 1000:.0f} ms" for name in ("g2p", "queue", "model"))
     print(
-        f"{NAME.prefix}: {messenger.engine}: first audio after {first:.0f} ms ({parts}), "
+        f"{NAME.prefix}: {messenger.engine}: first sound after {first:.0f} ms ({parts}), "
         f"{finished.seconds:.2f} s of audio in {total:.2f} s, "
         f"the engine at work {at_work:.1%} of the time, {finished.underflows} underflows",
         file=sys.stderr,

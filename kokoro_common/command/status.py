@@ -36,7 +36,7 @@ def readable(report: StatusReport) -> str:
     if model.rtf_p50 is not None:
         lines.append(f"speed          {model.rtf_p50:.2f} s of work for 1 s of audio (median)")
     if model.first_audio_ms_p50 is not None:
-        lines.append(f"first audio    after {model.first_audio_ms_p50:.0f} ms (median), "
+        lines.append(f"first sound    after {model.first_audio_ms_p50:.0f} ms (median), "
                      f"{model.underflows} underflows")  # fmt: skip
     if model.kept_asked:
         hits = f"{model.kept_hits} of {model.kept_asked} text chunks"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 AUDIBLE = 10 ** (-60 / 20)  # RMS of WINDOW frames
 LOUD = 10 ** (-45 / 20)
+HEARD = 10 ** (-50 / 20)  # of a sample: the first one above it is what is meant by the first sound
 WINDOW = SAMPLE_RATE // 100  # frames
 STEP = WINDOW // 4  # frames between two looks
 BEFORE = round(0.030 * SAMPLE_RATE)  # frames that are kept in front of the first audible ones

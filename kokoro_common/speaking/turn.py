@@ -487,7 +487,7 @@ class Turn:
     def _start(self, now: float) -> None:
         if not self.started:
             self.started = True
-            self.utterance.first_audio = now - self.utterance.began
+            self.utterance.handed_on = now - self.utterance.began
             if self.speakers is None:
                 self.tell(Started(utterance=self.utterance.id, engine=self.utterance.engine))
 

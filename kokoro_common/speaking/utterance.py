@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kokoro_common.errors import UsageError
+from kokoro_common.sound.edges import HEARD, first_above
 from kokoro_common.sound.samples import SAMPLE_RATE
 from kokoro_common.speaking.in_flight import (
     AHEAD_FRAMES,
@@ -66,7 +69,8 @@ class Utterance:
         self.engine = "" if self.speech.engine == "auto" else self.speech.engine
         self.text_credit = text_credit
         self.began = now
-        self.first_audio = 0.0  # seconds from `began`; 0 until audio has been handed on
+        self.handed_on = 0.0  # seconds from `began` to the first audio that was handed on; 0 until then
+        self._lead: int | None = None  # frames of all its audio before the first one that is heard; None: not yet known
         self.intake = Intake(
             self.speech,
             self.voice,
@@ -157,6 +161,9 @@ class Utterance:
     def add_audio(self, message: AudioChunk, payload: bytes) -> None:
         """Raises ProtocolError when audio comes out of order."""
         before = self.in_flight.frames
+        if self._lead is None:
+            first = first_above(np.frombuffer(payload, np.float32), HEARD)
+            self._lead = None if first is None else before + first
         self.words.add(self.in_flight.add_audio(message, payload), before)
 
     def synthesized(self, message: Synthesized, now: float) -> None:
@@ -212,10 +219,21 @@ class Utterance:
         """Of audio received."""
         return self.frames / SAMPLE_RATE
 
+    @property
+    def first_audio(self) -> float:
+        """Seconds from `began` to the first sound; 0 until audio has been handed on."""
+        return self.handed_on + self.lead if self.handed_on else 0.0
+
+    @property
+    def lead(self) -> float:
+        """Seconds of near silence before the first sound."""
+        return (self._lead or 0) / SAMPLE_RATE
+
     def timing(self) -> dict[str, float]:
         """Seconds, as Finished carries them."""
         times = {
-            "first_audio": self.first_audio,
+            "first_audio": round(self.first_audio, 4),
+            "lead": round(self.lead, 4),
             "engine": round(self._engine_seconds, 4),
             "synthesis": round(self._answered_at - self._asked_at, 4),
         }

@@ -27,7 +27,6 @@ from kokoro_common.phonemes.said import check_request, explained, in_words, stre
 from kokoro_common.phonemes.spoken import Spoken, concatenated, split_spoken, word_frames
 from kokoro_common.sound.samples import SAMPLE_RATE, Sound
 from kokoro_common.synthesis.fingerprint import Fingerprint
-from kokoro_common.synthesis.finish import finished
 from kokoro_common.synthesis.kept import Kept
 from kokoro_common.synthesis.loader import Loader, VoiceLoaded, import_torch
 from kokoro_common.synthesis.scheduler import Piece, Scheduler
@@ -401,6 +400,8 @@ class Synthesis:
         return [self._finished(piece, sound) for piece, sound in zip(batch, make(batch), strict=True)]
 
     def _finished(self, piece: Piece, sound: Sound) -> Sound:
+        from kokoro_common.synthesis.finish import finished  # numpy: see _run_engine
+
         speech = piece.request.speech
         if speech.untouched:
             return sound

@@ -12,7 +12,7 @@ from kokoro_common.record import Record
 from kokoro_common.text.speech import ChunkRequest, Speech, TimedWord
 from kokoro_common.wire.reports import ModelServerReport, UtteranceReport, VoiceServerReport
 
-PROTOCOL = 6  # raised when an old peer could misread a message
+PROTOCOL = 7  # raised when an old peer could misread a message
 
 MAX_TEXT_PART_BYTES = 100_000  # UTF-8 bytes of one TextPart
 MAX_CHUNK_FRAMES = 24_000  # audio frames of one AudioChunk: 1 s

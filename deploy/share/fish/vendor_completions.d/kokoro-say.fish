@@ -23,6 +23,7 @@ for command in kokoro-say say.py
     complete -c $command -l volume -x -d '0 to 2, 1 leaves it as it is'
     complete -c $command -l lang -x -a 'en-us en-gb es fr hi it ja pt-br zh' -d 'of the text: en-us en-gb es fr hi it ja pt-br zh'
     complete -c $command -l seed -x -d 'another take, 0 is the usual one'
+    complete -c $command -l untouched -d 'the model\'s own samples: silence and level as they are'
     complete -c $command -s f -l file -x -a '(__kokoro_say_files txt md markdown html htm xhtml epub pdf)' -d 'a .txt .md .html .epub .pdf; - is stdin'
     complete -c $command -s e -l echo -d 'pass standard input through as it is spoken'
     complete -c $command -l lex -x -a 'add remove list test' -d 'pronunciations: add, remove, list or test'
