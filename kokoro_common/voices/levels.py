@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMON_LUFS = -24.0
-HIGHEST_PEAK = -2.0  # dBTP that the gain may lead to: a whisper, whose peaks are high, stays softer than the others
+HIGHEST_PEAK = -1.0  # dBTP that the gain may lead to: a voice whose peaks are high stays softer than the others
 
 
 LENGTHS = (25, 60, 120, 230)  # phonemes
