@@ -6,10 +6,13 @@ Threads
     accept     hears callers until they have proved themselves; each has a thread then, which reads into the inbox
     writers    one a connection, empty its outbox
     loader     downloads and loads: weights, voices, spaCy's model (synthesis/loader.py)
+    hub-*      beside the loader, which has a deadline: hub-head asks the hub, hub-get reads one answer
     import     torch, while the loader checks the weights; then it ends
     g2p        text chunk to phonemes; builds the G2P while the loader makes the engine (synthesis/synthesis.py)
     synthesis  the only one that calls an engine; never writes to a socket
     start-*    one a voice server that is being started, until it listens; end-* one for one that hangs
+    reap-*     one a voice server that was started, until it has ended
+    lock-*     wait for a lock beside start-* and end-*, which have a deadline (daemon/awaited_lock.py)
 
 A request, in order
     1. VoiceServerFor from a client: the voice server is started, or known; VoiceServerAt when it has registered
@@ -19,8 +22,8 @@ A request, in order
 Nothing here is longer than a text chunk; audio of an utterance that was cancelled meanwhile is dropped.
 So it may begin again in fresh memory, or die: voice servers ask the next one what this one has not answered.
 
-Over 400 lines: a handler of one to ten lines for each of 25 messages and events, to be found by its name. What they do
-stands in kokoro_common/synthesis/.
+Over 400 lines: a handler of mostly one to ten lines for each of 25 messages and events, to be found by its name. What
+they do stands in kokoro_common/synthesis/.
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ from kokoro_common.errors import (
     UnknownVoice,
     UsageError,
 )
+from kokoro_common.installed import ROOT
+from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis.floor import Floor
 from kokoro_common.synthesis.ledger import Ledger
@@ -96,7 +101,6 @@ from kokoro_common.wire.messages import (
     handler_name,
 )
 from kokoro_common.wire.server import LINGER_SECONDS, Delivery, Inbox, Peer, PeerGone, Switchboard
-from kokoro_common.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,7 +192,7 @@ class ModelServer:
                 pass
             if self._clock() >= next_tick:
                 next_tick = self._clock() + TICK_SECONDS
-                self.tick(self._clock())
+                self._look(self._clock())
         self._sweep()
         self._log.info("ended")
 
@@ -222,6 +226,13 @@ class ModelServer:
                 voice.peer.post(Shutdown(drain=drain))
             for client in voice.waiting:
                 client.close()  # it asks the next server, as those that come from now on do
+
+    def _look(self, now: float) -> None:
+        """A tick, of which no error ends the server: the next one looks again."""
+        try:
+            self.tick(now)
+        except Exception:
+            self._log.exception("a look failed")
 
     def tick(self, now: float) -> None:
         """What is due by the clock. To be called every TICK_SECONDS."""
@@ -331,7 +342,10 @@ class ModelServer:
             "--unloaded": unloaded,
             "--listening": str(self._board.hand_on()),
         }
-        self._life.renew(*["--warm"] * warm, *(word for pair in known.items() if pair[1] for word in pair))
+        try:
+            self._life.renew(*["--warm"] * warm, *(word for pair in known.items() if pair[1] for word in pair))
+        except Exception as error:  # nobody hears callers any more
+            self._die(f"cannot begin again: {error!r}")
 
     def _die(self, reason: str) -> NoReturn:
         """Of what cannot be mended from within; whoever needs the server starts it again, and reads the reason."""
@@ -342,21 +356,12 @@ class ModelServer:
     def dispatch(self, delivery: Delivery) -> None:
         """To the handler of its message; an error is told to the sender."""
         peer, message, _ = delivery
-        if isinstance(message, PeerGone):
-            assert peer is not None
-            self._peer_gone(peer)
-            return
-        if peer is not None and peer.role == "client":
-            self._clients.add(peer)
-        allowed = EVENTS if peer is None else FROM_VOICE if peer.role == "voice" else FROM_CLIENT
         try:
-            if not isinstance(message, allowed):
-                raise ProtocolError(f"{type(message).__name__} is not for the model server")
-            if not isinstance(message, (Ping, StatusRequest, LogLine)):
-                self._last_used = self._clock()
-                self._called = True
-            self._outdated |= peer is not None and is_newer(peer.version)
-            getattr(self, handler_name(message))(peer, message)
+            if isinstance(message, PeerGone):
+                assert peer is not None
+                self._peer_gone(peer)
+            else:
+                self._handle(peer, message)
         except (KokoroError, ProtocolError) as error:
             self._log.warning("refused", extra={"message_type": type(message).__name__, "reason": str(error)})
             if peer is not None:
@@ -367,6 +372,18 @@ class ModelServer:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
             if peer is not None:
                 peer.post(failed(getattr(message, "utterance", ""), error, log="model server"))
+
+    def _handle(self, peer: Peer | None, message: Record) -> None:
+        if peer is not None and peer.role == "client":
+            self._clients.add(peer)
+        allowed = EVENTS if peer is None else FROM_VOICE if peer.role == "voice" else FROM_CLIENT
+        if not isinstance(message, allowed):
+            raise ProtocolError(f"{type(message).__name__} is not for the model server")
+        if not isinstance(message, (Ping, StatusRequest, LogLine)):
+            self._last_used = self._clock()
+            self._called = True
+        self._outdated |= peer is not None and is_newer(peer.version)
+        getattr(self, handler_name(message))(peer, message)
 
     def _peer_gone(self, peer: Peer) -> None:
         self._clients.discard(peer)

@@ -6,8 +6,10 @@ Threads
     speakers   has the sound device and floor.lock, which may block for as long as speech lasts
     accept     hears callers until they have proved themselves; each has a thread then, which reads into the inbox
     link       reads what the model server sends into the inbox
-    lock-floor waits for floor.lock beside speakers, while end-holder looks whether its holder hangs
+    lock-*     wait for floor.lock beside speakers, while end-holder looks whether its holder hangs; and for locks of
+               servers beside seek and end-holder, which have a deadline (daemon/awaited_lock.py)
     seek       looks for a model server, or starts one, when the connection was lost (kokoro_common/speaking/link.py)
+    reap-model one for a model server that was started, until it has ended
     writers    one a connection, empty its outbox
 
 A request, in order
@@ -23,7 +25,7 @@ Cancel silences the device first and tells the others afterwards; what still arr
 When the model server dies, what has been synthesized is played on; the next one gets Register with all counters, then
 what it must know of each utterance, and what was not answered is asked again.
 
-Over 400 lines: a handler of one to five lines for each of 34 messages and events, to be found by its name. What they do
+Over 400 lines: a handler of one to nine lines for each of 29 messages and events, to be found by its name. What they do
 stands in kokoro_common/speaking/.
 """
 
@@ -181,7 +183,7 @@ class VoiceServer:
                 pass
             now = self._clock()
             if now >= self._next_tick:
-                self.tick(now)
+                self._look(now)
             self._next_tick = self.deadline(self._clock())
         self._leave()
 
@@ -256,6 +258,16 @@ class VoiceServer:
         timeout = self._settings.idle_timeout
         return self.turns.last_used + (timeout if self.turns.counts["accepted"] else max(timeout, FIRST_CALL_SECONDS))
 
+    def _look(self, now: float) -> None:
+        """A tick, of which no error ends the server: speech goes on."""
+        try:
+            self.tick(now)
+        except Exception:
+            self._log.exception("a look failed")
+            # Else what fails each time would be due again at once.
+            self._next_progress = now + PROGRESS_SECONDS
+            self._next_look = now + LOOK_SECONDS
+
     def tick(self, now: float) -> None:
         """What is due by the clock. To be called by `deadline`."""
         if now >= self._next_record:
@@ -302,24 +314,11 @@ class VoiceServer:
     def dispatch(self, delivery: Delivery) -> None:
         """To the handler of its message. An error ends the utterance that the message is about, not the server."""
         peer, message, payload = delivery
-        if isinstance(message, PeerGone):
-            self._peer_gone(peer)
-            return
-        if peer is not None and peer.role == "client":
-            self._clients.add(peer)
-            if not self._outdated and is_newer(peer.version):
-                self._log.info("a newer program has called")
-                self._outdate()
-        if peer is self._link.peer:
-            self._link.heard()
-        allowed = EVENTS if peer is None else FROM.get(peer.role, ())
         try:
-            if not isinstance(message, allowed):
-                raise ProtocolError(f"{type(message).__name__} is not for a voice server")
-            if isinstance(message, AudioChunk):
-                self._add_audio(message, payload)
+            if isinstance(message, PeerGone):
+                self._peer_gone(peer)
             else:
-                getattr(self, handler_name(message))(peer, message)
+                self._handle(peer, message, payload)
         except KokoroError as error:  # in the text, such as SSML that is none
             self._answer_failure(peer, message, error)
         except ProtocolError as error:
@@ -330,6 +329,21 @@ class VoiceServer:
         except Exception as error:
             self._log.exception("handler failed", extra={"message_type": type(message).__name__})
             self._answer_failure(peer, message, error)
+
+    def _handle(self, peer: Peer | None, message: Record, payload: bytes) -> None:
+        if peer is not None and peer.role == "client":
+            self._clients.add(peer)
+            if not self._outdated and is_newer(peer.version):
+                self._log.info("a newer program has called")
+                self._outdate()
+        if peer is self._link.peer:
+            self._link.heard()
+        if not isinstance(message, EVENTS if peer is None else FROM.get(peer.role, ())):
+            raise ProtocolError(f"{type(message).__name__} is not for a voice server")
+        if isinstance(message, AudioChunk):
+            self._add_audio(message, payload)
+        else:
+            getattr(self, handler_name(message))(peer, message)
 
     def _answer_failure(self, peer: Peer | None, message: Record, error: Exception) -> None:
         """To the utterance that the message is about, unless it is another client's; else to its sender."""

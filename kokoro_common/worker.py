@@ -19,11 +19,12 @@ import struct
 import sys
 import time
 
+from kokoro_common.installed import ROOT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where this package lies, installed or not
 _BOOTSTRAP = (
     "import importlib, sys; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]).serve(*sys.argv[3:])"
 )

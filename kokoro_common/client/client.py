@@ -153,14 +153,9 @@ class Client:
 
     def download(self, voices: list[str]) -> Iterator[ServerState | Downloaded]:
         """Fetches the model and voices into the cache. Yields its progress, and Downloaded at the end. Blocks."""
-        model = self._model_server()
-        try:
+        with _Asked(self._model_server()) as model:
             model.send(Download(voices=tuple(voices)))
             yield (yield from _answer(model, Downloaded))
-        except (ConnectionLost, ProtocolError) as error:
-            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
-        finally:
-            model.close()
 
     def unload(self, waiting: Callable[[], None] = lambda: None) -> Freed | None:
         """Lets the model server free the model's memory; the next request loads it again. None: no server runs.
@@ -168,32 +163,23 @@ class Client:
         Blocks until the work under way is done; if that takes more than CONTROL_SECONDS, `waiting` is called once.
         Raises ServersUnreachable.
         """
-        model = starter.connect(self._runtime, "model", patient=True)
-        if model is None:
+        running = starter.connect(self._runtime, "model", patient=True)
+        if running is None:
             return None
-        try:
+        with _Asked(running) as model:
             model.send(Unload())
             try:
                 answer = model.receive(CONTROL_SECONDS)[0]
             except TimeoutError:
                 waiting()
                 answer = _last(_answer(model, Unloaded))
-        except (ConnectionLost, ProtocolError) as error:
-            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
-        finally:
-            model.close()
         if not isinstance(answer, Unloaded):
             raise ServersUnreachable(f"the model server answers {type(answer).__name__}", f"run {SAY} --shutdown")
         if not answer.rss_bytes:
             return Freed()
-        model = self._model_server()  # in fresh memory
-        try:
+        with _Asked(self._model_server()) as model:  # in fresh memory
             model.send(StatusRequest())
             report = _last(_answer(model, Status)).model_server
-        except (ConnectionLost, ProtocolError) as error:
-            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
-        finally:
-            model.close()
         return Freed(before=answer.rss_bytes, after=report.rss_bytes if report is not None else 0)
 
     def status(self) -> StatusReport:
@@ -281,8 +267,8 @@ class Client:
             for _ in range(2):  # the model server may have begun again in fresh memory
                 try:
                     connection = starter.connect(self._runtime, name, crowd_seconds=CONTROL_SECONDS)
-                except ServersBusy:
-                    return
+                except ServersUnreachable:
+                    return  # it is busy, or nothing can be found out about it; whether it runs is asked below
                 if connection is None:
                     return
                 try:
@@ -330,6 +316,22 @@ class Client:
     def _model_server(self) -> Connection:
         running = starter.connect(self._runtime, "model", patient=True)
         return running or ensure_model_server(self._runtime, self._settings)
+
+
+class _Asked:
+    """A connection to the model server, closed at the end of the `with`, which raises ServersUnreachable if the server
+    was lost in it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Connection:
+        return self._connection
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._connection.close()
+        if isinstance(error, (ConnectionLost, ProtocolError)):
+            raise ServersUnreachable(f"the model server was lost: {error}", "try again") from error
 
 
 def _answer(model: Connection, kind: type[Answer]) -> Generator[ServerState, None, Answer]:

@@ -115,10 +115,10 @@ class Life:
                 self._runtime.write(f"{self.name}.json", self._record)
             if note_of(self._runtime, self.name).record != self._own:  # somebody has damaged it
                 self._write_note(record=self._own, leaving=False)
-        except OSError as error:  # the whole directory was removed, or the disk is full
-            return error.errno in (errno.EMFILE, errno.ENFILE)  # a lack of descriptors passes
-        except ServersUnreachable:
-            return False
+        except (OSError, ServersUnreachable) as error:  # the whole directory was removed, or the disk is full
+            cause = error if isinstance(error, OSError) else error.__cause__
+            # A lack of descriptors passes.
+            return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
         return True
 
     def _keep_lock(self) -> bool:
@@ -141,9 +141,12 @@ class Life:
 
     def leave(self) -> None:
         """Withdraws the record, so that no client calls any more. The lock goes when the process has ended."""
-        if self._runtime.read(f"{self.name}.json") == self._record:
-            self._runtime.remove(f"{self.name}.json")
-        self._write_note(leaving=True)
+        try:
+            if self._runtime.read(f"{self.name}.json") == self._record:
+                self._runtime.remove(f"{self.name}.json")
+            self._write_note(leaving=True)
+        except (OSError, ServersUnreachable):
+            pass  # the disk is full or read-only: who calls is not answered, and asks again
 
     def end(self) -> NoReturn:
         """Ends the process, whose work is done. Not by returning: PortAudio's and torch's exit handlers may hang."""

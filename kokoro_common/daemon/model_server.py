@@ -9,9 +9,8 @@ import os
 import sys
 
 from kokoro_common.daemon.starter import Program, ensure
-from kokoro_common.installed import check_libraries
+from kokoro_common.installed import ROOT, check_libraries
 from kokoro_common.settings import without_call_defaults
-from kokoro_common.worker import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +44,9 @@ ENVIRONMENT = {
 }
 
 
-def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connection:
+def ensure_model_server(
+    runtime: RuntimeDirectory, settings: Settings, environment: Mapping[str, str] = os.environ
+) -> Connection:
     """A connection to the model server, which is started if it does not run. Blocks and raises as starter.ensure."""
     check_libraries()
     program = Program(
@@ -54,7 +55,7 @@ def ensure_model_server(runtime: RuntimeDirectory, settings: Settings) -> Connec
         # The runtime directory may not be the usual one; a child would choose again.
         environment={
             **ENVIRONMENT,
-            **without_call_defaults(os.environ),
+            **without_call_defaults(environment),
             **settings.environment(),
             "KOKORO_RUNTIME_DIR": runtime.path,
         },

@@ -13,6 +13,7 @@ MAX_MISSES = 3  # pings without an answer; counted, not timed: the machine may h
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # signals that ask a server to end
 HELD_BACK = (*ENDING, signal.SIGHUP)  # while a server starts: until it knows what to do
 TERMINATE_SECONDS = 2.0  # between SIGTERM and SIGKILL
+UNSEEN = "unseen"  # a state: it cannot be seen now, and is believed to work
 
 
 def start_of(pid: int) -> str:
@@ -46,21 +47,23 @@ def network() -> str:
 def signs_of_life(pid: int) -> tuple[float, str]:
     """(seconds of CPU time so far, state): a process that works changes the first; one that waits for a disk says so.
 
-    (0.0, "gone") when there is no such process.
+    (0.0, "gone") when there is no such process; (0.0, UNSEEN) when this one has no descriptor to look with.
     """
-    import psutil
-
     try:
+        import psutil
+
         process = psutil.Process(pid)
         times = process.cpu_times()
         return times.user + times.system, process.status()
+    except OSError:
+        return 0.0, UNSEEN
     except psutil.Error:
         return 0.0, "gone"
 
 
 def works(before: tuple[float, str], now: tuple[float, str]) -> bool:
     """Whether a process that does not answer was at least busy between two looks at its signs of life."""
-    return now[0] > before[0] or now[1] == "disk-sleep"
+    return now[0] > before[0] or now[1] in ("disk-sleep", UNSEEN)
 
 
 class Pulse:

@@ -6,13 +6,15 @@ of modification. A look takes a few milliseconds.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
-from kokoro_common.worker import ROOT
+from kokoro_common.installed import ROOT
 
 PROGRAMS = ("model_server.py", "voice_server.py")
 PACKAGE = "kokoro_common"
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class ProgramFiles:
@@ -22,7 +24,7 @@ class ProgramFiles:
         """Reads the directories, no file. Does not raise."""
         self._root = root
         self._interpreter = interpreter
-        self._seen = self._look()
+        self._seen = self._look()  # None: not known
 
     def missing(self) -> str:
         """The path of what is gone, so that nothing can be started from here any more; empty if nothing is."""
@@ -33,30 +35,33 @@ class ProgramFiles:
         """Why this process is no longer what its files would start; empty if it is."""
         if missing := self.missing():
             return f"{missing} is gone"
-        return "" if self._look() == self._seen else f"the program in {self._root} was replaced"
+        found = self._look()
+        if self._seen is None or found is None:  # what cannot be seen now is not taken for replaced
+            self._seen = self._seen or found
+            return ""
+        return "" if found == self._seen else f"the program in {self._root} was replaced"
 
     def _programs(self) -> list[str]:
         return [os.path.join(self._root, name) for name in PROGRAMS]
 
-    def _look(self) -> dict[str, tuple[int, int, int]]:
-        """By path: size, inode, time of modification. What cannot be read is left out."""
+    def _look(self) -> dict[str, tuple[int, int, int]] | None:
+        """By path: size, inode, time of modification. What is gone is left out. None: it cannot be seen, for want of
+        descriptors above all."""
         found: dict[str, tuple[int, int, int]] = {}
-        for path in self._programs():
-            try:
-                found[path] = _state(os.stat(path))
-            except OSError:
-                pass
         directories = [os.path.join(self._root, PACKAGE)]
-        while directories:
-            try:
-                with os.scandir(directories.pop()) as entries:
+        try:
+            for path in self._programs():
+                with contextlib.suppress(*_GONE):
+                    found[path] = _state(os.stat(path))
+            while directories:
+                with contextlib.suppress(*_GONE), os.scandir(directories.pop()) as entries:
                     for entry in entries:
                         if entry.is_dir():
                             directories += [entry.path] if entry.name != "__pycache__" else []
                         elif entry.name.endswith((".py", ".json", ".so")):
                             found[entry.path] = _state(entry.stat())
-            except OSError:
-                pass
+        except OSError:
+            return None
         return found
 
 

@@ -49,6 +49,7 @@ from kokoro_common.wire.messages import PROTOCOL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 READY_SECONDS = 30.0  # from spawn to listening: only the interpreter and light imports lie between
@@ -250,30 +251,36 @@ def _life_lock(runtime: RuntimeDirectory, name: str) -> int | None:
 
 
 def _lock_of_the_hung(runtime: RuntimeDirectory, name: str, record: ServerRecord) -> int | None:
+    from kokoro_common.daemon.awaited_lock import AwaitedLock
+
     deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        before = process.signs_of_life(record.pid)
-        looked = time.monotonic()
-        silent = record.port == 0
-        try:
-            call(record.port, runtime.token(), "client").close()
-            return None
-        except Busy as error:
-            raise ServersBusy(error.retry_after) from error
-        except NoAnswer:
-            silent = True
-        except (ConnectionLost, NotOurServer):
-            pass  # it may listen where we do not see it: not ours to end
-        try:
-            return _lock_within(runtime, f"{name}.lock", max(0.0, looked + HANDSHAKE_SECONDS - time.monotonic()))
-        except ServersUnreachable:
+    with AwaitedLock(runtime, f"{name}.lock") as life_lock:
+        while True:
+            before = process.signs_of_life(record.pid)
+            looked = time.monotonic()
+            silent = record.port == 0
+            try:
+                call(record.port, runtime.token(), "client").close()
+                return None
+            except Busy as error:
+                raise ServersBusy(error.retry_after) from error
+            except NoAnswer:
+                silent = True
+            except (ConnectionLost, NotOurServer):
+                pass  # it may listen where we do not see it: not ours to end
+            taken = life_lock.within(looked + HANDSHAKE_SECONDS - time.monotonic())
+            if taken is not None:
+                return taken
             if note_of(runtime, name).record != record:
                 return None  # it was just starting
             if silent and not process.works(before, process.signs_of_life(record.pid)):
                 process.end(record.pid, record.started)
-                return _lock_within(runtime, f"{name}.lock", LEAVING_SECONDS)
+                taken = life_lock.within(LEAVING_SECONDS)
+                if taken is not None:
+                    return taken
+                raise _held(runtime, f"{name}.lock")
             if time.monotonic() > deadline:
-                raise
+                raise _held(runtime, f"{name}.lock")
 
 
 def end_elsewhere(runtime: RuntimeDirectory, name: str) -> bool:
@@ -317,79 +324,87 @@ def remove_stale_record(runtime: RuntimeDirectory, name: str) -> None:
 
 
 def _lock_within(runtime: RuntimeDirectory, name: str, seconds: float) -> int:
-    """The lock, at once or after its holder has left. flock knows no deadline, so a thread waits in our place."""
+    """The lock, at once or after its holder has left. Raises ServersUnreachable."""
     fd = runtime.lock(name, wait=False)
     if fd is not None:
         return fd
-    import queue
-    import threading
+    from kokoro_common.daemon.awaited_lock import AwaitedLock
 
-    taken: queue.SimpleQueue[int] = queue.SimpleQueue()
-    given_up = threading.Event()
+    with AwaitedLock(runtime, name) as lock:
+        fd = lock.within(seconds)
+    if fd is None:
+        raise _held(runtime, name)
+    return fd
 
-    def wait() -> None:
-        late = runtime.lock(name, wait=True)
-        if late is not None:
-            if given_up.is_set():
-                os.close(late)
-            else:
-                taken.put(late)
 
-    threading.Thread(target=wait, name=f"lock-{name}", daemon=True).start()
-    try:
-        return taken.get(timeout=seconds)
-    except queue.Empty:
-        given_up.set()
-        raise ServersUnreachable(
-            f"another process holds {os.path.join(runtime.path, name)} and does not answer",
-            f"end it, or run {SAY} --shutdown, and try again",
-        ) from None
+def _held(runtime: RuntimeDirectory, name: str) -> ServersUnreachable:
+    return ServersUnreachable(
+        f"another process holds {os.path.join(runtime.path, name)} and does not answer",
+        f"end it, or run {SAY} --shutdown, and try again",
+    )
 
 
 def _spawn(program: Program, start_lock: int, life_lock: int) -> None:
-    """Starts the server detached. Blocks until it listens or has ended.
-
-    Signals that ask it to end reach it when it has a Life, which notes that it was asked.
-    """
-    import subprocess
+    """Starts the server detached. Blocks until it listens or has ended. Raises ServersUnreachable, or the error of a
+    refusal."""
     import threading
 
-    stderr = _opened_stderr(program.stderr_path)
-    ready_read, ready_write = os.pipe()
-    fds = (start_lock, life_lock, ready_write)
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, process.HELD_BACK)  # which a child inherits
     try:
-        child = subprocess.Popen(
-            [sys.executable, program.path, "--inherited", ",".join(map(str, fds)), *program.arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            cwd="/",
-            env=program.environment,
-            pass_fds=fds,
-            start_new_session=True,  # a closed terminal or Ctrl-C in it does not reach the server
-        )
+        child, ready = _started_process(program, start_lock, life_lock)
     except OSError as error:
-        os.close(ready_read)
         raise ServersUnreachable(f"cannot start {program.path}: {error}", f"see {SAY} --debug") from error
-    finally:
-        os.close(ready_write)
-        os.close(stderr)
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)  # may raise what a signal raises that came meanwhile
 
     def reap() -> None:
         code = child.wait()
         if program.on_exit is not None:
             program.on_exit(code)
 
-    threading.Thread(target=reap, name=f"reap-{program.name}", daemon=True).start()
     try:
-        _await_ready(program, ready_read)
+        try:
+            threading.Thread(target=reap, name=f"reap-{program.name}", daemon=True).start()
+        except RuntimeError as error:  # nobody would take its exit status, nor hear of its end
+            child.kill()
+            child.wait()
+            raise ServersUnreachable(f"cannot start {program.path}: {error}", "try again") from error
+        _await_ready(program, ready)
     except ServersUnreachable:
         child.kill()  # it may be stopped: no other signal would reach it
         raise
     finally:
-        os.close(ready_read)
+        os.close(ready)
+
+
+def _started_process(program: Program, start_lock: int, life_lock: int) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and the descriptor on which it will say that it listens. Does not block. Raises OSError.
+
+    Signals that ask it to end reach it when it has a Life, which notes that it was asked.
+    """
+    import subprocess
+    from contextlib import ExitStack
+
+    with ExitStack() as if_it_fails:
+        with ExitStack() as handed_over:
+            stderr = _opened_stderr(program.stderr_path)
+            handed_over.callback(os.close, stderr)
+            ready_read, ready_write = os.pipe()
+            if_it_fails.callback(os.close, ready_read)
+            handed_over.callback(os.close, ready_write)
+            fds = (start_lock, life_lock, ready_write)
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, process.HELD_BACK)  # which a child inherits
+            # May raise what a signal raises that came meanwhile.
+            handed_over.callback(signal.pthread_sigmask, signal.SIG_SETMASK, unblocked)
+            child = subprocess.Popen(
+                [sys.executable, program.path, "--inherited", ",".join(map(str, fds)), *program.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                cwd="/",
+                env=program.environment,
+                pass_fds=fds,
+                start_new_session=True,  # a closed terminal or Ctrl-C in it does not reach the server
+            )
+        if_it_fails.pop_all()
+    return child, ready_read
 
 
 def _opened_stderr(path: str) -> int:

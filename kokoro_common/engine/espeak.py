@@ -106,7 +106,7 @@ class EspeakEngine:
             self._worker, self._rate = _started_worker()
 
     def synthesize(self, text: str, lang: str, speed: float, female: bool) -> EspeakSound:
-        """EspeakSound with the pause that the last punctuation asks for. Blocks, 20 ms for a sentence.
+        """The sound, with the pause that the last punctuation asks for. Blocks, 20 ms for a sentence.
 
         The same arguments give the same samples, whatever was spoken before. `lang` is a letter of voices.LANGUAGES;
         below speed 0.46 the speech gets no slower. Nothing in the text is a command: no SSML, no [[phonemes]].

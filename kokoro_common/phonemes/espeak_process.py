@@ -56,7 +56,7 @@ class EspeakProcess:
         return EspeakBackend(self, {"language_switch": "remove-flags", **options})
 
     def ask(self, options: dict[str, object], text: str) -> list[str]:
-        """phonemizer's phonemes of a text. Blocks, for SECONDS at most.
+        """phonemizer's phonemes of a text. Blocks; each of ATTEMPTS processes has SECONDS and WORKER_SECONDS for it.
 
         Raises EspeakCrashed; KokoroError for a text that takes longer, and if espeak-ng cannot be used.
         """

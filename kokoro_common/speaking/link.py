@@ -16,6 +16,7 @@ from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, ServersBusy, ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.settings import Settings
+from kokoro_common.speaking import sound_environment
 from kokoro_common.wire.connection import Connection
 from kokoro_common.wire.messages import LogLine, Message, Ping
 from kokoro_common.wire.server import Inbox, Peer
@@ -51,8 +52,13 @@ class Link:
         self._needed.clear()
         self._pulse = process.Pulse(connection.pid)
         self._next_ping = 0.0
-        self.peer = Peer(connection, "model", self._inbox, log)
-        threading.Thread(target=self.peer.serve, name="link", daemon=True).start()
+        self.peer = peer = Peer(connection, "model", self._inbox, log)
+        try:
+            threading.Thread(target=peer.serve, name="link", daemon=True).start()
+        except RuntimeError as error:
+            self.peer = None
+            connection.close()
+            self._fail(f"there is no thread to hear the model server: {error}")
 
     def post(self, message: Message, payload: bytes = b"") -> None:
         if self.peer is not None:
@@ -69,7 +75,13 @@ class Link:
     def seek(self) -> None:
         """The connection is lost: looks for a model server, and starts one if it is needed."""
         self.peer = None
-        threading.Thread(target=self._seek, name="seek", daemon=True).start()
+        try:
+            threading.Thread(target=self._seek, name="seek", daemon=True).start()
+        except RuntimeError as error:
+            self._fail(f"there is no thread to look for the model server: {error}")
+
+    def _fail(self, problem: str) -> None:
+        self._inbox.report(LinkFailed(error=ServersUnreachable(problem, "try again")))
 
     def need(self) -> None:
         """Somebody waits for the model server. Nothing while there is one."""
@@ -102,13 +114,16 @@ class Link:
                 if connection is not None:
                     event = Linked(connection=connection)
                 elif self._needed.is_set():
-                    ensure_model_server(self._runtime, self._settings).close()
+                    ensure_model_server(self._runtime, self._settings, sound_environment.environment()).close()
                 elif time.monotonic() > deadline:
                     raise ServersUnreachable("the model server has ended", "say it again")
             except ServersBusy as error:  # it runs, and does not tell when it has room: only time helps
                 time.sleep(random.uniform(1.0, 1.5) * error.retry_after)
             except KokoroError as error:
                 event = LinkFailed(error=error)
+            except OSError as error:
+                problem = f"the model server cannot be looked for: {error}"
+                event = LinkFailed(error=ServersUnreachable(problem, "try again"))
             if event is None and not self._needed.wait(random.uniform(0.5, 1.0) * pause):
                 pause = min(2 * pause, LAST_PAUSE)
         self._inbox.report(event)

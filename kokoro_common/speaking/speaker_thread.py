@@ -16,6 +16,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from kokoro_common.daemon import starter
+from kokoro_common.daemon.awaited_lock import AwaitedLock
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.errors import KokoroError, ServersUnreachable
 from kokoro_common.record import Record
@@ -98,8 +99,8 @@ class SpeakerThread:
             self._waiting.add(utterance)
         self._commands.put((utterance, device, environment))
         if not self._started:
+            self._thread.start()  # RuntimeError: the next utterance tries again
             self._started = True
-            self._thread.start()
 
     def silence(self, utterance: str) -> None:
         """At once, wherever it stands."""
@@ -171,9 +172,7 @@ class SpeakerThread:
 
     def _take_floor(self) -> None:
         """Blocks until floor.lock is ours. A server that hangs with it is ended. Raises ServersUnreachable."""
-        lock = self._runtime.lock(FLOOR, wait=False)
-        if lock is None:
-            lock = self._awaited_floor()
+        lock = self._awaited_floor()
         with self._lock:
             self._floor = lock
         try:
@@ -182,30 +181,17 @@ class SpeakerThread:
             log.warning("the floor is ours without our name", extra={"reason": str(error)})
 
     def _awaited_floor(self) -> int:
-        """flock knows no deadline, so a thread waits in our place while we look at the holder from time to time."""
-        taken: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
-
-        def wait() -> None:
-            try:
-                lock = self._runtime.lock(FLOOR, wait=True)
-                assert lock is not None
-                taken.put(lock)
-            except Exception as error:  # raised by the thread that waits for us
-                taken.put(error)
-
-        threading.Thread(target=wait, name="lock-floor", daemon=True).start()
+        """Looks at its holder from time to time."""
         look: threading.Thread | None = None
-        while True:
-            try:
-                outcome = taken.get(timeout=HOLDER_SECONDS)
-            except queue.Empty:
+        with AwaitedLock(self._runtime, FLOOR) as floor:
+            while (lock := floor.within(HOLDER_SECONDS)) is None:
                 if look is None or not look.is_alive():
                     look = threading.Thread(target=self._look_at_holder, name="end-holder", daemon=True)
-                    look.start()
-                continue
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
+                    try:
+                        look.start()
+                    except RuntimeError as error:  # the next time, perhaps
+                        log.warning("the holder of the floor goes on", extra={"reason": str(error)})
+            return lock
 
     def _look_at_holder(self) -> None:
         """Ends it if it neither answers nor works. Blocks for seconds."""
@@ -214,7 +200,7 @@ class SpeakerThread:
             return  # it has not written its name yet, or could not
         try:
             starter.end_hung(self._runtime, name)
-        except KokoroError as error:
+        except (KokoroError, OSError) as error:
             log.warning("the holder of the floor goes on", extra={"holder": name, "reason": str(error)})
 
     def _put_down_floor(self) -> None:

@@ -260,7 +260,7 @@ class Turn:
         if self.floor and self.utterance.route.floor != "overlap":
             age, interrupt = now - self._floor_asked, self._interrupts and self.floor in ("asked", "next")
             self._model.post(FloorRequest(utterance=self.utterance.id, age=age, interrupt=interrupt))
-            if self.paused:
+            if self.paused and self.speaking:  # one that waits keeps nobody waiting
                 self._tell_paused(True)
 
     def resume_requests(self, now: float) -> None:
@@ -285,7 +285,7 @@ class Turn:
     def floor_paused(self, paused: bool, now: float) -> None:
         """Whether what has the floor, for which it waits, is paused."""
         if self._paused_before != -math.inf:
-            self._paused_before = min(self._paused_before, max(now, self._floor_asked)) if paused else math.inf
+            self._paused_before = min(self._paused_before, now) if paused else math.inf
 
     def floor_granted(self, now: float) -> None:
         if self.floor in ("asked", "next"):  # not again, when another model server grants it too

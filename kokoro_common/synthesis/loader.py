@@ -165,7 +165,7 @@ class Loader:
                 return
             try:
                 job()
-            except Exception as error:  # an import that is broken, above all: speech must hear of it
+            except Exception as error:  # of the model: an import that is broken, above all. Speech must hear of it
                 log.exception("loading failed")
                 self._set_state("failed", f"loading failed: {error!r}; see the log of the model server", exit_code=4)
 
@@ -283,7 +283,7 @@ class Loader:
         self._report(VoiceLoaded(voice=name, error=error))
 
     def _read_voice(self, name: str) -> ModelUnavailable | None:
-        """Into `packs`, fetched if need be; or why not."""
+        """Into `packs`, fetched if need be; or why not, which is no fault of the model's."""
         file = f"voices/{name}.pt"
         try:
             if (pack := read_own_pack(self._settings.config_dir, name)) is not None:
@@ -292,6 +292,8 @@ class Loader:
             self.packs[name] = read_voice_pack(self.hub.fetch([file], lambda *_: None)[file])
         except ModelUnavailable as problem:
             return problem
+        except Exception as error:  # somebody waits for word of it
+            return _unforeseen("a voice cannot be read", error)
         return None
 
     def _download(self, asker: object, voices: list[str]) -> None:
@@ -305,9 +307,18 @@ class Loader:
         except ModelUnavailable as error:
             self._report(DownloadEnded(asker=asker, error=error))
             return
+        except Exception as error:  # the model may be speaking, and somebody waits for the end
+            self._report(DownloadEnded(asker=asker, error=_unforeseen("a download failed", error)))
+            return
         self._report(DownloadEnded(asker=asker, files=count))
         if self._may_retry:
             self._retry()  # what was out of reach is here now
+
+
+def _unforeseen(event: str, error: Exception) -> ModelUnavailable:
+    """For who waits. Call it where the error was caught: it is logged with its place."""
+    log.exception(event)
+    return ModelUnavailable(repr(error), "see the log of the model server")
 
 
 def downloading(file: str, done: int, total: int) -> ServerState:

@@ -59,7 +59,7 @@ def model_server_report(
         device_reason=loader.device_reason[:MAX_REASON],
         precision=loader.precision or loader.wanted_precision,
         precision_reason=loader.precision_reason[:MAX_REASON],
-        decoder=engine.path if engine is not None else "",
+        decoder=engine.path[:MAX_REASON] if engine is not None else "",
         batch_limit=engine.batch_limit if engine is not None else 1,
         revision=loader.manifest.revision,
         g2p=synthesis.g2p_quality,
@@ -94,11 +94,13 @@ def status(server: ModelServerReport, roster: Roster[P], ledger: Ledger[str], no
 
 
 def rss_bytes(pid: int) -> int:
-    """0 for a process that has just ended."""
-    import psutil  # 30 ms: not on the way to listening
-
+    """0 for a process that has just ended, and when this one has no descriptor to look with."""
     try:
+        import psutil  # 30 ms: not on the way to listening
+
         return int(psutil.Process(pid).memory_info().rss)
+    except OSError:
+        return 0
     except psutil.Error:
         return 0
 

@@ -33,7 +33,7 @@ class RosterEntry(Generic[P]):
 
 
 class Roster(Generic[P]):
-    """RosterEntry servers by name."""
+    """Voice servers by name."""
 
     def __init__(self) -> None:
         self._voices: dict[str, RosterEntry[P]] = {}

@@ -100,7 +100,7 @@ class Synthesis:
         threading.Thread(target=self._run_engine, name="synthesis", daemon=True).start()
 
     def close(self) -> None:
-        """Both threads end after what they are at. Idempotent, does not wait."""
+        """Both threads end after what they are at. Idempotent, does not wait. For tests alone."""
         self._scheduler.close()
         self._g2p_jobs.put(None)
 

@@ -49,11 +49,18 @@ class VoiceStarter:
     def start(self, name: str, sound: Mapping[str, str]) -> None:
         """`sound`: what the asking shell has of SOUND_VARIABLES; other variables are passed over."""
         arguments = (name, self._environment(sound))
-        threading.Thread(target=self._start, args=arguments, name=f"start-{name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._start, args=arguments, name=f"start-{name}", daemon=True).start()
+        except RuntimeError as error:
+            problem = ServersUnreachable(f"there is no thread to start voice server {name}: {error}", "try again")
+            self._report(VoiceStartFailed(voice=name, error=problem))
 
     def end_hung(self, name: str) -> None:
         """Ends that voice server if it neither answers nor works."""
-        threading.Thread(target=self._end_hung, args=(name,), name=f"end-{name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._end_hung, args=(name,), name=f"end-{name}", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("the hung voice server goes on", extra={"voice": name, "reason": str(error)})
 
     def _environment(self, sound: Mapping[str, str]) -> dict[str, str]:
         inherited = without_call_defaults(os.environ)  # which a model server that was started by hand may have
@@ -86,11 +93,14 @@ class VoiceStarter:
     def _exited(self, name: str, code: int) -> None:
         note = log.info if code == 0 else log.error
         note("voice server exited", extra={"voice": name, "code": code})
-        if code:
-            starter.remove_stale_record(self._runtime, f"voice-{name}")
+        try:
+            if code:
+                starter.remove_stale_record(self._runtime, f"voice-{name}")
+        except (KokoroError, OSError) as error:  # a hint, which nobody believes who is not answered
+            log.warning("a stale record stays", extra={"voice": name, "reason": str(error)})
 
     def _end_hung(self, name: str) -> None:
         try:
             starter.end_hung(self._runtime, f"voice-{name}")
-        except KokoroError as error:
+        except (KokoroError, OSError) as error:
             log.warning("the hung voice server goes on", extra={"voice": name, "reason": str(error)})

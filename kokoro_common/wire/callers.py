@@ -67,7 +67,13 @@ class Callers:
         if short or len(self._unproven) >= MAX_UNPROVEN:
             self._turn_away(sock, SPARE_DESCRIPTORS // 2 if short else MAX_TURNED_AWAY)
             return
-        self._unproven[sock.fileno()] = sock, time.monotonic() + HANDSHAKE_SECONDS, self._greet(sock)
+        try:
+            caller = self._greet(sock)
+        except OSError as error:  # macOS takes no option for one that has been reset meanwhile
+            self._note("caller not proven", str(error))
+            sock.close()
+            return
+        self._unproven[sock.fileno()] = sock, time.monotonic() + HANDSHAKE_SECONDS, caller
         self._poller.register(sock, select.POLLIN)
 
     def _moved_down(self, sock: socket.socket) -> socket.socket:

@@ -229,24 +229,25 @@ def milliseconds_until(deadline: float) -> float | None:
 def call(port: int, token: bytes, role: str, *, strict: bool = False) -> Connection:
     """Connects to a server on loopback and proves each side to the other. Blocks for 3 s at most.
 
-    Raises ConnectionLost when nothing listens, Busy when it has no place for us now, NotOurServer when it cannot prove
-    itself, OtherProtocol when it can and speaks another protocol.
+    Raises ConnectionLost when nothing listens or no socket can be had, Busy when it has no place for us now,
+    NotOurServer when it cannot prove itself, OtherProtocol when it can and speaks another protocol.
     """
-    sock = socket.socket(
-        socket.AF_INET, socket.SOCK_STREAM
-    )  # create_connection() would import the codec for host names
+    try:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)  # create_connection() imports the codec for host names
+    except OSError as error:  # no descriptor
+        raise ConnectionLost(f"port {port} cannot be called: {error}") from error
     try:
         if role == "client":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CLIENT_BUFFER_BYTES)  # counts only before connect()
         sock.settimeout(CONNECT_SECONDS)
         sock.connect((LOOPBACK, port))
+        connection = Connection(sock, strict=strict)
     except TimeoutError as error:
         sock.close()
         raise NoAnswer(f"nothing answers on port {port} in time") from error
     except (OSError, OverflowError) as error:
         sock.close()
         raise ConnectionLost(f"nothing answers on port {port}: {error}") from error
-    connection = Connection(sock, strict=strict)
     nonce = os.urandom(16).hex()
     deadline = time.monotonic() + HANDSHAKE_SECONDS
     try:

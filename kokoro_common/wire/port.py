@@ -42,7 +42,6 @@ def called(listener: socket.socket) -> tuple[str, int]:
             caller.connect((host, port))
             return (host, caller.getsockname()[1])
         except OSError as error:
-            listener.close()
             problem = ServersUnreachable(
                 f"{host} cannot be called here: {error.strerror or error}",
                 "bring the network interface lo up, and let the firewall pass what comes from it",

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from kokoro_common.errors import ServersUnreachable
 from kokoro_common.record import Record
 from kokoro_common.wire.callers import Callers
 from kokoro_common.wire.codec import encode
@@ -224,13 +225,20 @@ class Switchboard:
     def start(self, token: bytes, inherited: int | None = None) -> None:
         """Binds, listens and answers callers that prove they hold the token.
 
-        `inherited`: a socket on which callers wait already, as an earlier program of this process left it. Raises
-        ServersUnreachable if no port is free, or nobody can call it.
+        `inherited`: a socket on which callers wait already, as an earlier program of this process left it; so it can be
+        called. Raises ServersUnreachable if no port is free, or nobody can call it.
         """
         self._token = token
-        self._socket = listening(self._preferred_port) if inherited is None else socket.socket(fileno=inherited)
+        if inherited is not None:
+            self._socket = socket.socket(fileno=inherited)
+        else:
+            self._socket = listening(self._preferred_port)
+            try:
+                self._own_call = called(self._socket)
+            except ServersUnreachable:
+                self._socket.close()
+                raise
         self.port = self._socket.getsockname()[1]
-        self._own_call = called(self._socket)
         self._wake, self._waker = socket.socketpair()
         self._thread.start()
 
@@ -267,7 +275,7 @@ class Switchboard:
     def _take(self, callers: Callers) -> bool:
         """Accepts one caller. True: accept() fails, let it be for `_pause` seconds."""
         try:
-            sock, caller = self._socket.accept()
+            sock, address = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return False  # it has gone again
         except OSError as error:  # out of descriptors: somebody has to close one first
@@ -276,7 +284,7 @@ class Switchboard:
                 self._note("cannot accept callers", str(error))
             return True
         self._pause = 0.0
-        if caller == self._own_call:
+        if address == self._own_call:
             self._own_call = None  # from now on it is somebody else's
             sock.close()
             return False

@@ -112,6 +112,29 @@ def test_the_next_model_server_hears_of_the_pause(world: SmallWorld) -> None:
     assert waiting.notices == [SPEECH_IS_PAUSED]
 
 
+def test_the_next_model_server_takes_a_paused_call_that_waits_for_no_pause_of_speech(world: SmallWorld) -> None:
+    spoken = caller(world, VOICES[0])
+    spoken.sinks[utterance := world.utterance_id()] = "speakers"
+    spoken.send(Speak(utterance=utterance, speech=Speech(voice=VOICES[0], lang="a", engine="espeak"), route=Route()))
+    spoken.send(TextPart(utterance=utterance, text="Hello there. And so on, "))
+    world.run()
+    resting = say(world, VOICES[0])
+    world.run()
+    control(world, VOICES[0], Pause(utterance=resting.utterance))
+    pass_time(world, 0.5)
+    waiting = say(world, VOICES[1])
+    world.run()
+    world.kill_model()
+    world.run()
+    for word in range(6):  # else it would rest and give the floor back
+        spoken.send(TextPart(utterance=utterance, text=f"And {word}. "))
+        pass_time(world, 0.5)
+    assert waiting.notices == []
+    world.disconnect(spoken)
+    pass_time(world, PAUSED_SECONDS + 1)
+    assert waiting.notices == [SPEECH_IS_PAUSED]  # now it has the floor, and is silent
+
+
 @pytest.mark.parametrize("explain", [False, True])
 def test_audio_for_a_client_that_does_not_wait_is_refused(world: SmallWorld, explain: bool) -> None:
     """Nobody could give credit for it: it would never end."""

@@ -15,6 +15,7 @@ from kokoro_common.speaking import link as link_module
 from kokoro_common.speaking.link import MAX_UNSENT_BYTES, PING_SECONDS, SEEK_SECONDS, Link, Linked, LinkFailed
 from kokoro_common.wire.messages import LogLine, Message, ModelWanted, Ping
 from kokoro_common.wire.server import Inbox
+from tests.helpers.threads import refuse_threads
 
 SECONDS = 10  # for what takes none
 
@@ -253,3 +254,41 @@ def test_a_busy_model_server_is_given_the_time_it_asks_for(surroundings: Surroun
     assert isinstance(surroundings.found(), Linked) and surroundings.starts == 0
     first, second = surroundings.time.slept
     assert first >= 0.5 and second >= 2.0
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_a_search_for_which_there_is_no_descriptor_is_reported(surroundings: Surroundings, needed: bool) -> None:
+    def fail() -> Any:
+        raise OSError("no descriptor")
+
+    if needed:
+        surroundings.link.need()
+        surroundings.start = fail
+    else:
+        surroundings.on_connect = fail
+    surroundings.link.seek()
+    event = surroundings.found()
+    assert isinstance(event, LinkFailed) and "no descriptor" in str(event.error)
+
+
+def test_a_search_for_which_there_is_no_thread_is_reported(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surroundings.adopted()
+    refuse_threads(monkeypatch, "seek")
+    surroundings.link.seek()
+    event = surroundings.found()
+    assert isinstance(event, LinkFailed) and "no thread" in str(event.error)
+    assert surroundings.link.peer is None
+
+
+def test_a_connection_that_no_thread_could_read_is_none(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_threads(monkeypatch, "link")
+    connection = FakeConnection()
+    surroundings.link.adopt(cast(Any, connection))
+    event = surroundings.found()
+    assert isinstance(event, LinkFailed) and "no thread" in str(event.error)
+    assert connection.closed and surroundings.link.peer is None
+    surroundings.link.post(ModelWanted())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from kokoro_common.speaking import sound_environment
 from kokoro_common.speaking.sound_environment import adopt
 from kokoro_common.wire.messages import SOUND_VARIABLES
 
@@ -28,3 +32,37 @@ def test_it_is_taken_over_as_a_whole_and_nothing_besides(monkeypatch: pytest.Mon
         assert not adopt(None)  # a client that does not say
         assert adopt(())
         assert sound() == {}
+
+
+def test_two_that_adopt_at_once_do_so_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is held up in the midst of it, for as long as the second one needs."""
+
+    class Environment(dict[str, str]):
+        reading = threading.Event()
+        second_through = threading.Event()
+        reads = 0
+
+        def items(self) -> Any:
+            Environment.reads += 1
+            found = list(super().items())
+            if Environment.reads == 1:
+                self.reading.set()
+                self.second_through.wait(0.3)
+            return found
+
+    environment = Environment(PULSE_SERVER="unix:/old", HOME="/home/me")
+    monkeypatch.setattr(sound_environment, "os", SimpleNamespace(environ=environment))
+    seen: list[dict[str, str]] = []
+
+    def second() -> None:
+        assert environment.reading.wait(10)
+        seen.append(sound_environment.environment())
+        adopt(("ALSA_CARD=second",))
+        environment.second_through.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    assert adopt(("ALSA_CARD=first",))
+    thread.join(10)
+    assert seen == [{"HOME": "/home/me", "ALSA_CARD": "first"}]
+    assert dict(environment) == {"HOME": "/home/me", "ALSA_CARD": "second"}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
+from kokoro_common.errors import KokoroError
 from kokoro_common.record import Record
 from kokoro_common.sound.player import Player
 from kokoro_common.speaking import speaker_thread as speaker_thread_module
@@ -26,6 +27,7 @@ from kokoro_common.speaking.speaker_thread import (
     Starting,
 )
 from tests.helpers.recorder import Recorder, ramp
+from tests.helpers.threads import refuse_threads
 
 SECONDS = 10  # for what takes none
 R = TypeVar("R", bound=Record)
@@ -307,3 +309,59 @@ def test_speakers_that_never_spoke_have_nothing_to_end(speech: Speech) -> None:
     speech.speakers.close()
     speech.speakers.join(SECONDS)
     assert speech.recorder.openings == 0
+
+
+# --- without threads or descriptors ----------------------------------------------------------------------------------
+
+
+def test_without_a_thread_to_wait_for_the_floor_one_utterance_fails(
+    speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = speech.floor()
+    with monkeypatch.context() as patched:
+        refuse_threads(patched, "lock-")
+        speech.speakers.speak("one", "")
+        assert "no thread" in str(speech.next(SpeakersFailed).error)
+    os.close(lock)
+    speech.speakers.speak("two", "")
+    speech.say("two", 240)
+
+
+def test_without_a_thread_to_look_at_its_holder_the_floor_is_waited_for(
+    speech: Speech, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(speaker_thread_module, "HOLDER_SECONDS", 0.02)
+    lock = speech.floor()
+    refuse_threads(monkeypatch, "end-holder")
+    speech.speakers.speak("one", "")
+    while "the holder of the floor goes on" not in caplog.text:
+        pass
+    os.close(lock)
+    speech.say("one", 240)
+
+
+@pytest.mark.parametrize("error", [KokoroError("it works"), OSError("no descriptor")])
+def test_a_look_at_the_holder_that_fails_is_logged(
+    speech: Speech, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    lock = speech.floor()
+    os.pwrite(lock, b"voice-am_adam", 0)
+    monkeypatch.setattr(speaker_thread_module.starter, "end_hung", fail)
+    speech.speakers._look_at_holder()
+    os.close(lock)
+    assert "the holder of the floor goes on" in caplog.text
+
+
+def test_without_a_thread_to_speak_the_next_utterance_tries_again(
+    speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        refuse_threads(patched, "speakers")
+        with pytest.raises(RuntimeError):
+            speech.speakers.speak("one", "")
+    speech.speakers.silence("one")  # as its turn does when it fails
+    speech.speakers.speak("two", "")
+    speech.say("two", 240)

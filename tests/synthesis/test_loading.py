@@ -350,3 +350,43 @@ def test_making_a_loader_reads_the_manifest_alone(tmp_path: Path) -> None:
     loader = Loader(Settings(cache_dir=str(tmp_path)), lambda _: None)
     assert loader.state.state == "starting" and set(threading.enumerate()) == before
     assert not list(tmp_path.iterdir())
+
+
+# --- errors that nobody meant ----------------------------------------------------------------------------------------
+
+
+def unmeant(*_: object) -> Any:
+    raise ZeroDivisionError("nobody meant it")
+
+
+def test_a_download_that_fails_unforeseen_ends_for_who_asked_and_for_nobody_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading = Loading()
+    loading.loader.want_model()
+    assert loading.run().states[-1] == "ready"
+    monkeypatch.setattr(loading.hub, "fetch", unmeant)
+    loading.loader.download("me", [])
+    loading.run()
+    (ended,) = loading.got(DownloadEnded)
+    assert ended.asker == "me" and isinstance(ended.error, ModelUnavailable)
+    assert "ZeroDivisionError" in str(ended.error) and "Traceback" in caplog.text
+    assert loading.states[-1] == "ready"
+
+
+@pytest.mark.parametrize("first", ["model", "voice"])
+def test_a_voice_that_cannot_be_read_for_a_reason_unforeseen_is_told_and_the_model_speaks(
+    first: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "read_voice_pack", unmeant)
+    loading = Loading()
+    loading.hub.here.add("voices/af_heart.pt")
+    if first == "voice":
+        loading.loader.want_voice("af_heart")
+    loading.loader.want_model("af_heart")
+    loading.loader.want_voice("af_heart")
+    loading.run()
+    for loaded in loading.got(VoiceLoaded):
+        assert loaded.voice == "af_heart" and "ZeroDivisionError" in str(loaded.error)
+    assert len(loading.got(VoiceLoaded)) == 1 + (first == "voice") and "Traceback" in caplog.text
+    assert loading.states[-1] == "ready"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,8 +19,10 @@ from kokoro_common.synthesis.loader import Loader
 from kokoro_common.synthesis.report import MEASURED, Figures, model_server_report, percentile, rss_bytes, status
 from kokoro_common.synthesis.roster import Roster
 from kokoro_common.synthesis.synthesis import Synthesis
-from kokoro_common.wire.messages import Register, ServerState, UtteranceEnded
+from kokoro_common.wire.codec import Decoder, encode
+from kokoro_common.wire.messages import Register, ServerState, Status, UtteranceEnded
 from kokoro_common.wire.reports import LedgerReport, ModelServerReport
+from tests.helpers.descriptors import no_descriptors
 
 NOW = 1_000.0
 
@@ -120,3 +123,18 @@ def test_a_percentile_is_a_value_that_was_measured(values: list[float], percent:
     found = percentile(values, percent)
     assert found is not None and found in {round(value, 3) for value in values}
     assert round(min(values), 3) == percentile(values, 0) <= found <= round(max(values), 3) == percentile(values, 100)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil opens nothing")
+def test_memory_that_cannot_be_looked_at_is_no_end_of_the_server() -> None:
+    assert rss_bytes(os.getpid()) > 0
+    with no_descriptors():
+        assert rss_bytes(os.getpid()) == 0
+
+
+def test_whatever_path_the_program_has_its_status_can_be_sent() -> None:
+    server = Server()
+    server.loader.engine = cast(Any, SimpleNamespace(path="/very/long" * 1_000, batch_limit=4))
+    server.loader.device_reason = server.loader.precision_reason = "x" * 10_000
+    server.loader.state = ServerState(state="ready", detail="y" * 500)
+    Decoder(strict=True).feed(encode(Status(version="0", model_server=server.report())))

@@ -18,6 +18,7 @@ from kokoro_common.record import Record
 from kokoro_common.settings import Settings
 from kokoro_common.synthesis import voice_starter as voice_starter_module
 from kokoro_common.synthesis.voice_starter import VoiceStarted, VoiceStarter, VoiceStartFailed
+from tests.helpers.threads import refuse_threads
 
 SECONDS = 10  # for what takes none
 
@@ -142,9 +143,35 @@ def test_the_record_of_one_that_crashed_is_cleared_away(
     assert starts.stale == stale
 
 
-@pytest.mark.parametrize("error", [None, KokoroError("it works")])
+@pytest.mark.parametrize("error", [ServersUnreachable("no descriptor"), IsADirectoryError("voice-af_heart.json")])
+def test_a_record_that_cannot_be_cleared_away_is_no_end_of_the_server(
+    starts: Starts, caplog: pytest.LogCaptureFixture, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(voice_starter_module.starter, "remove_stale_record", fail)
+    starts.start()
+    starts.programs[0].on_exit(-9)
+    assert "a stale record stays" in caplog.text
+
+
+def test_without_a_thread_to_start_it_those_that_wait_are_told(
+    starts: Starts, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_threads(monkeypatch, "start-")
+    refuse_threads(monkeypatch, "end-")
+    starts.starter.start("af_heart", {})
+    event = starts.events.get(timeout=SECONDS)
+    assert isinstance(event, VoiceStartFailed) and event.voice == "af_heart"
+    assert event.error.exit_code == ServersUnreachable.exit_code and "no thread" in str(event.error)
+    starts.starter.end_hung("af_heart")
+    assert "goes on" in caplog.text
+
+
+@pytest.mark.parametrize("error", [None, KokoroError("it works"), OSError("no descriptor")])
 def test_one_that_hangs_is_ended_and_one_that_works_goes_on(
-    starts: Starts, caplog: pytest.LogCaptureFixture, error: KokoroError | None
+    starts: Starts, caplog: pytest.LogCaptureFixture, error: Exception | None
 ) -> None:
     starts.error = error
     starts.starter.end_hung("af_heart")

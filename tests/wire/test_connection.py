@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kokoro_common.errors import ServersUnreachable
 from kokoro_common.text.speech import Speech
 from kokoro_common.wire import callers
 from kokoro_common.wire import connection as connections
@@ -37,6 +38,7 @@ from kokoro_common.wire.messages import (
     Speak,
 )
 from kokoro_common.wire.server import Delivery, Inbox, Peer, PeerGone, Switchboard
+from tests.helpers.descriptors import no_descriptors, open_descriptors
 
 if TYPE_CHECKING:
     pass
@@ -584,6 +586,68 @@ def test_no_thread_for_a_caller_is_no_end_of_the_server(
         with pytest.raises(ConnectionLost):
             ping(server)
     ping(server)
+
+
+def test_a_caller_that_has_been_reset_before_it_was_greeted_is_no_end_of_the_server(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS sets no option of such a socket."""
+
+    class Reset(socket.socket):
+        def setsockopt(self, *_: object) -> None:  # type: ignore[override]
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    def take_reset(callers: callers.Callers) -> bool:
+        sock = server.board._socket.accept()[0]
+        callers.add(Reset(fileno=sock.detach()))
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.board, "_take", take_reset)
+        stranger = socket.create_connection(("127.0.0.1", server.port))
+        assert read_to_the_end(stranger) == b""
+    stranger.close()
+    ping(server)
+
+
+def test_without_a_descriptor_nothing_is_called_and_that_is_said(server: Server) -> None:
+    with no_descriptors(), pytest.raises(ConnectionLost, match="cannot be called"):
+        call(server.port, TOKEN, "client")
+    ping(server)
+
+
+def test_a_socket_that_was_handed_on_is_not_called_however_many_wait_on_it() -> None:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    address = listener.getsockname()
+    crowd = [socket.socket() for _ in range(4)]
+    for sock in crowd:
+        sock.setblocking(False)
+        sock.connect_ex(address)
+    listener.setblocking(False)
+    board = Switchboard("model", 0, Inbox(), logging.getLogger("kokoro.test"))
+    with listener.dup() as same:
+        board.start(TOKEN, listener.detach())
+        same.listen(64)  # else the kernel drops the next call too, until it has tried again
+    assert board.port == address[1]
+    call(board.port, TOKEN, "client").close()
+    for sock in crowd:
+        sock.close()
+    board.close()
+
+
+def test_a_port_that_nobody_can_call_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def uncallable(listener: socket.socket) -> tuple[str, int]:
+        raise ServersUnreachable("127.0.0.1 cannot be called here", "bring it up")
+
+    before = open_descriptors()
+    monkeypatch.setattr(wire_server, "called", uncallable)
+    board = Switchboard("model", 0, Inbox(), logging.getLogger("kokoro.test"))
+    with pytest.raises(ServersUnreachable):
+        board.start(TOKEN)
+    assert open_descriptors() == before
+    board.close()
 
 
 def test_who_sends_faster_than_the_server_handles_waits_and_nothing_is_lost() -> None:
