@@ -28,7 +28,7 @@ from tests.helpers.silent_card import PACKAGES, SilentCard
 NEW, OLD = "this tree", "the other"
 VERSION, WARM, FIRST_AUDIO = "say.py --version", "say.py -o x.wav x", "first audio, by --timing"
 NO_WAIT, COLD = "say.py --no-wait x", "cold start of say.py -o x.wav x"
-AFTER = re.compile(r"first (?:audio|sound) after (\d+) ms"  # older trees counted the silence before it as sound)
+AFTER = re.compile(r"first (?:audio|sound) after (\d+) ms")  # older trees counted the silence before it as sound
 
 
 def command(world: World, *arguments: str) -> tuple[float, str]:

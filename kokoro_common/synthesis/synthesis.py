@@ -257,15 +257,16 @@ class Synthesis:
 
     def _say_again(self, peer: Peer, message: Synthesize) -> bool:
         """Delivers what was spoken before, in its turn. Whether there is that."""
-        if not self.kept.keeps:
+        fingerprint = self.fingerprint(message.request.speech) if self.kept.keeps else None
+        if fingerprint is None:
             return False
-        sound = self.kept.get(message.request, self.fingerprint(message.request.speech))
+        sound = self.kept.get(message.request, fingerprint)
         if sound is not None:
             self._scheduler.add(piece_of(peer, message, "").replace(engine="kept", sound=sound))
         return sound is not None
 
-    def fingerprint(self, speech: Speech) -> Fingerprint:
-        """Of the engine as it is now, for this voice and language. The voice's pack must be loaded."""
+    def fingerprint(self, speech: Speech) -> Fingerprint | None:
+        """Of the engine as it is now, for this voice, whose pack must be loaded, and language; None without an engine."""
         if speech.engine == "espeak":
             return Fingerprint(
                 version=__version__,
@@ -278,7 +279,8 @@ class Synthesis:
                 threads=1,
             )
         engine = self._loader.engine
-        assert engine is not None
+        if engine is None:
+            return None
         return Fingerprint(
             version=__version__,
             model=self._loader.model_digest,
@@ -378,8 +380,10 @@ class Synthesis:
             self.real_time_factors.append(took * SAMPLE_RATE / frames)
         for piece, sound in zip(batch, sounds, strict=True):
             self._deliver(piece, sound, began - piece.added, took / len(batch))
-            if self.kept.keeps and not again and len(batch) == 1 and piece.last and not piece.part:
-                self.kept.add(piece.request, self.fingerprint(piece.request.speech), sound)
+            whole = len(batch) == 1 and piece.last and not piece.part  # in a batch the last bit of the pitch may differ
+            fingerprint = self.fingerprint(piece.request.speech) if whole and not again and self.kept.keeps else None
+            if fingerprint is not None:
+                self.kept.add(piece.request, fingerprint, sound)
 
     def _follow(self, piece: Piece, event: str, **details: object) -> None:
         """Logs what only who asked for debug may read."""
