@@ -40,7 +40,7 @@ _TEMPORARY = r"(\.[0-9]+\.[0-9a-f]{8})?"  # files.write_private; with a dot befo
 RUNTIME_FILES = rf"\.?({_SERVER}\.json|token){_TEMPORARY}|({_SERVER}(\.start)?|floor|token)\.lock"
 LOG_FILES = rf"(kokoro|model_server|voice_server-{_VOICE})\.(log(\.[1-9])?|stderr)"
 CONFIG_FILES = rf"(config\.toml|lexicon|lexicon\.lock){_TEMPORARY}"
-VOICE_FILES = rf"{_VOICE}\.(blend|pack){_TEMPORARY}"
+VOICE_FILES = rf"{_VOICE}\.(blend|pack|level){_TEMPORARY}"
 UNFINISHED = r"\.kokoro-[0-9a-f]{16}\.part"  # a render that can be continued, see Rendering.folder
 
 

@@ -10,7 +10,7 @@ import sys
 from kokoro_common import __version__
 from kokoro_common.command.arguments import flag, note, server_settings, verb
 from kokoro_common.command.name import NAME
-from kokoro_common.errors import SAY, UsageError, shown
+from kokoro_common.errors import SAY, ModelUnavailable, ServersUnreachable, UsageError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,12 +107,19 @@ def save_voice(options: Namespace) -> int:
 
 @verb("--add-voice", metavar="NAME FILE", nargs=2, help="import a voice, a .pt file", group="model", values=".pt")
 def add_voice(options: Namespace) -> int:
-    """Imports a voice pack."""
-    from kokoro_common.voices.user_voices import add_pack
+    """Imports a voice pack, and measures how loud it is. Blocks until it has spoken a few sentences, unheard."""
+    from kokoro_common.command.voice_level import measured_level
+    from kokoro_common.voices.user_voices import add_pack, save_level
 
     config_dir = server_settings(options, strict=False).config_dir
+    name = options.add_voice[0]
     if add_pack(config_dir, *options.add_voice):
-        note(f"{options.add_voice[0]} was another imported voice before, which is gone", quiet=options.quiet)
+        note(f"{name} was another imported voice before, which is gone", quiet=options.quiet)
+    try:
+        save_level(config_dir, name, measured_level(name))
+    except (ModelUnavailable, ServersUnreachable) as error:
+        problem = f"{name} is imported, but how loud it is could not be measured: {error.problem}"
+        note(problem, f"{SAY} --add-voice again, when the model is there", quiet=options.quiet)
     return 0
 
 

@@ -9,6 +9,7 @@ Their names have the catalogue's form, so on the wire a voice stays a name. To f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -100,6 +101,8 @@ def add_pack(config_dir: str, name: str, file: str) -> bool:
             replaced = pack_file.read(len(data) + 1) != data
     except OSError:
         replaced = False  # there is none, or it cannot be read
+    with contextlib.suppress(OSError):
+        os.unlink(_path(config_dir, name, "level"))  # that of another pack
     _write(config_dir, name, "pack", data)
     return replaced
 

@@ -62,7 +62,15 @@ def fill_with_ours(cache: Path, config: Path, runtime: Path) -> None:
     Bookmarks(str(cache)).keep(Bookmark(paths=(str(cache / "book.epub"),), digest="", place=0))
     fill(cache / "spacy", f"{'a' * 64}/en/en-1/config.cfg", f"{'b' * 64}.failed", f"{'c' * 64}.incomplete/x")
     fill(cache / "logs", "kokoro.log", "kokoro.log.4", "model_server.stderr", "voice_server-af_me2.log.1")
-    fill(config, "config.toml", "lexicon", "lexicon.lock", "voices/af_mine.blend", "voices/af_me.pack")
+    fill(
+        config,
+        "config.toml",
+        "lexicon",
+        "lexicon.lock",
+        "voices/af_mine.blend",
+        "voices/af_me.pack",
+        "voices/af_me.level",
+    )
     fill(runtime, "token", "token.lock", "model.json", "model.lock", "model.start.lock", "voice-af_sky.json")
     fill(runtime, "voice-af_sky.start.lock", "floor.lock", ".kokoro-espeak/a/lib.so", ".token.12.0a1b2c3d")
 

@@ -18,6 +18,8 @@ from kokoro_common.text.marks import speakable
 from kokoro_common.text.markup import Markup
 from kokoro_common.text.ssml import Ssml, Unknown
 from kokoro_common.voices.catalogue import LANGUAGES
+from kokoro_common.voices.levels import LENGTHS
+from kokoro_common.voices.user_voices import own_level
 from tests.conftest import World
 from tests.helpers.kokoro_world import connect_to_hub, hub_of
 from tests.helpers.toy_kokoro import ToyKokoro
@@ -139,6 +141,8 @@ def test_voices_of_ones_own_speak(toy_world: World, toy_kokoro: ToyKokoro) -> No
     added = toy_world.say("--add-voice", "am_carl", str(toy_kokoro.voice_path("am_adam")))
     assert (added.returncode, added.stderr) == (0, "")
     assert samples("am_carl") == samples("am_adam")
+    level = own_level(toy_world.environment["KOKORO_CONFIG_DIR"], "am_carl")
+    assert level is not None and len(level.lufs) == len(LENGTHS)
     assert toy_world.say("-v", "am_carl:0.6,af_heart:0.4", "--save-voice", "am_mix").returncode == 0
     assert samples("am_mix") == samples("am_adam:0.6,af_heart:0.4")
     assert "am_carl" in toy_world.say("-v", "?").stdout
