@@ -22,7 +22,7 @@ SENTENCES = (
     "She asked whether the train had left, and he shook his head.",
     "The river bends twice before it reaches the mill, and nobody in the village remembers who built it.",
     "Please read this page slowly, because the numbers on it are older than the house in which we found them, and "
-    "whoever wrote them down had neither a lamp nor much time, and a pen that scratched the paper at every turn of the hand.",
+    "whoever wrote them down had neither a lamp nor much time, and a pen that scratched the paper at each turn.",
 )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kokoro.g2p")
 
+ARTICLE, LETTER_A = "ɐ", "ˈA"  # misaki's phonemes of "a", and of the letter
+
 
 class English:
     """The front ends of American and British English, which share what analyses a text. For one thread."""
@@ -89,15 +91,22 @@ def _read_by_misaki(text: str, link: re.Pattern[str]) -> list[tuple[int, str]]:
     return [(place, text[place]) for place in (*places, *range(end, len(text)))]
 
 
+def _goes_on(tokens: list[Any]) -> bool:
+    """Whether a word follows the first one: an article has one, the letter has not."""
+    return len(tokens) > 1 and (bool(tokens[0].whitespace) or tokens[1].text[:1].isalnum())
+
+
 def _token_parts(tokens: list[Any], shown: list[tuple[int, str]]) -> list[Part]:
     """misaki's tokens as parts. It loses some apostrophes, so each token is looked for after the one before it."""
     parts = []
     rest = iter(shown)
     currency: int | None = None  # where the sign before this token stands: it is spoken after the number
-    for token in tokens:
+    for number, token in enumerate(tokens):
         places = [next(place for place, shown in rest if shown == sign) for sign in token.text if not sign.isspace()]
         start, end = (places[0], places[-1] + 1) if places else (0, 0)
         phonemes = UNKNOWN if token.phonemes is None else token.phonemes
+        if phonemes == ARTICLE and not _goes_on(tokens[number:]):
+            phonemes = LETTER_A
         parts.append(Part(phonemes, start if currency is None else currency, end))
         parts.append(Part(token.whitespace, 0, 0))
         currency = start if token.tag == "$" and not phonemes and not token.whitespace else None

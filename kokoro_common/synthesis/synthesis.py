@@ -266,7 +266,7 @@ class Synthesis:
         return sound is not None
 
     def fingerprint(self, speech: Speech) -> Fingerprint | None:
-        """Of the engine as it is now, for this voice, whose pack must be loaded, and language; None: there is none yet."""
+        """Of the engine as it is now, for this language and voice, whose pack is loaded; None: there is none yet."""
         if speech.engine == "espeak":
             return Fingerprint(
                 version=__version__,

@@ -465,3 +465,21 @@ class TestEnglish:
     )
     def test_odd_text_does_not_raise(self, g2p: G2P, text: str) -> None:
         assert "❓" not in g2p.spoken(text, "a").phonemes
+
+
+@pytest.mark.model
+@ENGLISH
+@pytest.mark.parametrize("lang", ["a", "b"])
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        *((text, "ˈA") for text in ("A", "a", "A.", "A?", "(a)")),
+        ("A, B", "ˈA, bˈi"),
+        ("Plan A", "plˈæn ˈA"),
+        ("a cat", "ɐ kˈæt"),
+        ('a "cat"', "ɐ “kˈæt”"),
+    ],
+)
+def test_a_letter_that_no_word_follows_is_no_article(g2p: G2P, lang: str, text: str, phonemes: str) -> None:
+    spoken = g2p.spoken(text, lang).phonemes.replace("iː", "i")
+    assert spoken.strip("().?") == phonemes
