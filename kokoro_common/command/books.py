@@ -30,6 +30,7 @@ KEEP_SECONDS = 5.0  # between two writes of the bookmark: what a crash or a powe
 SIGNS_A_MINUTE = 300  # of Chinese or Japanese, about as many as Kokoro says
 MIN_TITLE = 20  # columns in the list of chapters, however narrow the terminal is
 BESIDE_TITLE = 35  # columns of what stands beside it there
+WORDS_COLUMN = 17  # columns of these that a narrow terminal does without
 
 flag("-f", "--file", action="append", metavar="FILE", help="a .txt .md .html .epub .pdf; - is stdin",
      group="text", common=True, values="document")  # fmt: skip
@@ -189,12 +190,13 @@ def list_chapters(options: Namespace) -> int:
     others = [name for name in CALL_DEFAULTS if name != "speed"]
     speed = call_defaults({"speed": speed_of(options.speed, options.rate)}, {}, chosen=others).speed
     measured = [_measured(document, number, speed) for number in numbers]
-    most = max(MIN_TITLE, width_of(1) - BESIDE_TITLE)
+    wide = width_of(1) >= MIN_TITLE + BESIDE_TITLE
+    most = max(MIN_TITLE, width_of(1) - BESIDE_TITLE + (0 if wide else WORDS_COLUMN))
     titles = [cut(title, most) for title, _, _ in measured]
     width = max(map(columns, titles), default=0)
     for number, title, (_, words, seconds) in zip(numbers, titles, measured, strict=True):
         padded = title + " " * (width - columns(title))
-        print(f"{number:4}  {padded}  {words:9,} words  {roughly(seconds):>10}")
+        print(f"{number:4}  {padded}" + f"  {words:9,} words" * wide + f"  {roughly(seconds):>10}")
     total = sum(seconds for *_, seconds in measured)
     note(f"{len(numbers)} chapters, {roughly(total)} in all", quiet=options.quiet or len(numbers) < 2)
     return 0

@@ -51,3 +51,17 @@ def test_hearing_other_chapters_to_their_end_leaves_the_bookmark(
         assert marks.of(mark.paths) is None
     hear(tmp_path, "1")
     assert marks.of(mark.paths) is None
+
+
+@pytest.mark.parametrize("width", [40, 50, 54, 55, 80, 200])
+def test_the_list_of_chapters_fits_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    long = "A chapter whose title is far longer than any terminal in this test, and than most others"
+    (tmp_path / "book.md").write_text(f"{BOOK}\n\n# {long}\n\n{'word ' * 5_000}")
+    monkeypatch.setenv("COLUMNS", str(width))
+    books.list_chapters(parser().parse_args(["-q", "--list-chapters", "-f", str(tmp_path / "book.md")]))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and max(map(len, lines)) <= width
+    assert ("words" in lines[0]) == (width >= 55)
+    assert all(line.rstrip()[-1] in "sn" for line in lines)  # s, min
