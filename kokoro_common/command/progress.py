@@ -76,7 +76,7 @@ class Messenger:
         elif message.state == "loading":
             self._show(message.detail or "loading the model")
         elif self._download.takes(message, time.monotonic()) or self._bar:
-            self._show_gauge("downloading", message.fraction, self._download.details)
+            self._show_gauge(f"downloading {_content_of(message.detail)}", message.fraction, self._download.details)
 
     def _show_progress(self, message: Progress) -> None:
         if self.follower is not None:
@@ -168,6 +168,14 @@ class Messenger:
         if rows := max(0, before - 1) // width_of(2):
             return f"\x1b[{rows}A\r\x1b[J{line}"  # up to its first row, and all from there on is erased
         return f"\r{line}{' ' * (before - columns(line))}"
+
+
+def _content_of(file: str) -> str:
+    """What a file of the hub holds, for a person."""
+    name = file.rpartition("/")[2]
+    if file.startswith("voices/"):
+        return f"the voice {name.removesuffix('.pt')}"
+    return "spaCy's English model" if name.endswith(".whl") else "the model"
 
 
 class Download:

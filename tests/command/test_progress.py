@@ -67,8 +67,8 @@ STATES = [
 
 def test_elsewhere_each_state_is_a_line_and_each_tenth_of_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, io.StringIO(), *STATES[:6], STATES[5], STATES[7]).splitlines() == [
-        "say.py: downloading: 32 of 320 MB (10%)",
-        "say.py: downloading: 64 of 320 MB (20%)",
+        "say.py: downloading the model: 32 of 320 MB (10%)",
+        "say.py: downloading the model: 64 of 320 MB (20%)",
         "say.py: loading the model",
         "say.py: measuring once what is fastest here",
     ]
@@ -79,7 +79,7 @@ def test_on_a_terminal_one_line_is_overwritten_and_taken_away(monkeypatch: pytes
     text = shown(monkeypatch, Terminal(), *STATES)
     lines = text.split("\r")
     assert "\n" not in text
-    assert lines[1] == f"downloading {bar(0.1)}  10%  32 of 320 MB"
+    assert lines[1] == f"downloading the model {bar(0.1)}  10%  32 of 320 MB"
     assert lines[4].rstrip() == "loading the model" and len(lines[4]) == len(lines[3])
     assert lines[-2].isspace() and lines[-1] == ""
 
@@ -135,14 +135,16 @@ def test_a_download_tells_its_rate_and_the_time_that_is_left(monkeypatch: pytest
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setenv("COLUMNS", "100")
     text = shown(monkeypatch, Terminal(), *steps(300_000_000)[:51])
-    assert text.rpartition("\r")[2] == f"downloading {bar(0.5)}  50%  150 of 300 MB, 50 s left, 3.0 MB/s"
+    assert text.rpartition("\r")[2] == f"downloading the model {bar(0.5)}  50%  150 of 300 MB, 50 s left, 3.0 MB/s"
 
 
 def test_elsewhere_a_download_is_eleven_lines_and_the_next_one_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, io.StringIO(), *steps(327_212_226, files=2)).splitlines()
     assert len(lines) == 22
     assert lines[:11] == [
-        f"say.py: downloading: {megabytes(327_212_226 * tenth // 10, 327_212_226)} ({tenth}0%)".replace("(00%)", "(0%)")
+        f"say.py: downloading the model: {megabytes(327_212_226 * tenth // 10, 327_212_226)} ({tenth}0%)".replace(
+            "(00%)", "(0%)"
+        )
         for tenth in range(11)
     ]
 
@@ -203,3 +205,21 @@ def test_times_read_as_a_person_says_them() -> None:
     assert [roughly(seconds) for seconds in (5.4, 89.0, 95.0, 5_370.0, 7_500.0)] == [
         "5 s", "89 s", "2 min", "1 h 30 min", "2 h 5 min",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "the model"),
+        ("kokoro-v1_0.pth", "the model"),
+        ("voices/af_bella.pt", "the voice af_bella"),
+        ("en_core_web_sm-3.8.0-py3-none-any.whl", "spaCy's English model"),
+    ],
+)
+def test_what_is_fetched_is_told_and_no_names_of_files(
+    capsys: pytest.CaptureFixture[str], file: str, content: str
+) -> None:
+    Messenger(quiet=False).hear(
+        ServerState(state="downloading", detail=file, fraction=0.1, done=1 << 20, total=10 << 20)
+    )
+    assert capsys.readouterr().err.startswith(f"say.py: downloading {content}: ")
