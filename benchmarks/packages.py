@@ -71,6 +71,11 @@ def npm_archive(package: str, sha256: str, folder: Path) -> Path:
     return path
 
 
+def pip_install(python: Path, packages: list[str], constraints: Path) -> None:
+    """Into the environment of that Python. Raises NotToBeHad."""
+    _fetch([str(python), "-m", "pip", "install", "-q", "-c", str(constraints), *packages])
+
+
 def _fetch(command: list[str], folder: Path | None = None) -> None:
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
