@@ -132,6 +132,7 @@ def _runs(flags: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
 _FINE, _FINE_HOP = 0.004, 0.001  # seconds: a burst has some 5 ms
 _HISS = 4_000.0  # Hz: s has its energy above, vowels below
 _BURST = 1_000.0  # Hz: the voicing that goes on through a closure is below
+_NOTHING = -75.0  # dBFS in such a band: what is below is as good as silent, and its ups and downs are no onsets
 _LEAST_RISE = 15.0  # dB: less is no onset that anyone could point at
 _BURST_TIME = 0.006  # seconds in which it rises
 
@@ -185,7 +186,7 @@ def _band_levels(samples: Samples, span: Span, width: float, hop: float, above: 
     frames = np.lib.stride_tricks.sliding_window_view(part, size)[::step] * np.hanning(size)
     spectra = np.fft.rfft(frames, n=4 * size)
     high = np.fft.rfftfreq(4 * size, 1 / RATE) >= above
-    return decibels(np.sqrt((np.abs(spectra[:, high]) ** 2).sum(axis=1)) / size)
+    return np.maximum(decibels(np.sqrt((np.abs(spectra[:, high]) ** 2).sum(axis=1)) / size), _NOTHING)
 
 
 def _nearest(times: Sequence[float], near: float, at_most: float) -> float | None:
