@@ -176,7 +176,7 @@ def digest_of(parts: dict[str, State]) -> str:
     for part, state in sorted(parts.items()):
         for name, weight in sorted(state.items()):
             sha256.update(json.dumps([part, name, weight.shape]).encode())
-            sha256.update(weight.astype("<f4", copy=False))
+            sha256.update(weight.astype("<f4").tobytes())
     return sha256.hexdigest()
 
 

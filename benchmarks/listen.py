@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,15 +22,25 @@ from typing import Any
 
 from benchmarks import real_model
 from benchmarks.listening import hearing, measures
-from benchmarks.listening.speakers import KOKORO, OURS, UNTOUCHED, speakers, voices_of_model
+from benchmarks.listening.speakers import EMBEDDED, KOKORO, OURS, UNTOUCHED, speakers, voices_of_model
 from benchmarks.listening.words import LISTENED, read_texts, spread
-from benchmarks.measure import REAL, print_machine
+from benchmarks.measure import REAL, ROOT, machine
 from benchmarks.packages import NotToBeHad, cache_folder
 
 VOICES = ["af_heart", "am_michael", "bf_emma", "bm_george"]
 SOFT_VOICES = ["af_heart", "af_bella", "af_nicole", "am_michael", "am_onyx", "bf_emma", "bm_fable", "bm_george"]
+EMBEDDED_VOICES = [
+    "af_heart",
+    "am_michael",
+    "bf_emma",
+    "bm_george",
+    "ef_dora",
+    "ff_siwis",
+    "hf_alpha",
+    "if_sara",
+    "pf_dora",
+]
 GATE_VOICES = ["af_heart", "bm_george"]
-STEPS = ("speech", "levels", "times", "soft", "clips")
 NOT_LISTENED = "NOT LISTENED"
 
 
@@ -111,6 +123,11 @@ def step_levels(options: argparse.Namespace) -> Any:
         return measures.levels(found, options.voices or voices_of_model(), tell)
 
 
+def step_embedded(options: argparse.Namespace) -> Any:
+    with speakers(EMBEDDED) as found:
+        return measures.levels(found, options.voices or EMBEDDED_VOICES, tell)
+
+
 def step_times(options: argparse.Namespace) -> Any:
     with speakers(OURS) as found:
         return measures.word_times(found, options.voices or VOICES, tell)
@@ -121,11 +138,33 @@ def step_soft(options: argparse.Namespace) -> Any:
         return measures.soft_edges(found, options.voices or SOFT_VOICES, tell)
 
 
+def step_pictures(options: argparse.Namespace) -> Any:
+    """Spectrograms of ten texts as the model makes them and as we give them, in --pictures."""
+    from benchmarks.quality import draw_spectrogram
+
+    drawn = []
+    directory: Path = options.pictures
+    directory.mkdir(parents=True, exist_ok=True)
+    voices = options.voices or VOICES
+    with speakers(UNTOUCHED, OURS) as found, tempfile.TemporaryDirectory(prefix="kokoro-listen-") as clips:
+        for number, text in enumerate(read_texts("picture")):
+            voice = voices[number % len(voices)]
+            spoken = {each.name: each.speak(text.text, voice, Path(clips) / f"{each.name}.wav") for each in found}
+            names = {UNTOUCHED: "before", OURS: "after" if len(spoken) > 1 else "before"}
+            ordered = {names[name]: spoken[name].samples for name in (UNTOUCHED, OURS) if name in spoken}
+            path = directory / f"clip-{number + 1:02}.png"
+            draw_spectrogram(ordered, path, f"{voice}: {text.text}")
+            drawn.append({"path": path.name, "voice": voice, "text": text.text})
+    return drawn
+
+
 MEASURED: dict[str, Callable[[argparse.Namespace], Any]] = {
     "speech": step_speech,
     "levels": step_levels,
+    "embedded": step_embedded,
     "times": step_times,
     "soft": step_soft,
+    "pictures": step_pictures,
 }
 
 
@@ -138,13 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--texts", type=int, default=64, metavar="N", help="for the step speech")
     parser.add_argument("--voices", nargs="+", metavar="V", help="instead of those of each step")
     parser.add_argument("--without", nargs="+", choices=(KOKORO, OURS, UNTOUCHED), default=[], help="of the speakers")
+    parser.add_argument("--pictures", type=Path, default=ROOT / "docs" / "quality", metavar="DIR", help="of that step")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes what was measured; other steps in it stay")
     options = parser.parse_args(arguments)
     if options.gate:
         return gate()
     prepare(kokoro="speech" in options.only)
-    print_machine()
     report = Report(options.json)
+    report.put("machine", machine())
     for step in options.only:
         tell(step)
         report.put(step, MEASURED[step](options))
@@ -152,4 +192,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else servers and temporary files would stay
     sys.exit(main())

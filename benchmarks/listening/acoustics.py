@@ -215,4 +215,4 @@ def loss(untouched: Samples, kept: Samples) -> Loss:
     before = levels(untouched)
     after = levels(np.asarray(aligned / (gain or 1.0), np.float32))
     lost = before[(before > AUDIBLE) & (after < before - 3)]
-    return Loss(len(lost) * FRAME, float(np.max(lost, initial=LOWEST)), float(decibels(np.float64(gain))))
+    return Loss(len(lost) * FRAME, float(np.max(lost, initial=LOWEST)), float(decibels(np.asarray(gain))))

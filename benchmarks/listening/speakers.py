@@ -1,4 +1,4 @@
-"""The speakers that are listened to: ours as it is, ours with the model's samples untouched, kokoro's own pipeline.
+"""The speakers that are listened to: ours as it is or untouched, its embedded default, and kokoro's own pipeline.
 
 Each gives a clip: a file of 32-bit samples, and the words with their times.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.listening.acoustics import Samples
     from tests.conftest import World
 
-OURS, UNTOUCHED, KOKORO = "ours", "untouched", "kokoro"
+OURS, UNTOUCHED, KOKORO, EMBEDDED = "ours", "untouched", "kokoro", "embedded"
 UNTOUCHED_FLAG = "--untouched"
 _SAME_LANGUAGE = "en-us"  # for a voice whose language's extra is not installed
 _MODEL_MISSING = 4  # exit code of say.py
@@ -105,13 +105,15 @@ def speakers(*names: str) -> Iterator[list[Speaker]]:
     model = Model()
     with contextlib.ExitStack() as stack:
         found: list[Speaker] = []
-        if {OURS, UNTOUCHED} & set(names):
+        if {OURS, UNTOUCHED, EMBEDDED} & set(names):
             # Of 54 voices none need stay.
             world = stack.enter_context(new_world({**model.environment, "KOKORO_IDLE_TIMEOUT": "20"}))
             if OURS in names:
                 found.append(SayPy(world, OURS))
             if UNTOUCHED in names and UNTOUCHED_FLAG in world.say("--help", "all").stdout:
                 found.append(SayPy(world, UNTOUCHED, UNTOUCHED_FLAG))
+            if EMBEDDED in names:
+                found.append(SayPy(world, EMBEDDED, "--engine", "espeak"))
         if KOKORO in names:
             pipeline = KokoroPipeline(model)
             stack.callback(pipeline.end)

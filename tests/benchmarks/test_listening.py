@@ -372,3 +372,45 @@ def test_a_weight_of_weight_norm_without_a_direction_gets_one() -> None:
     assert directions is not None
     assert lengths.tolist() == [[5], [0]]
     assert directions.tolist() == [[3, 4], [1, 1]]
+
+
+# --- The page --------------------------------------------------------------------------------------------------------
+
+
+def spoken(speaker: str, seconds: float, pause: float, lead: float) -> Figures:
+    return {**FINE, "speaker": speaker, "spoken": seconds, "pauses": [(".", pause)], "lead_50": lead, "lead_60": lead,
+            "tail_60": 0.4, "mos": 3.3, "click": -100.0, "true_peak": -3.0}  # fmt: skip
+
+
+def test_the_page_has_kokoro_beside_ours_before_and_after() -> None:
+    from benchmarks.quality import condense, same_run
+
+    before = condense({"speech": [spoken("ours", 2.2, 0.96, 0.3), spoken("kokoro", 2.0, 0.47, 0.3)]})
+    after = condense({"speech": [spoken("ours", 2.02, 0.45, 0.03), spoken("kokoro", 2.0, 0.47, 0.3)]})
+    lines = {line.split(" | ")[0]: line.split(" | ")[1:] for line in same_run({"before": before, "after": after})}
+    assert lines["| "] == ["kokoro, before", "ours, before", "kokoro, after", "ours, after |"]
+    assert [cell[:4] for cell in lines["| pause: full stop, s"]] == ["0.47", "0.96", "0.47", "0.45"]
+    assert [cell[:5] for cell in lines["| length, first to last edge, of kokoro's"]] == [
+        "1.000",
+        "1.100",
+        "1.000",
+        "1.010",
+    ]
+    assert [cell[:4] for cell in lines["| lead-in to -50 dBFS, s"]] == ["0.30", "0.30", "0.30", "0.03"]
+
+
+def test_the_page_tells_the_levels_of_voices_and_of_the_embedded_default() -> None:
+    from benchmarks.quality import condense, level_file, levels
+
+    def level(speaker: str, voice: str, loudness: float) -> Figures:
+        return {**spoken(speaker, 2.0, 0.5, 0.3), "voice": voice, "loudness": loudness}
+
+    raw = {
+        "levels": [level("ours", "if_sara", -16.7), level("ours", "af_nova", -28.4), level("ours", "af_heart", -24.5)],
+        "embedded": [level("embedded", "af_heart", -19.0)],
+    }
+    figures = {"before": condense(raw)}
+    _, _, ours, embedded = levels(figures)
+    assert ours.startswith("| before | 3 | -28.4 (af_nova) | -16.7 (if_sara) | -24.5 | 2 | -3.0 |")
+    assert embedded.startswith("| embedded default, before | 1 | -19.0")
+    assert level_file(figures).splitlines()[1] == "af_heart\t-24.50\t-3.00"
