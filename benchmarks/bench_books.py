@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_books [--pages N] [--name book.m4b] [--kills N] [--servers] [--json FILE]
 
-The text is made here, 300 words a page; the embedded default reads it, or the model that KOKORO_MANIFEST names. Printed
+The text is made here, 300 words a page; the embedded default reads it, or the model to measure if there is one. Printed
 are whether the bytes are the same, how long the engine waited for work, and what each process holds from page to page.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks.bench_throughput import text_of
-from benchmarks.measure import new_world, print_machine
+from benchmarks.measure import model_if_named, new_world, print_machine
 from tests.conftest import World
 
 WORDS_PER_PAGE = 300
@@ -159,7 +158,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print_machine()
-    engine = {} if os.environ.get("KOKORO_MANIFEST") else {"KOKORO_ENGINE": "espeak"}
+    model = model_if_named()
+    engine = model.environment if model else {"KOKORO_ENGINE": "espeak"}
     with new_world() as world:
         world.environment |= engine
         (world.path / "book.txt").write_text(book_of(options.pages))

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import real_model
 from kokoro_common.daemon import starter
 from kokoro_common.daemon.model_server import ENVIRONMENT
 from kokoro_common.daemon.runtime_directory import RuntimeDirectory
 from kokoro_common.hub.cache import Cache
 from kokoro_common.hub.manifest import load_manifest
-from kokoro_common.settings import resolve
+from kokoro_common.settings import Settings, resolve
 from tests.conftest import World
 
 ROOT = Path(__file__).parent.parent
@@ -135,11 +136,23 @@ def start_model_server(world: World, program: Path) -> None:
     starter.ensure(RuntimeDirectory(str(world.runtime)), started).close()
 
 
+REAL = "real"  # as a value of BENCHMARK_MODEL
+
+
+def model_settings() -> Settings:
+    """With `manifest` and `cache_dir` of the model to measure, an empty manifest if there is none: that of
+    benchmarks/real_model.py if BENCHMARK_MODEL is "real", else the one that KOKORO_MANIFEST names."""
+    chosen = os.environ.get("BENCHMARK_MODEL", "")
+    if chosen not in ("", REAL):
+        sys.exit(f"BENCHMARK_MODEL is {chosen!r}; it can only be {REAL!r}, or unset for KOKORO_MANIFEST's")
+    return resolve(environ={**os.environ, **(real_model.variables() if chosen else {})})
+
+
 class Model:
-    """The model that KOKORO_MANIFEST names, with its files in the cache. None of it is read here."""
+    """The model to measure, with its files in the cache. None of it is read here."""
 
     def __init__(self) -> None:
-        settings = resolve()
+        settings = model_settings()
         manifest = load_manifest(settings.manifest)
         cache = Cache(manifest, settings.cache_dir)
         names = (manifest.config, manifest.model, f"voices/{VOICE}.pt")
@@ -155,4 +168,4 @@ class Model:
 
 
 def model_if_named() -> Model | None:
-    return Model() if resolve().manifest else None
+    return Model() if model_settings().manifest else None
