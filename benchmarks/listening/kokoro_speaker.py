@@ -55,7 +55,7 @@ def main(config: str, weights: str, voices: str, tagger: str) -> None:
     import torch
 
     load = spacy.load
-    spacy.util.is_package = lambda _: True  # else misaki has it fetched
+    spacy.util.is_package = lambda name: True  # else misaki has it fetched
     spacy.load = lambda _, **options: load(Path(tagger), **options)  # a path is no package
     model = kokoro.KModel(repo_id=REPOSITORY, config=config, model=weights).eval()
 
