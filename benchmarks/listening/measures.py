@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.listening import acoustics
 from benchmarks.listening.acoustics import AUDIBLE, SOUNDING, SPEAKING, Span
 from benchmarks.listening.hearing import Hearing
-from benchmarks.listening.speakers import OURS, UNTOUCHED, Clip, Speaker
+from benchmarks.listening.speakers import OURS, UNTOUCHED, Clip, NoLanguage, Speaker
 from benchmarks.listening.words import Text, Word, distance, errors, kind_of, mark_after, plain_words, read_texts
 
 if TYPE_CHECKING:
@@ -97,14 +97,19 @@ Tell = Callable[[str], None]
 
 
 def speech(
-    speakers: Sequence[Speaker], texts: Sequence[Text], voices: Sequence[str], wanted: Sequence[str], tell: Tell
+    speakers: Sequence[Speaker],
+    texts: Sequence[Text],
+    voices: Sequence[str],
+    wanted: Sequence[str],
+    tell: Tell,
+    lang: str = "",
 ) -> list[Figures]:
-    """Every text by every speaker in every voice, measured and, as far as `wanted`, listened to."""
+    """Every text by every speaker in every voice, measured and, as far as `wanted`, listened to. Raises NoLanguage."""
     records = []
     with tempfile.TemporaryDirectory(prefix="kokoro-listen-") as directory:
         clips: list[tuple[Figures, Text, Path]] = []
         for number, (speaker, voice, text) in enumerate(turns(speakers, voices, texts)):
-            clip = speaker.speak(text.text, voice, Path(directory) / f"{number}.wav")
+            clip = speaker.speak(text.text, voice, Path(directory) / f"{number}.wav", lang)
             record = {"speaker": speaker.name, "voice": voice, "kind": text.kind, "text": text.text, **shape(clip)}
             clips.append((record, text, clip.path))
             if (number + 1) % 20 == 0:
@@ -130,12 +135,20 @@ def turns(
                 yield speaker, voice, text
 
 
+def _silently(_: str) -> None:
+    pass
+
+
 def levels(speakers: Sequence[Speaker], voices: Sequence[str], tell: Tell) -> list[Figures]:
     """Three sentences of its own language by each voice: how loud, and how long until the first sound."""
     records = []
     for voice in voices:
         language = "a" if voice[0] == "b" else voice[0]
-        records += speech(speakers, read_texts(f"level-{language}"), [voice], ["loudness"], lambda _: None)
+        try:
+            records += speech(speakers, read_texts(f"level-{language}"), [voice], ["loudness"], _silently)
+        except NoLanguage:
+            tell(f"{voice} speaks English, for what its language takes is not installed")
+            records += speech(speakers, read_texts("level-a"), [voice], ["loudness"], _silently, lang="en-us")
         tell(voice)
     return records
 
