@@ -2,10 +2,10 @@
 
     python -m benchmarks.levels [--voices NAME ...] > levels.tsv           from the repository root
 
-Needs the real model (benchmarks/real_model.py), which KOKORO_CACHE_DIR and KOKORO_MANIFEST name: about ten minutes on
-two cores. The style of a voice depends on the number of phonemes, and its loudness with it, so each voice
-speaks texts of several lengths in its own language; Japanese and Mandarin ones speak the English texts, as their front
-ends are extras. LUFS by ITU-R BS.1770-4, true peak at four times the rate; espeak-ng is measured in the same way.
+Needs the real model: BENCHMARK_MODEL=real, when benchmarks/real_model.py has made it. About ten minutes on two cores.
+The style of a voice depends on the number of phonemes, and its loudness with it, so each voice speaks texts of several
+lengths in its own language; Japanese and Mandarin ones speak the English texts, as their front ends are extras. LUFS by
+ITU-R BS.1770-4, true peak at four times the rate; espeak-ng is measured in the same way.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soxr
 
+from benchmarks.measure import model_settings
 from kokoro_common.engine.engine import KokoroEngine, Phrase
 from kokoro_common.engine.espeak import EspeakEngine
 from kokoro_common.hub.cache import Cache
 from kokoro_common.hub.manifest import load_manifest
 from kokoro_common.phonemes.g2p import G2P
-from kokoro_common.settings import resolve
 from kokoro_common.sound.edges import trimmed
 from kokoro_common.sound.loudness import Meter
 from kokoro_common.sound.samples import SAMPLE_RATE
@@ -119,7 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="How loud each voice is, by the length of what it speaks.")
     parser.add_argument("--voices", nargs="*", help="of the catalogue, or espeak_af ...; all of them without it")
     options = parser.parse_args()
-    settings = resolve()
+    settings = model_settings()
     cache = Cache(load_manifest(settings.manifest), settings.cache_dir)
     espeak_names = [espeak_voice(lang, female=female) for lang in "abefhijpz" for female in (True, False)]
     wanted = options.voices or [*sorted(VOICES), *espeak_names]
