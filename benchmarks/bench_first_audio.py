@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from benchmarks.measure import (
     ROOT,
+    TOUCHED,
     VOICE,
     Model,
     Round,
@@ -110,7 +111,7 @@ def kokoro_seconds(text: str, precision: str, config: str, weights: str, pack: s
 
 
 def compare(engine_process: Executor, model: Model | None, rounds: int) -> None:
-    with new_world(model.environment if model else None) as world:
+    with new_world({**(model.environment if model else {}), **TOUCHED}) as world:
         start_model_server(world, ROOT / "benchmarks" / "timed_servers.py")
         say(world, TEXTS[26])  # loads the model; unless KOKORO_PRECISION is set, the server then measures and chooses
         precision = world.status()["model_server"]["precision"]

@@ -22,6 +22,7 @@ import psutil
 
 from benchmarks.measure import (
     ROOT,
+    TOUCHED,
     VOICE,
     Model,
     Round,
@@ -65,7 +66,7 @@ def import_torch() -> Round:
 
 def cold_start(model: Model | None) -> Round:
     """Seconds from the start of say.py to the end of each phase, in servers of their own; and their memory then."""
-    with new_world(model.environment if model else None) as world:
+    with new_world({**(model.environment if model else {}), **TOUCHED}) as world:
         clock = time.time()
         heard_at = first_audio(world)
         ends: Round = {}

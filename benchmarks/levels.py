@@ -1,11 +1,11 @@
 """How loud each voice is, by the length of what it speaks: makes kokoro_common/voices/levels.tsv again.
 
-    python -m benchmarks.levels [--voices NAME ...] > levels.tsv           from the repository root
+    BENCHMARK_MODEL=real python -m benchmarks.levels [--voices NAME ...] > levels.tsv       from the repository root
 
-Needs the real model: BENCHMARK_MODEL=real, when benchmarks/real_model.py has made it. About ten minutes on two cores.
-The style of a voice depends on the number of phonemes, and its loudness with it, so each voice speaks texts of several
-lengths in its own language; Japanese and Mandarin ones speak the English texts, as their front ends are extras. LUFS by
-ITU-R BS.1770-4, true peak at four times the rate; espeak-ng is measured in the same way.
+Needs the real model (benchmarks/real_model.py): about 20 minutes on two cores. The style of a voice depends on the
+number of phonemes, and its loudness with it, so each voice speaks texts of several lengths in its own language; Japanese
+and Mandarin ones speak the English texts, as their front ends are extras. LUFS by ITU-R BS.1770-4, true peak at four
+times the rate; espeak-ng is measured in the same way.
 """
 
 from __future__ import annotations
@@ -120,15 +120,16 @@ def main() -> int:
     parser.add_argument("--voices", nargs="*", help="of the catalogue, or espeak_af ...; all of them without it")
     options = parser.parse_args()
     settings = model_settings()
-    cache = Cache(load_manifest(settings.manifest), settings.cache_dir)
+    manifest = load_manifest(settings.manifest)
+    cache = Cache(manifest, settings.cache_dir)
     espeak_names = [espeak_voice(lang, female=female) for lang in "abefhijpz" for female in (True, False)]
     wanted = options.voices or [*sorted(VOICES), *espeak_names]
     espeak = EspeakEngine()
     with tempfile.TemporaryDirectory() as folder:
         g2p = G2P(None, folder)
-        config, weights = cache.cached("config.json"), cache.cached("kokoro-v1_0.pth")
+        config, weights = cache.cached(manifest.config), cache.cached(manifest.model)
         if config is None or weights is None:
-            print("no model: name one with KOKORO_CACHE_DIR and KOKORO_MANIFEST", file=sys.stderr)
+            print("no model: python -m benchmarks.real_model makes one, BENCHMARK_MODEL=real names it", file=sys.stderr)
             return 1
         engine = KokoroEngine(config, weights, "cpu")
 

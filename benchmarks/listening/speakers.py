@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from benchmarks.listening import hearing
 from benchmarks.listening.words import Word, joined
-from benchmarks.measure import Model, new_world
+from benchmarks.measure import TOUCHED, Model, new_world
 
 if TYPE_CHECKING:
     from benchmarks.listening.acoustics import Samples
@@ -112,7 +112,7 @@ def speakers(*names: str) -> Iterator[list[Speaker]]:
         found: list[Speaker] = []
         if {OURS, UNTOUCHED, EMBEDDED} & set(names):
             # Of 54 voices none need stay.
-            world = stack.enter_context(new_world({**model.environment, "KOKORO_IDLE_TIMEOUT": "20"}))
+            world = stack.enter_context(new_world({**model.environment, **TOUCHED, "KOKORO_IDLE_TIMEOUT": "20"}))
             if OURS in names:
                 found.append(SayPy(world, OURS))
             if UNTOUCHED in names and UNTOUCHED_FLAG in world.say("--help", "all").stdout:

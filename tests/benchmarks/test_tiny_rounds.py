@@ -21,6 +21,7 @@ BENCHMARKS = ROOT / "benchmarks"
 FAILED_ROUNDS = re.compile(r"\b[1-9]\d* failed")
 SHORT = ("--rounds", "1", "--phonemes", "10", "--threads", "1", "--no-bf16")  # of the races
 ROUNDS = {  # by script: arguments of the tiny round, and what only a round that was measured prints
+    "bench_again": (("--rounds", "1", "--notices", "5"), " text chunks had been kept"),
     "bench_books": (("--pages", "2", "--kills", "1", "--servers"), "killed: the same bytes: True"),
     "bench_client": (("--rounds", "1"), "bare client / python -c pass"),
     "bench_engine": (SHORT, "durations equal"),
@@ -33,6 +34,7 @@ ROUNDS = {  # by script: arguments of the tiny round, and what only a round that
     "chaos": (("--minutes", "0.2", "--clients", "2"), " 0 broken promises"),
     "export_onnx": (("exported",), "kokoro.onnx: "),
     "faults": (("--tenth", "C3"), "| C3 | "),
+    "levels": (("--voices", "af_heart", "espeak_af"), "espeak_af\t-"),
     "make_model": (("--toy", "--output", "made"), "export KOKORO_MANIFEST="),
     "plot": (("performance",), "speed.svg: "),
     "quality": (("--directory", "quality"), "levels.svg: "),
