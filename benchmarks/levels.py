@@ -3,9 +3,9 @@
     BENCHMARK_MODEL=real python -m benchmarks.levels [--voices NAME ...] > levels.tsv       from the repository root
 
 Needs the real model (benchmarks/real_model.py): about 20 minutes on two cores. The style of a voice depends on the
-number of phonemes, and its loudness with it, so each voice speaks texts of several lengths in its own language; Japanese
-and Mandarin ones speak the English texts, as their front ends are extras. LUFS by ITU-R BS.1770-4, true peak at four
-times the rate; espeak-ng is measured in the same way.
+number of phonemes, and its loudness with it, so each voice speaks texts of several lengths in its own language;
+Japanese and Mandarin ones speak the English texts, as their front ends are extras. LUFS by ITU-R BS.1770-4, true peak
+at four times the rate; espeak-ng is measured in the same way.
 """
 
 from __future__ import annotations
