@@ -99,7 +99,7 @@ def gate() -> int:
         print(f"{error}\n{NOT_LISTENED}")
         return 0
     with speakers(OURS) as found:
-        clips = measures.speech(found, read_texts("gate"), GATE_VOICES, ["text", "loudness"], tell)
+        clips = measures.speech(measures.turns(found, GATE_VOICES, read_texts("gate")), ["text", "loudness"], tell)
     for clip in clips:
         pauses = " ".join(f"{mark}{seconds:.2f}" for mark, seconds in clip["pauses"])
         print(
@@ -115,7 +115,8 @@ def step_speech(options: argparse.Namespace) -> Any:
     names = [name for name in (OURS, UNTOUCHED, KOKORO) if name not in options.without]
     with speakers(*names) as found:
         texts = spread(read_texts(*LISTENED), options.texts)
-        return measures.speech(found, texts, options.voices or VOICES, ["text", "mos", "loudness"], tell)
+        jobs = measures.turns(found, options.voices or VOICES, texts)
+        return measures.speech(jobs, ["text", "mos", "loudness"], tell)
 
 
 def step_levels(options: argparse.Namespace) -> Any:

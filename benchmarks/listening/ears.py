@@ -78,7 +78,6 @@ def loudness(samples: np.ndarray) -> dict[str, float | None]:
 def main(folder: str) -> None:
     from faster_whisper.audio import decode_audio
 
-    whisper(folder)
     for line in sys.stdin:
         asked = json.loads(line)
         answer: dict[str, Any] = {}

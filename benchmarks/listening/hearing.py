@@ -29,10 +29,10 @@ TAGGER_SHA256 = "e94cbf6c242453a89af524aaea8e08917b420c11792d6ac662d166b59105977
 
 
 class Hearing:
-    """The process that listens; it has loaded the recogniser. Used as a context, it ends with it."""
+    """The process that listens; it loads the recogniser when it first needs it. Used as a context, it ends with it."""
 
     def __init__(self) -> None:
-        """Blocks for seconds, the first time for a minute. Raises NotToBeHad."""
+        """Where nothing has been fetched yet this blocks for a minute. Raises NotToBeHad."""
         command = [str(environment()), str(HERE / "ears.py"), str(recogniser())]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

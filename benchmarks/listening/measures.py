@@ -7,12 +7,12 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.listening import acoustics
 from benchmarks.listening.acoustics import AUDIBLE, SOUNDING, SPEAKING, Span
 from benchmarks.listening.hearing import Hearing
-from benchmarks.listening.speakers import OURS, UNTOUCHED, Clip, Speaker
+from benchmarks.listening.speakers import OURS, UNTOUCHED, Clip, NoLanguage, Speaker
 from benchmarks.listening.words import Text, Word, distance, errors, kind_of, mark_after, plain_words, read_texts
 
 if TYPE_CHECKING:
@@ -96,19 +96,38 @@ def broken(clips: Sequence[Figures]) -> list[str]:
 Tell = Callable[[str], None]
 
 
-def speech(
-    speakers: Sequence[Speaker], texts: Sequence[Text], voices: Sequence[str], wanted: Sequence[str], tell: Tell
-) -> list[Figures]:
-    """Every text by every speaker in every voice, measured and, as far as `wanted`, listened to."""
+class Job(NamedTuple):
+    """A clip to be made."""
+
+    speaker: Speaker
+    voice: str
+    text: Text
+    english: Text | None = None  # to be spoken instead where the voice's language cannot be had
+
+    def speak(self, path: Path) -> Clip:
+        try:
+            return self.speaker.speak(self.text.text, self.voice, path)
+        except NoLanguage:
+            if self.english is None:
+                raise
+            return self.speaker.speak(self.english.text, self.voice, path, lang="en-us")
+
+
+def turns(speakers: Iterable[Speaker], voices: Sequence[str], texts: Sequence[Text]) -> list[Job]:
+    return [Job(speaker, voice, text) for speaker in speakers for voice in voices for text in texts]
+
+
+def speech(jobs: Sequence[Job], wanted: Sequence[str], tell: Tell) -> list[Figures]:
+    """Each clip made, measured and, as far as `wanted`, listened to: first all are made, then all are heard."""
     records = []
     with tempfile.TemporaryDirectory(prefix="kokoro-listen-") as directory:
         clips: list[tuple[Figures, Text, Path]] = []
-        for number, (speaker, voice, text) in enumerate(turns(speakers, voices, texts)):
-            clip = speaker.speak(text.text, voice, Path(directory) / f"{number}.wav")
-            record = {"speaker": speaker.name, "voice": voice, "kind": text.kind, "text": text.text, **shape(clip)}
-            clips.append((record, text, clip.path))
+        for number, job in enumerate(jobs):
+            clip = job.speak(Path(directory) / f"{number}.wav")
+            said = {"speaker": job.speaker.name, "voice": job.voice, "kind": job.text.kind, "text": job.text.text}
+            clips.append(({**said, **shape(clip)}, job.text, clip.path))
             if (number + 1) % 20 == 0:
-                tell(f"{number + 1} clips spoken")
+                tell(f"{number + 1} of {len(jobs)} clips spoken")
         with Hearing() as hearing:
             for number, (record, text, path) in enumerate(clips):
                 heard = hearing.listen(path, *wanted)
@@ -117,34 +136,27 @@ def speech(
                     heard |= errors(text, heard["heard"])._asdict()
                 records.append({**record, **heard})
                 if (number + 1) % 20 == 0:
-                    tell(f"{number + 1} clips heard")
+                    tell(f"{number + 1} of {len(jobs)} clips heard")
     return records
-
-
-def turns(
-    speakers: Iterable[Speaker], voices: Sequence[str], texts: Sequence[Text]
-) -> Iterator[tuple[Speaker, str, Text]]:
-    for speaker in speakers:
-        for voice in voices:
-            for text in texts:
-                yield speaker, voice, text
 
 
 def levels(speakers: Sequence[Speaker], voices: Sequence[str], tell: Tell) -> list[Figures]:
     """Three sentences of its own language by each voice: how loud, and how long until the first sound."""
-    records = []
-    for voice in voices:
-        language = "a" if voice[0] == "b" else voice[0]
-        records += speech(speakers, read_texts(f"level-{language}"), [voice], ["loudness"], lambda _: None)
-        tell(voice)
-    return records
+    english = read_texts("level-a")
+    jobs = [
+        Job(speaker, voice, text, instead)
+        for voice in voices  # voice by voice, so that its server need not stay
+        for speaker in speakers
+        for text, instead in zip(read_texts(f"level-{'a' if voice[0] == 'b' else voice[0]}"), english, strict=True)
+    ]
+    return speech(jobs, ["loudness"], tell)
 
 
 def word_times(speakers: Sequence[Speaker], voices: Sequence[str], tell: Tell) -> list[Figures]:
     """How far the times that are told for words are from where the words can be seen to begin."""
     records = []
     with tempfile.TemporaryDirectory(prefix="kokoro-listen-") as directory:
-        for speaker, voice, text in turns(speakers, voices, read_texts("onset")):
+        for speaker, voice, text, _ in turns(speakers, voices, read_texts("onset")):
             clip = speaker.speak(text.text.replace(ONSET_MARK, ""), voice, Path(directory) / "clip.wav")
             for kind, word, error in onsets(clip, text.text):
                 records.append({"speaker": speaker.name, "voice": voice, "kind": kind, "word": word, "error": error})

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 OURS, UNTOUCHED, KOKORO, EMBEDDED = "ours", "untouched", "kokoro", "embedded"
 UNTOUCHED_FLAG = "--untouched"
-_SAME_LANGUAGE = "en-us"  # for a voice whose language's extra is not installed
-_MODEL_MISSING = 4  # exit code of say.py
+_NOT_TO_BE_HAD = 4  # exit code of say.py: of a voice whose model is there, its language's extra
+
+
+class NoLanguage(RuntimeError):
+    """What the voice's language takes is not installed."""
 
 
 class Clip(NamedTuple):
@@ -43,8 +46,8 @@ class Clip(NamedTuple):
 class Speaker(Protocol):
     name: str
 
-    def speak(self, text: str, voice: str, path: Path) -> Clip:
-        """Blocks until the file is written. Raises RuntimeError."""
+    def speak(self, text: str, voice: str, path: Path, lang: str = "") -> Clip:
+        """In the voice's own language or `lang`. Blocks until the file is there. Raises RuntimeError, NoLanguage."""
 
 
 class SayPy:
@@ -54,12 +57,12 @@ class SayPy:
         self.name = name
         self._world, self._flags = world, flags
 
-    def speak(self, text: str, voice: str, path: Path) -> Clip:
+    def speak(self, text: str, voice: str, path: Path, lang: str = "") -> Clip:
         words = path.with_suffix(".json")
         command = ["-q", *self._flags, "-v", voice, "-o", str(path), "--bit-depth", "32", "--words", str(words)]
-        done = self._world.say(*command, "--", text, timeout=600)
-        if done.returncode == _MODEL_MISSING:
-            done = self._world.say(*command, "--lang", _SAME_LANGUAGE, "--", text, timeout=600)
+        done = self._world.say(*command, *(["--lang", lang] if lang else []), "--", text, timeout=600)
+        if done.returncode == _NOT_TO_BE_HAD:
+            raise NoLanguage(done.stderr)
         if done.returncode:
             raise RuntimeError(f"say.py -v {voice}: {done.stderr}")
         told = json.loads(words.read_text())["words"]
@@ -85,7 +88,9 @@ class KokoroPipeline:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def speak(self, text: str, voice: str, path: Path) -> Clip:
+    def speak(self, text: str, voice: str, path: Path, lang: str = "") -> Clip:
+        if lang:
+            raise NoLanguage("kokoro's pipeline speaks the voice's own language here")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps({"text": text, "voice": voice, "path": str(path)}), file=self._process.stdin, flush=True)

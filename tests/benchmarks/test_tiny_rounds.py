@@ -44,7 +44,7 @@ ROUNDS = {  # by script: arguments of the tiny round, and what only a round that
     "walks": (("--minutes", "0.01", "--steps", "20", "--walks", "20"), " walks, "),
 }
 NEEDS = {"export_onnx": "onnx", "plot": "matplotlib", "quality": "matplotlib"}  # of the extra `bench`
-WITH_PACKAGES = {"listen", "real_model"}  # of hundreds of MB: .ci/run's last stage is their round
+WITH_PACKAGES = {"levels", "listen", "real_model"}  # of hundreds of MB: .ci/run's last stage is the round of two
 MAY_FAIL = ("soak",)  # by its verdict: so few utterances end before the memory has settled
 
 
