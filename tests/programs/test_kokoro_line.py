@@ -109,7 +109,7 @@ def test_the_neural_voice_takes_over_when_the_hub_comes_back(world: World, toy_h
     assert ready.returncode == 0, ready.stderr
     wait_until_ready(world)
     up = world.say("-o", "up.wav", "--timing", "hello", timeout=100)
-    assert "kokoro: first audio" in up.stderr
+    assert "kokoro: first sound" in up.stderr
     assert json.loads(world.say("--status", "--json").stdout)["model_server"]["pid"] == pid
 
 
