@@ -185,3 +185,33 @@ def test_no_line_of_the_table_loses_its_phonemes_in_a_language_of_espeak(lang: s
         assert any(map(str.isalpha, spoken.phonemes)), text
         assert "".join(piece.phonemes for piece in pieces).replace(" ", "") == spoken.phonemes.replace(" ", ""), text
         assert spoken.words and spoken.words[-1].end <= len(text)
+
+
+@pytest.mark.e2e
+@pytest.mark.model
+@pytest.mark.timeout(300)
+def test_what_is_said_again_is_the_same_from_memory_and_from_the_engine(toy_world: World) -> None:
+    def spoken(**environment: str) -> bytes:
+        done = toy_world.say("-o", "out.wav", "The build is done. All is well.", timeout=200, **environment)
+        assert done.returncode == 0, done.stderr
+        return (toy_world.path / "out.wav").read_bytes()
+
+    toy_world.environment |= {"KOKORO_UNTOUCHED": "0", "KOKORO_KEPT_AUDIO": "16"}
+    first, again = spoken(), spoken()
+    server = toy_world.status()["model_server"]
+    assert server["kept_hits"] == server["kept_asked"] / 2 and server["kept_bytes"] > 0
+    assert "said again" in toy_world.say("--status").stdout
+    toy_world.say("--shutdown", "-q")
+    assert first == again == spoken(KOKORO_KEPT_AUDIO="0")
+    assert spoken(KOKORO_UNTOUCHED="1") != first
+
+
+@pytest.mark.e2e
+def test_a_notice_of_the_embedded_default_is_said_again_from_memory(world: World) -> None:
+    world.environment |= {"KOKORO_UNTOUCHED": "0", "KOKORO_KEPT_AUDIO": "16"}
+    takes = []
+    for _ in range(2):
+        assert world.say("-o", "out.wav", "--words", "words.json", "Tests have passed.").returncode == 0
+        takes.append([(world.path / name).read_bytes() for name in ("out.wav", "words.json")])
+    assert takes[0] == takes[1]
+    assert world.status()["model_server"]["kept_hits"] == 1

@@ -384,7 +384,9 @@ def killed_after(world: World, frames: int, *arguments: str) -> None:
 @pytest.mark.e2e
 @pytest.mark.fault
 @pytest.mark.timeout(300)
-def test_a_book_that_is_killed_three_times_is_the_same_book(world: World) -> None:
+@pytest.mark.parametrize("untouched", ["0", "1"])
+def test_a_book_that_is_killed_three_times_is_the_same_book(world: World, untouched: str) -> None:
+    world.environment["KOKORO_UNTOUCHED"] = untouched
     text = book(3, 12)
     (world.path / "book.txt").write_text(text)
     command = ("-f", "book.txt", "-o", "book.m4b", "--srt", "book.srt", "--words", "words.json", "--lufs", "-18")
