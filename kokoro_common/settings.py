@@ -65,8 +65,8 @@ class Settings(Record):
     lead_in: float = 0.0  # seconds of silence before the first sound of an idle device: some Bluetooth swallows it
     keep_alive: float = NEVER  # seconds until an idle model server exits
     unload_after: float = 1800.0  # seconds until an idle model server frees the model's memory; -1: never
-    memory_limit: int = 4096  # MB of RSS at which the model server replaces its process between utterances; 0: never
     kept_audio: int = 64  # MB of audio that the model server keeps for texts that are spoken again; 0: none
+    memory_limit: int = 4096  # MB of RSS at which the model server replaces its process between utterances; 0: never
     stuck_timeout: float = 30.0  # seconds without any progress of the work under way until a server is taken for hung
     hub_retry: float = 60.0  # seconds between attempts to fetch a model that could not be had
     manifest: str = ""  # path; empty: the built-in manifest of Kokoro-82M

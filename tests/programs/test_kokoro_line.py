@@ -100,7 +100,7 @@ def test_the_neural_voice_takes_over_when_the_hub_comes_back(world: World, toy_h
     down = world.say("-o", "down.wav", "--timing", "hello", timeout=100)
     assert down.returncode == 0
     assert "espeak-ng speaks, for want of the model" in down.stderr
-    assert "espeak: first audio" in down.stderr
+    assert "espeak: first sound" in down.stderr
     pid = json.loads(world.say("--status", "--json").stdout)["model_server"]["pid"]
     refused = world.say("-o", "no.wav", "--engine", "kokoro", "hello")
     assert refused.returncode == 4, refused.stderr
@@ -109,7 +109,7 @@ def test_the_neural_voice_takes_over_when_the_hub_comes_back(world: World, toy_h
     assert ready.returncode == 0, ready.stderr
     wait_until_ready(world)
     up = world.say("-o", "up.wav", "--timing", "hello", timeout=100)
-    assert "kokoro: first audio" in up.stderr
+    assert "kokoro: first sound" in up.stderr
     assert json.loads(world.say("--status", "--json").stdout)["model_server"]["pid"] == pid
 
 
