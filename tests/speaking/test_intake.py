@@ -10,6 +10,7 @@ from kokoro_common.errors import UsageError
 from kokoro_common.speaking.intake import SLICE_CHARACTERS, TOGETHER, Intake
 from kokoro_common.text.chunker import TextChunk
 from kokoro_common.text.markup import Manner
+from kokoro_common.text.pauses import SENTENCE_SECONDS
 from kokoro_common.text.speech import (
     MAX_PAUSES,
     MAX_SPEED,
@@ -376,4 +377,4 @@ def test_for_the_ear_sentences_are_taken_together_up_to_what_is_asked_for() -> N
 def test_rests_are_shorter_at_a_higher_speed() -> None:
     for speed in (0.5, 1.0, 2.0):
         _, second = requests("One is here. Two is there.", Speech(lang="a", speed=speed))[0]
-        assert second.rest == pytest.approx(0.44 / speed)
+        assert second.rest == pytest.approx(SENTENCE_SECONDS / speed)

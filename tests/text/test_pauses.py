@@ -4,7 +4,7 @@ import pytest
 
 from kokoro_common.text.chunker import Chunker, TextChunk, fit_together, joined
 from kokoro_common.text.markup import Markup
-from kokoro_common.text.pauses import CLAUSE_SECONDS, PARAGRAPH_SECONDS, SENTENCE_SECONDS, pause_after
+from kokoro_common.text.pauses import CLAUSE_SECONDS, PARAGRAPH_SECONDS, QUESTION_SECONDS, SENTENCE_SECONDS, pause_after
 
 
 def chunks(text: str, *, early: bool = False, size: int = 10_000) -> list[TextChunk]:
@@ -16,7 +16,8 @@ def chunks(text: str, *, early: bool = False, size: int = 10_000) -> list[TextCh
 @pytest.mark.parametrize(
     ("end", "seconds"),
     [
-        *((f"It is{mark}", SENTENCE_SECONDS) for mark in (".", "!", "?", "…", "。", "?!", ".”", '!"', ".)")),
+        *((f"It is{mark}", SENTENCE_SECONDS) for mark in (".", "。", "।", ".”", ".)")),
+        *((f"It is{mark}", QUESTION_SECONDS) for mark in ("!", "?", "…", "?!", '!"', "？")),
         *((f"It is{mark}", CLAUSE_SECONDS) for mark in (",", ";", ":", "—", "、", ",”")),
         *((f"It is{mark}", 0.0) for mark in ("", " a", "'s", ")")),
     ],
