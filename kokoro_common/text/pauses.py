@@ -1,7 +1,7 @@
 """How long a voice rests between two text chunks: as long as Kokoro itself rests at that mark within one forward.
 
 The figures are of speed 1, from the last sound before the rest to the first one after it (sound/edges.py, LOUD). Those
-of marks were measured on the real model, in four and in eight voices (0.31 to 0.48 s for a full stop, by voice); that of
+of marks were measured on the real model, in four and in eight voices (a full stop: 0.31 to 0.48 s, by voice); that of
 paragraphs is chosen, near to what kokoro's own pipeline leaves between two forwards.
 """
 
