@@ -274,6 +274,7 @@ class Walk(RuleBasedStateMachine):
     def _everybody_is_served(self) -> None:
         """Who has sent all text, and takes what comes, is through in time, whatever others do."""
         world = self.world
+        world.settle(1.0)  # what was sent has come: else a Pause that is under way would outlast the Resume
         for name in VOICES:
             client = world.connect(name)
             client.send(Resume())
